@@ -1,0 +1,193 @@
+//! Operations: what one client statement asks of the system under test.
+//!
+//! One [`Op`] is one statement, and so one point between which crashes, pauses and other sessions fall. `D` is how
+//! a list of decisions is held: a `Vec` between actor and target, a [`Span`](crate::record::Span) in a history.
+
+use crate::name::{Consumer, EventId, Key, Micros, Queue, Step, Token, WorkerId, WorkflowId, Xid};
+use serde::{Deserialize, Serialize};
+
+/// The two isolation levels that applications use; what workers and duties call refuses the second.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    ReadCommitted,
+    RepeatableRead,
+}
+
+/// A plain queue carries messages to any number of consumers; a queue of workflows has exactly one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueKind {
+    Plain,
+    Workflow,
+}
+
+/// Table lock modes that this engine, or maintenance beside it, takes. In order of strength.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableLock {
+    AccessShare,
+    RowShare,
+    RowExclusive,
+    Share,
+    AccessExclusive,
+}
+
+/// What a worker decided for one event of its window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// A plain event was dealt with.
+    Acknowledge,
+    /// The workflow continues with another step.
+    Goto,
+    /// The workflow ends.
+    Complete,
+}
+
+/// One decision; `workflow`, `sequence` and `step` are those of the successor to append (unused by `Acknowledge`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Decision {
+    pub event: EventId,
+    pub verb: Verb,
+    pub workflow: WorkflowId,
+    pub sequence: u32,
+    pub step: Step,
+    pub state: u64,
+}
+
+/// One statement of a client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op<D> {
+    Begin {
+        isolation: Isolation,
+    },
+    Savepoint {
+        level: u8,
+    },
+    RollbackTo {
+        level: u8,
+    },
+    Commit,
+    Rollback,
+
+    CreateQueue {
+        queue: Queue,
+        kind: QueueKind,
+    },
+    Subscribe {
+        queue: Queue,
+        consumer: Consumer,
+    },
+
+    /// Appends a message to a plain queue, inside the caller's transaction.
+    Append {
+        queue: Queue,
+        payload: u64,
+    },
+    /// Starts a workflow, inside the caller's transaction; idempotent by key.
+    Start {
+        queue: Queue,
+        key: Key,
+        step: Step,
+        state: u64,
+    },
+    /// A step's effect: a row in the application's ledger, which has no unique key, so that a double effect shows.
+    Effect {
+        workflow: WorkflowId,
+        sequence: u32,
+        step: Step,
+    },
+
+    Register {
+        consumer: Consumer,
+    },
+    Heartbeat {
+        worker: WorkerId,
+        token: Token,
+    },
+    /// Asks for a window: a stale one of another worker if there is one, else the next one that is not empty.
+    Claim {
+        worker: WorkerId,
+        dead_interval: Micros,
+    },
+    /// A page of at most `limit` events of the open window, by id, after `after` (0: from the start).
+    Read {
+        worker: WorkerId,
+        token: Token,
+        after: EventId,
+        limit: u32,
+    },
+    /// Locks the worker's lease until the transaction ends.
+    Hold {
+        worker: WorkerId,
+        token: Token,
+    },
+    /// Finishes the open window: successors and acknowledgement, in one statement.
+    Handoff {
+        worker: WorkerId,
+        token: Token,
+        decisions: D,
+    },
+
+    Tick {
+        queue: Queue,
+    },
+    Rotate {
+        queue: Queue,
+        lock_timeout: Micros,
+    },
+
+    /// An application's read of one of the three event tables: a table lock, and under REPEATABLE READ the snapshot.
+    Peek {
+        queue: Queue,
+        table: u8,
+    },
+    /// Maintenance's lock on one of the three event tables.
+    LockTable {
+        queue: Queue,
+        table: u8,
+        mode: TableLock,
+    },
+    /// Asks what became of a transaction whose commit was never answered.
+    Resolve {
+        xid: Xid,
+    },
+}
+
+impl<D> Op<D> {
+    /// The same operation with its decisions held another way.
+    pub fn map<D2>(self, decisions_as: impl FnOnce(D) -> D2) -> Op<D2> {
+        match self {
+            Op::Begin { isolation } => Op::Begin { isolation },
+            Op::Savepoint { level } => Op::Savepoint { level },
+            Op::RollbackTo { level } => Op::RollbackTo { level },
+            Op::Commit => Op::Commit,
+            Op::Rollback => Op::Rollback,
+            Op::CreateQueue { queue, kind } => Op::CreateQueue { queue, kind },
+            Op::Subscribe { queue, consumer } => Op::Subscribe { queue, consumer },
+            Op::Append { queue, payload } => Op::Append { queue, payload },
+            Op::Start { queue, key, step, state } => Op::Start { queue, key, step, state },
+            Op::Effect { workflow, sequence, step } => Op::Effect { workflow, sequence, step },
+            Op::Register { consumer } => Op::Register { consumer },
+            Op::Heartbeat { worker, token } => Op::Heartbeat { worker, token },
+            Op::Claim { worker, dead_interval } => Op::Claim { worker, dead_interval },
+            Op::Read { worker, token, after, limit } => Op::Read { worker, token, after, limit },
+            Op::Hold { worker, token } => Op::Hold { worker, token },
+            Op::Handoff { worker, token, decisions } => {
+                Op::Handoff { worker, token, decisions: decisions_as(decisions) }
+            }
+            Op::Tick { queue } => Op::Tick { queue },
+            Op::Rotate { queue, lock_timeout } => Op::Rotate { queue, lock_timeout },
+            Op::Peek { queue, table } => Op::Peek { queue, table },
+            Op::LockTable { queue, table, mode } => Op::LockTable { queue, table, mode },
+            Op::Resolve { xid } => Op::Resolve { xid },
+        }
+    }
+
+    /// Whether this statement only moves between transactions, and asks nothing of the engine.
+    pub const fn is_transaction_control(&self) -> bool {
+        matches!(self, Op::Begin { .. } | Op::Savepoint { .. } | Op::RollbackTo { .. } | Op::Commit | Op::Rollback)
+    }
+}

@@ -1,0 +1,106 @@
+//! One line of a history, in the compact form in which millions are kept.
+//!
+//! A record is `Copy`; the lists that it names lie in the history's arenas. What a record does *not* hold is text.
+
+use crate::name::{EventId, Micros, Process, Session, Xid};
+use crate::op::Op;
+use crate::reply::{Outcome, Reply};
+use serde::{Deserialize, Serialize};
+
+/// A slice of one of the history's arenas.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Span {
+    pub start: u32,
+    pub len: u32,
+}
+
+/// What the environment did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The process dies; its session's transaction aborts.
+    Crash,
+    /// The process stands still until then; its session stays as it is.
+    Pause { until: Micros },
+    /// The next reply to this process is lost, and its connection with it.
+    LostReply,
+    /// The server dies: every session and open transaction is gone.
+    ServerCrash,
+    /// The server answers again.
+    ServerRestart,
+    /// No fault begins after this record.
+    End,
+}
+
+/// What a process, or the target itself, reports beside its calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Note {
+    /// External work of the step that this event asks for: outside any transaction, so at least once.
+    WorkStarted {
+        event: EventId,
+    },
+    WorkEnded {
+        event: EventId,
+    },
+    /// The truth about a transaction whose reply was lost or that was open in a crash. Written by the target, in this
+    /// record's session; a client that wants to know has to ask.
+    Resolved {
+        outcome: Outcome,
+    },
+    /// The process gave its window up: it holds no lease that it knows of.
+    Dropped,
+}
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Happening<D, E, I> {
+    Call(Op<D>),
+    Return(Reply<E, I>),
+    /// The session's call waits for a lock; its return comes later, or never.
+    Blocked,
+    /// PostgreSQL leaves open who goes first; this record's session did, out of so many.
+    Choice {
+        among: u8,
+    },
+    Fault(Fault),
+    Note(Note),
+}
+
+/// One thing that happened, at a time, in a process and its session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RecordOf<D, E, I> {
+    pub at: Micros,
+    pub process: Process,
+    /// How often the process had died before.
+    pub incarnation: u8,
+    pub session: Session,
+    /// The session's transaction, once it has written; 0 before.
+    pub xid: Xid,
+    pub what: Happening<D, E, I>,
+}
+
+/// A record as a [`History`](crate::history::History) keeps it.
+pub type Record = RecordOf<Span, Span, Span>;
+
+impl<D, E, I> RecordOf<D, E, I> {
+    /// The same record with its lists held another way.
+    pub fn map<D2, E2, I2>(
+        self,
+        decisions_as: impl FnOnce(D) -> D2,
+        events_as: impl FnOnce(E) -> E2,
+        ids_as: impl FnOnce(I) -> I2,
+    ) -> RecordOf<D2, E2, I2> {
+        let RecordOf { at, process, incarnation, session, xid, what } = self;
+        let what = match what {
+            Happening::Call(op) => Happening::Call(op.map(decisions_as)),
+            Happening::Return(reply) => Happening::Return(reply.map(events_as, ids_as)),
+            Happening::Blocked => Happening::Blocked,
+            Happening::Choice { among } => Happening::Choice { among },
+            Happening::Fault(fault) => Happening::Fault(fault),
+            Happening::Note(note) => Happening::Note(note),
+        };
+        RecordOf { at, process, incarnation, session, xid, what }
+    }
+}
