@@ -11,3 +11,4 @@ pub mod name;
 pub mod op;
 pub mod record;
 pub mod reply;
+pub mod workload;
