@@ -1,0 +1,117 @@
+-- What an application calls inside its own transaction, at any isolation level.
+--
+--   append  a message into a plain queue
+--   start   a workflow, once for each key
+--
+-- Internal: require_kind, insert_event.
+
+create function tourbillon.require_kind(p_queue tourbillon.queue, p_kind text)
+returns void
+language plpgsql
+volatile
+as $$
+begin
+  if p_queue.kind <> p_kind then
+    raise exception using
+      errcode = 'wrong_object_type',
+      message = 'wrong_queue_kind',
+      detail = format('Queue %s is a %s queue.', p_queue.name, p_queue.kind),
+      hint = 'Messages are appended to plain queues, workflows are started in workflow queues.';
+  end if;
+end;
+$$;
+
+create function tourbillon.insert_event(
+  p_queue_id int,
+  p_table int,
+  p_workflow uuid,
+  p_sequence int,
+  p_step text,
+  p_state text
+)
+returns bigint
+language plpgsql
+volatile
+as $$
+declare
+  v_event_id bigint;
+begin
+  execute format(
+    'insert into tourbillon.event_%s_%s (event_id, xid, workflow_id, sequence, step, attempt, state)
+    values (nextval(''tourbillon.event_id''), pg_current_xact_id(), $1, $2, $3, 1, $4)
+    returning event_id',
+    p_queue_id, p_table)
+  into v_event_id
+  using p_workflow, p_sequence, p_step, p_state;
+  return v_event_id;
+end;
+$$;
+
+create function tourbillon.append(p_queue text, p_state text, out event_id bigint, out event_table smallint)
+returns record
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_queue tourbillon.queue;
+begin
+  v_queue := tourbillon.queue_named(p_queue);
+  perform tourbillon.require_kind(v_queue, 'plain');
+
+  -- The pointer is a hint: by the time of the insert the table may have been rotated away, and is read all the same.
+  event_table := v_queue.current_table;
+  event_id := tourbillon.insert_event(v_queue.queue_id, event_table, null, 0, null, p_state);
+end;
+$$;
+
+-- event_id and event_table are null if the key was known: then the workflow had been started before.
+create function tourbillon.start(
+  p_queue text,
+  p_key text,
+  p_step text,
+  p_state text,
+  out workflow_id uuid,
+  out event_id bigint,
+  out event_table smallint
+)
+returns record
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_queue tourbillon.queue;
+begin
+  v_queue := tourbillon.queue_named(p_queue);
+  perform tourbillon.require_kind(v_queue, 'workflow');
+
+  workflow_id := gen_random_uuid();
+  -- guard: start_key begin
+  -- Waits for a transaction that is starting the same key. Under REPEATABLE READ a key that the transaction cannot see
+  -- is a serialization failure.
+  insert into tourbillon.start_key (queue_id, key, workflow_id)
+  values (v_queue.queue_id, p_key, start.workflow_id)
+  on conflict do nothing;
+  if not found then
+    select k.workflow_id
+    into start.workflow_id
+    from tourbillon.start_key k
+    where k.queue_id = v_queue.queue_id
+    and k.key = p_key;
+    return;
+  end if;
+  -- guard: start_key end
+
+  insert into tourbillon.workflow (workflow_id, queue_id, key)
+  values (start.workflow_id, v_queue.queue_id, p_key);
+
+  select q.current_table
+  into event_table
+  from tourbillon.queue q
+  where q.queue_id = v_queue.queue_id;
+  event_id := tourbillon.insert_event(v_queue.queue_id, event_table, workflow_id, 1, p_step, p_state);
+end;
+$$;

@@ -1,0 +1,357 @@
+-- The rotating log.
+--
+--   create_queue  a queue, its three event tables, its first tick
+--   subscribe     a consumer with a cursor of its own
+--   tick          stores a snapshot: the end of one window and the start of the next
+--   rotate        truncates the oldest event table and makes it current
+--
+-- Internal: require_read_committed, raise_undefined, queue_named, snapshot_at, window_query, window_has_events.
+
+-- Under REPEATABLE READ a duty would go by what was true when its transaction began.
+create function tourbillon.require_read_committed()
+returns void
+language plpgsql
+volatile
+as $$
+begin
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    raise exception using
+      errcode = 'feature_not_supported',
+      message = 'isolation_level',
+      detail = format('The transaction runs at %s.', current_setting('transaction_isolation')),
+      hint = 'Workers and duties run at READ COMMITTED.';
+  end if;
+end;
+$$;
+
+create function tourbillon.raise_undefined(p_what text, p_name text)
+returns void
+language plpgsql
+volatile
+as $$
+begin
+  raise exception using
+    errcode = 'undefined_object',
+    message = 'undefined_object',
+    detail = format('There is no %s %s.', p_what, p_name);
+end;
+$$;
+
+create function tourbillon.queue_named(p_queue text)
+returns tourbillon.queue
+language plpgsql
+volatile
+as $$
+declare
+  v_queue tourbillon.queue;
+begin
+  select *
+  into v_queue
+  from tourbillon.queue q
+  where q.name = p_queue;
+  if not found then
+    perform tourbillon.raise_undefined('queue', p_queue);
+  end if;
+  return v_queue;
+end;
+$$;
+
+create function tourbillon.create_queue(p_queue text, p_kind text)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_snapshot pg_snapshot;
+  v_queue_id int;
+begin
+  -- Before anything is written, and so before this transaction has an xid that its own snapshot might count as over.
+  v_snapshot := pg_current_snapshot();
+
+  insert into tourbillon.queue (name, kind, current_table)
+  values (p_queue, p_kind, 0)
+  returning queue.queue_id into v_queue_id;
+
+  -- Truncation resets these tables; vacuum would only take xids and locks.
+  for v_table in 0..2 loop
+    execute format(
+      'create table tourbillon.event_%1$s_%2$s (
+        event_id bigint not null,
+        xid xid8 not null,
+        workflow_id uuid,
+        sequence int not null,
+        step text,
+        attempt int not null,
+        state text
+      ) with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+      create index event_%1$s_%2$s_xid on tourbillon.event_%1$s_%2$s (xid);',
+      v_queue_id, v_table);
+  end loop;
+
+  insert into tourbillon.tick (queue_id, tick, at, snapshot)
+  values (v_queue_id, nextval('tourbillon.tick_number'), tourbillon.clock(), v_snapshot);
+end;
+$$;
+
+create function tourbillon.subscribe(p_queue text, p_consumer text, out cursor bigint)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_queue tourbillon.queue;
+begin
+  select *
+  into v_queue
+  from tourbillon.queue q
+  where q.name = p_queue
+  for update;
+  if not found then
+    perform tourbillon.raise_undefined('queue', p_queue);
+  end if;
+
+  -- guard: one_consumer begin
+  if v_queue.kind = 'workflow'
+    and exists (select from tourbillon.subscription s where s.queue_id = v_queue.queue_id)
+  then
+    raise exception using
+      errcode = 'duplicate_object',
+      message = 'one_consumer',
+      detail = format('Queue %s carries workflows and has its consumer.', p_queue),
+      hint = 'More workers may share the consumer; a second consumer would run every step again.';
+  end if;
+  -- guard: one_consumer end
+
+  select max(t.tick)
+  into subscribe.cursor
+  from tourbillon.tick t
+  where t.queue_id = v_queue.queue_id;
+
+  insert into tourbillon.subscription (queue_id, name, cursor)
+  values (v_queue.queue_id, p_consumer, subscribe.cursor);
+end;
+$$;
+
+create function tourbillon.tick(p_queue text, out tick bigint, out at timestamptz, out snapshot pg_snapshot)
+returns record
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_queue tourbillon.queue;
+begin
+  perform tourbillon.require_read_committed(); -- guard: isolation_check
+  v_queue := tourbillon.queue_named(p_queue);
+
+  -- An advisory lock, whose class is the table that it guards: a row lock would take an xid before the snapshot.
+  perform pg_advisory_xact_lock('tourbillon.tick'::regclass::oid::int, v_queue.queue_id); -- guard: tick_lock
+
+  -- A transaction's own xid may count as visible in its own snapshot.
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception using
+      errcode = 'active_sql_transaction',
+      message = 'wrote_before',
+      detail = 'The transaction has written, or locked a row, before this tick.',
+      hint = 'Tick in a transaction of its own.';
+  end if;
+
+  -- A statement of its own, after the lock: no older snapshot may stand under a higher number.
+  select pg_current_snapshot()
+  into tick.snapshot;
+
+  select greatest(tourbillon.clock(), max(t.at))
+  into tick.at
+  from (
+    select l.at
+    from tourbillon.tick l
+    where l.queue_id = v_queue.queue_id
+    order by l.tick desc
+    limit 1
+  ) t;
+
+  tick := nextval('tourbillon.tick_number');
+  insert into tourbillon.tick (queue_id, tick, at, snapshot)
+  values (v_queue.queue_id, tick.tick, tick.at, tick.snapshot);
+end;
+$$;
+
+-- Null for a tick that is gone: then nothing lies after it or before it.
+create function tourbillon.snapshot_at(p_queue_id int, p_tick bigint)
+returns pg_snapshot
+language sql
+stable
+as $$
+  select t.snapshot
+  from tourbillon.tick t
+  where t.queue_id = p_queue_id
+  and t.tick = p_tick;
+$$;
+
+-- The events of the window between two snapshots, as a query with these as $1 and $2. Every reader of windows runs
+-- this one, so that what is looked for, handed out and checked at the end is the same.
+create function tourbillon.window_query(p_queue_id int)
+returns text
+language plpgsql
+volatile
+as $$
+declare
+  v_tables int[];
+begin
+  v_tables := array[0, 1, 2]; -- guard: read_all_tables
+  -- without read_all_tables: v_tables := (select array[q.current_table, (q.current_table + 2) % 3] from tourbillon.queue q where q.queue_id = p_queue_id);
+  return (
+    select string_agg(
+      format(
+        'select e.*
+        from tourbillon.event_%1$s_%2$s e
+        where e.xid >= pg_snapshot_xmax($1)
+        and e.xid < pg_snapshot_xmax($2)
+        and pg_visible_in_snapshot(e.xid, $2)'
+        -- guard: in_progress_set begin
+        || ' union all
+        select e.*
+        from tourbillon.event_%1$s_%2$s e
+        where e.xid = any (array(select pg_snapshot_xip($1)))
+        and pg_visible_in_snapshot(e.xid, $2)'
+        -- guard: in_progress_set end
+        , p_queue_id, v_table),
+      ' union all '
+      order by v_table)
+    from unnest(v_tables) v_table
+  );
+end;
+$$;
+
+create function tourbillon.window_has_events(p_queue_id int, p_prev bigint, p_next bigint)
+returns boolean
+language plpgsql
+volatile
+as $$
+declare
+  v_found boolean;
+begin
+  execute format('select exists (%s)', tourbillon.window_query(p_queue_id))
+  into v_found
+  using tourbillon.snapshot_at(p_queue_id, p_prev), tourbillon.snapshot_at(p_queue_id, p_next);
+  return v_found;
+end;
+$$;
+
+-- The lowest tick that anybody still needs.
+create function tourbillon.horizon(p_queue_id int)
+returns bigint
+language sql
+volatile
+as $$
+  select least(
+    (
+      select min(s.cursor)
+      from tourbillon.subscription s
+      where s.queue_id = p_queue_id
+    ),
+    -- guard: rotation_min_cursor begin
+    (
+      select min(w.prev_tick)
+      from tourbillon.worker w
+      join tourbillon.subscription s on s.subscription_id = w.subscription_id
+      where s.queue_id = p_queue_id
+    ),
+    -- guard: rotation_min_cursor end
+    (
+      select max(t.tick)
+      from tourbillon.tick t
+      where t.queue_id = p_queue_id
+    )
+  );
+$$;
+
+create function tourbillon.is_needed(p_queue_id int, p_table int, p_horizon bigint)
+returns boolean
+language plpgsql
+volatile
+as $$
+declare
+  v_needed boolean;
+begin
+  execute format(
+    'select exists (
+      select
+      from tourbillon.event_%1$s_%2$s e
+      where e.xid >= pg_snapshot_xmax($1)
+      union all
+      select
+      from tourbillon.event_%1$s_%2$s e
+      where e.xid = any (array(select pg_snapshot_xip($1)))
+    )',
+    p_queue_id, p_table)
+  into v_needed
+  using tourbillon.snapshot_at(p_queue_id, p_horizon);
+  return v_needed;
+end;
+$$;
+
+create function tourbillon.rotate(
+  p_queue text,
+  p_lock_timeout interval,
+  out rotated boolean,
+  out event_table smallint,
+  out horizon bigint
+)
+returns record
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_queue_id int;
+  v_lock_timeout text := current_setting('lock_timeout');
+begin
+  perform tourbillon.require_read_committed(); -- guard: isolation_check
+  v_queue_id := (tourbillon.queue_named(p_queue)).queue_id;
+  perform pg_advisory_xact_lock('tourbillon.queue'::regclass::oid::int, v_queue_id);
+
+  select (q.current_table + 1) % 3
+  into event_table
+  from tourbillon.queue q
+  where q.queue_id = v_queue_id;
+
+  -- A cheap look, so that a table in use is not locked for nothing.
+  rotated := false;
+  horizon := tourbillon.horizon(v_queue_id);
+  if tourbillon.is_needed(v_queue_id, event_table, horizon) then
+    return;
+  end if;
+
+  -- Neither nowait, which starves under overlapping readers, nor for ever, which stalls all who queue behind.
+  perform set_config('lock_timeout', ceil(extract(epoch from p_lock_timeout) * 1000)::text, true);
+  execute format('lock table tourbillon.event_%s_%s in access exclusive mode', v_queue_id, event_table);
+  perform set_config('lock_timeout', v_lock_timeout, true);
+
+  -- guard: rotation_look_after_lock begin
+  -- While the lock was waited for, a producer that believed the table current may have committed to it.
+  horizon := tourbillon.horizon(v_queue_id);
+  if tourbillon.is_needed(v_queue_id, event_table, horizon) then
+    return;
+  end if;
+  -- guard: rotation_look_after_lock end
+
+  execute format('truncate tourbillon.event_%s_%s', v_queue_id, event_table);
+
+  update tourbillon.queue q
+  set current_table = rotate.event_table
+  where q.queue_id = v_queue_id;
+
+  delete from tourbillon.tick t
+  where t.queue_id = v_queue_id
+  and t.tick < rotate.horizon;
+
+  rotated := true;
+end;
+$$;

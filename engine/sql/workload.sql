@@ -1,0 +1,79 @@
+-- What a test needs beside the engine; never part of an installation.
+--
+--   ledger      the application's table: effects of steps, without a unique key, so that a double effect shows
+--   peek        an application's read of an event table
+--   lock_table  maintenance's lock on an event table
+--   events      all event tables of all queues, for the comparison of states
+
+create table tourbillon.ledger (
+  workflow_id uuid not null,
+  sequence int not null,
+  step text not null,
+  xid xid8 not null
+) with (autovacuum_enabled = false);
+
+create function tourbillon.peek(p_queue text, p_table int, out count bigint)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_queue_id int := (tourbillon.queue_named(p_queue)).queue_id;
+begin
+  execute format('select count(*) from tourbillon.event_%s_%s', v_queue_id, p_table)
+  into peek.count;
+end;
+$$;
+
+create function tourbillon.lock_table(p_queue text, p_table int, p_mode text)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_queue_id int := (tourbillon.queue_named(p_queue)).queue_id;
+begin
+  if p_mode not in ('access share', 'row share', 'row exclusive', 'share', 'access exclusive') then
+    perform tourbillon.raise_undefined('lock mode', p_mode);
+  end if;
+  execute format('lock table tourbillon.event_%s_%s in %s mode', v_queue_id, p_table, p_mode);
+end;
+$$;
+
+create function tourbillon.events()
+returns table (
+  queue text,
+  event_table smallint,
+  event_id bigint,
+  xid xid8,
+  workflow_id uuid,
+  sequence int,
+  step text,
+  attempt int,
+  state text
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_queue tourbillon.queue;
+begin
+  for v_queue in select * from tourbillon.queue q order by q.name loop
+    for v_table in 0..2 loop
+      return query execute format(
+        'select $1, $2, e.* from tourbillon.event_%s_%s e order by e.event_id',
+        v_queue.queue_id, v_table)
+      using v_queue.name, v_table::smallint;
+    end loop;
+  end loop;
+end;
+$$;
+
+revoke all on tourbillon.ledger from public;
+revoke all on all functions in schema tourbillon from public;
