@@ -1,0 +1,351 @@
+//! A transactional store with PostgreSQL's semantics, exact as far as this engine, or a client of it, can tell.
+//!
+//! READ COMMITTED and REPEATABLE READ, row and table and advisory locks with their queues, re-checks after waits,
+//! unique conflicts, truncation, deadlocks, sequences, savepoints, crashes. It is *not* durable and *not*
+//! concurrent: one statement runs at a time, to its end or to its next wait. The same random schedules run against
+//! it and against a real server, and every reply and every block is compared.
+
+pub mod appends;
+pub mod executor;
+pub mod locks;
+pub mod rows;
+pub mod sequence;
+pub mod snapshot;
+pub mod statement;
+pub mod transaction;
+
+use alloc::vec::Vec;
+use locks::{Acquired, LockKey, Locks, Mode, Slot, WaitsFor};
+use sequence::{LogPosition, Sequence};
+use tourbillon_models::name::{Micros, Xid};
+use tourbillon_models::op::Isolation;
+use tourbillon_models::reply::{Outcome, Refusal};
+use transaction::{Target, Transactions, Undo, Wait};
+
+/// The tables of one database, told apart by number.
+pub trait Tables: Default {
+    const COUNT: usize;
+    const SEQUENCES: usize;
+
+    /// Takes one change back.
+    fn undo(&mut self, change: Undo, me: Slot);
+    /// What became final: deletions and truncations may give their memory up.
+    fn settle(&mut self, change: Undo);
+    fn clear(&mut self);
+}
+
+/// What a new wait leads back to.
+enum Cycle {
+    None,
+    /// A cycle that goes away if this session is served before those it merely queues behind.
+    Queued {
+        slot: Slot,
+        key: LockKey,
+    },
+    Deadlock,
+}
+
+/// A database: its tables, and all that is going on in it.
+pub struct Store<T> {
+    pub tables: T,
+    pub transactions: Transactions,
+    pub locks: Locks,
+    sequences: Vec<Sequence>,
+    log: LogPosition,
+    /// The server's wall clock.
+    pub clock: Micros,
+    woken: Vec<Slot>,
+}
+
+impl<T: Tables> Default for Store<T> {
+    fn default() -> Self {
+        Store {
+            tables: T::default(),
+            transactions: Transactions::new(),
+            locks: Locks::new(T::COUNT),
+            sequences: (0..T::SEQUENCES).map(|_| Sequence::default()).collect(),
+            log: LogPosition::default(),
+            clock: Micros(0),
+            woken: Vec::new(),
+        }
+    }
+}
+
+impl<T: Tables> Store<T> {
+    /// Empties the store for another run, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.tables.clear();
+        self.transactions.clear();
+        self.locks.clear();
+        self.sequences.iter_mut().for_each(|sequence| *sequence = Sequence::default());
+        self.log = LogPosition::default();
+        self.clock = Micros(0);
+    }
+
+    pub fn begin(&mut self, slot: Slot, isolation: Isolation, explicit: bool) {
+        self.transactions.begin(slot, isolation, explicit, self.clock);
+    }
+
+    /// Commits, or rolls back what has failed. True if it committed.
+    pub fn commit(&mut self, slot: Slot) -> bool {
+        if self.transactions.of(slot).failed {
+            self.rollback(slot);
+            return false;
+        }
+        self.log.commit(self.transactions.of(slot).xid);
+        let undo = core::mem::take(&mut self.transactions.of_mut(slot).undo);
+        self.transactions.end(slot, Outcome::Committed);
+        if self.transactions.waiting == 0 && self.transactions.retained == 0 && self.transactions.released.is_empty() {
+            undo.iter().for_each(|change| self.tables.settle(*change));
+        } else {
+            undo.iter()
+                .filter(|change| matches!(change, Undo::Truncate { .. }))
+                .for_each(|change| self.tables.settle(*change));
+        }
+        self.transactions.of_mut(slot).undo = undo;
+        self.transactions.of_mut(slot).undo.clear();
+        self.release_locks(slot);
+        true
+    }
+
+    pub fn rollback(&mut self, slot: Slot) {
+        self.undo_to(slot, 0);
+        if self.transactions.of(slot).is_open() {
+            self.transactions.end(slot, Outcome::Aborted);
+        }
+        self.release_locks(slot);
+    }
+
+    pub fn savepoint(&mut self, slot: Slot, level: u8) {
+        let transaction = self.transactions.of_mut(slot);
+        let undo_len = transaction.undo.len();
+        transaction.savepoints.push(transaction::Savepoint { level, undo_len });
+    }
+
+    /// Back to the newest savepoint of that name, which stays.
+    pub fn rollback_to(&mut self, slot: Slot, level: u8) -> Result<(), Refusal> {
+        let transaction = self.transactions.of_mut(slot);
+        let place = transaction.savepoints.iter().rposition(|savepoint| savepoint.level == level);
+        let Some(place) = place else {
+            self.fail(slot);
+            return Err(Refusal::UndefinedObject);
+        };
+        let savepoint = transaction.savepoints[place];
+        transaction.savepoints.truncate(place + 1);
+        transaction.failed = false;
+        self.undo_part(slot, savepoint.undo_len);
+        Ok(())
+    }
+
+    /// An error: what the transaction did since its last savepoint is gone at once, locks included.
+    pub fn fail(&mut self, slot: Slot) {
+        let transaction = self.transactions.of_mut(slot);
+        transaction.failed = true;
+        match transaction.savepoints.last().copied() {
+            Some(savepoint) => self.undo_part(slot, savepoint.undo_len),
+            None => {
+                self.undo_to(slot, 0);
+                self.release_waiters_of_failed(slot);
+            }
+        }
+    }
+
+    /// Whoever waited for what is taken back here must not wait for the rest of the transaction.
+    fn undo_part(&mut self, slot: Slot, keep: usize) {
+        self.undo_to(slot, keep);
+        if self.transactions.waiting != 0 {
+            let tx = self.transactions.current(slot);
+            self.transactions.release_waiters(tx);
+        }
+    }
+
+    /// A failed transaction without savepoints is over for everyone else, though its session has yet to say so.
+    fn release_waiters_of_failed(&mut self, slot: Slot) {
+        let (isolation, explicit) = {
+            let transaction = self.transactions.of(slot);
+            (transaction.isolation, transaction.explicit)
+        };
+        self.transactions.end(slot, Outcome::Aborted);
+        self.release_locks(slot);
+        self.transactions.begin(slot, isolation, explicit, self.clock);
+        self.transactions.of_mut(slot).failed = true;
+    }
+
+    fn undo_to(&mut self, slot: Slot, keep: usize) {
+        while self.transactions.of(slot).undo.len() > keep {
+            let change = self.transactions.of_mut(slot).undo.pop().expect("the length was just asked for");
+            match change {
+                Undo::Lock { key, mode } => {
+                    self.locks.release_mode(slot, key, mode, &mut self.woken);
+                    self.release_woken();
+                }
+                change => self.tables.undo(change, slot),
+            }
+        }
+    }
+
+    fn release_locks(&mut self, slot: Slot) {
+        let transaction = self.transactions.of_mut(slot);
+        let mut tables = core::mem::take(&mut transaction.tables_locked);
+        let mut others = core::mem::take(&mut transaction.others_locked);
+        while tables != 0 {
+            let table = tables.trailing_zeros();
+            tables &= tables - 1;
+            self.locks.release(slot, LockKey::Table(table as u8), &mut self.woken);
+        }
+        for key in others.drain(..) {
+            self.locks.release(slot, key, &mut self.woken);
+        }
+        self.transactions.of_mut(slot).others_locked = others;
+        self.release_woken();
+    }
+
+    /// Gives up one lock before the transaction ends: only queues of rows are left so.
+    fn release_one(&mut self, slot: Slot, key: LockKey) {
+        self.transactions.of_mut(slot).others_locked.retain(|other| *other != key);
+        self.locks.release(slot, key, &mut self.woken);
+        self.release_woken();
+    }
+
+    fn release_woken(&mut self) {
+        for slot in core::mem::take(&mut self.woken) {
+            if let Wait::For(Target::Lock { key, mode }) = self.transactions.of(slot).wait {
+                self.note_lock(slot, key, mode);
+                self.transactions.finish_wait(slot, Ok(()));
+            }
+        }
+    }
+
+    /// Remembers a lock for its release.
+    fn note_lock(&mut self, slot: Slot, key: LockKey, mode: Mode) {
+        let transaction = self.transactions.of_mut(slot);
+        if !transaction.savepoints.is_empty() {
+            transaction.undo.push(Undo::Lock { key, mode });
+        }
+        match key {
+            LockKey::Table(table) => transaction.tables_locked |= 1 << table,
+            _ if transaction.others_locked.contains(&key) => {}
+            _ => transaction.others_locked.push(key),
+        }
+    }
+
+    /// The session's call is given up: it waits no more, and holds what it held.
+    pub fn abandon_wait(&mut self, slot: Slot) {
+        if let Wait::For(Target::Lock { key, .. }) = self.transactions.of(slot).wait {
+            self.locks.withdraw(slot, key, &mut self.woken);
+            self.release_woken();
+        }
+        self.transactions.drop_wait(slot);
+    }
+
+    /// Ends a wait with an error, which its call will report when it goes on.
+    pub fn fail_wait(&mut self, slot: Slot, refusal: Refusal) {
+        let Wait::For(target) = self.transactions.of(slot).wait else { return };
+        if let Target::Lock { key, .. } = target {
+            self.locks.withdraw(slot, key, &mut self.woken);
+            self.release_woken();
+        }
+        self.transactions.finish_wait(slot, Err(refusal));
+    }
+
+    /// Asks for a lock; the caller has to wait if it is queued.
+    pub fn acquire(&mut self, slot: Slot, key: LockKey, mode: Mode) -> Result<Acquired, Refusal> {
+        let acquired = self.locks.acquire(slot, key, mode);
+        match acquired {
+            Acquired::Granted { fresh: true } => self.note_lock(slot, key, mode),
+            Acquired::Granted { fresh: false } | Acquired::Queued => {}
+            Acquired::Deadlock => return Err(Refusal::Deadlock),
+        }
+        Ok(acquired)
+    }
+
+    /// Begins a wait, unless it would close a cycle: then it is this session that gives way.
+    pub fn start_wait(&mut self, slot: Slot, target: Target) -> Result<(), Refusal> {
+        self.transactions.start_wait(slot, target, self.clock);
+        match self.cycle_through(slot) {
+            Cycle::None => Ok(()),
+            Cycle::Queued { slot: waiter, key } => {
+                self.locks.move_to_front(waiter, key, &mut self.woken);
+                self.release_woken();
+                Ok(())
+            }
+            Cycle::Deadlock => {
+                self.abandon_wait(slot);
+                Err(Refusal::Deadlock)
+            }
+        }
+    }
+
+    /// Sessions for which a waiting session waits: those that hold what it wants, and those queued before it.
+    pub fn waits_for(&self, slot: Slot) -> WaitsFor {
+        match self.transactions.of(slot).wait {
+            Wait::For(Target::Transaction(tx)) => WaitsFor { holders: 1 << tx.slot, ahead: 0 },
+            Wait::For(Target::Lock { key, .. }) => self.locks.waits_for(slot, key),
+            Wait::For(Target::Turn) | Wait::None | Wait::Over(_) => WaitsFor::default(),
+        }
+    }
+
+    /// Looks for a way back to `slot`, depth first, holders before queues.
+    fn cycle_through(&self, slot: Slot) -> Cycle {
+        let mut path = Vec::new();
+        let mut visited = 0;
+        if self.reaches(slot, slot, &mut visited, &mut path) {
+            return match path.iter().rev().find_map(|edge| *edge) {
+                Some((slot, key)) => Cycle::Queued { slot, key },
+                None => Cycle::Deadlock,
+            };
+        }
+        Cycle::None
+    }
+
+    fn reaches(&self, from: Slot, goal: Slot, visited: &mut u64, path: &mut Vec<Option<(Slot, LockKey)>>) -> bool {
+        let WaitsFor { holders, ahead } = self.waits_for(from);
+        for (mask, is_queue) in [(holders, false), (ahead & !holders, true)] {
+            let mut mask = mask;
+            while mask != 0 {
+                let next = mask.trailing_zeros() as Slot;
+                mask &= mask - 1;
+                let edge = match self.transactions.of(from).wait {
+                    Wait::For(Target::Lock { key, .. }) if is_queue => Some((from, key)),
+                    _ => None,
+                };
+                path.push(edge);
+                if next == goal {
+                    return true;
+                }
+                if *visited >> next & 1 == 0 {
+                    *visited |= 1 << next;
+                    if self.reaches(next, goal, visited, path) {
+                        return true;
+                    }
+                }
+                path.pop();
+            }
+        }
+        false
+    }
+
+    pub fn next_value(&mut self, slot: Slot, sequence: usize) -> u32 {
+        let (value, logs) = self.sequences[sequence].next(&mut self.log);
+        if logs {
+            self.transactions.assign_xid(slot);
+        }
+        value
+    }
+
+    /// Every session and open transaction is gone; what was committed stays.
+    pub fn crash(&mut self) {
+        for slot in self.transactions.connected() {
+            self.abandon_wait(slot);
+            self.rollback(slot);
+            self.transactions.drop_wait(slot);
+            self.transactions.disconnect(slot);
+        }
+        let log = &self.log;
+        self.sequences.iter_mut().for_each(|sequence| sequence.crash(log));
+    }
+
+    pub fn outcome(&self, xid: Xid) -> Option<Outcome> {
+        self.transactions.outcome(xid)
+    }
+}

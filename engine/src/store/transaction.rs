@@ -1,0 +1,319 @@
+//! Sessions and their transactions: who is in progress, in which order ids were given, who waits for whom.
+//!
+//! Aborting is physical: an aborted transaction's changes are taken back at once, so a row version is either
+//! committed or its writer is still in progress. What a table must do for that is told by [`Undo`].
+
+use super::locks::{LockKey, Mode, SESSIONS, Slot};
+use super::snapshot::Snapshot;
+use alloc::vec::Vec;
+use tourbillon_models::name::{Micros, Xid};
+use tourbillon_models::op::Isolation;
+use tourbillon_models::reply::{Outcome, Refusal};
+
+/// A transaction, also one that has written nothing and so has no [`Xid`]. Never reused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TxRef {
+    pub slot: Slot,
+    serial: u32,
+}
+
+/// A change to take back if its transaction, or its savepoint, is rolled back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Undo {
+    Insert { table: u8, row: u32 },
+    Update { table: u8, row: u32 },
+    Delete { table: u8, row: u32 },
+    RowLock { table: u8, row: u32 },
+    Append { table: u8, position: u64 },
+    Truncate { table: u8 },
+    Lock { key: LockKey, mode: Mode },
+}
+
+/// What a session waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// The end of another transaction.
+    Transaction(TxRef),
+    /// Its turn in a lock's queue; when the wait is over the lock is held.
+    Lock { key: LockKey, mode: Mode },
+    /// Nothing: others that have just been let in may go first.
+    Turn,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    None,
+    For(Target),
+    Over(Result<(), Refusal>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Savepoint {
+    pub level: u8,
+    pub undo_len: usize,
+}
+
+/// One session's transaction. Its vectors are kept from one transaction to the next.
+#[derive(Debug)]
+pub struct Transaction {
+    /// 0: none is open.
+    serial: u32,
+    pub explicit: bool,
+    /// Takes nothing but its end, or a rollback to a savepoint.
+    pub failed: bool,
+    pub isolation: Isolation,
+    /// 0 until the first write.
+    pub xid: Xid,
+    /// Under REPEATABLE READ, from the first query on.
+    pub snapshot: Option<Snapshot>,
+    pub started_at: Micros,
+    pub savepoints: Vec<Savepoint>,
+    pub undo: Vec<Undo>,
+    pub wait: Wait,
+    /// Set by the session for the locks it asks for from now on; zero: none.
+    pub lock_timeout: Micros,
+    /// When the present wait gives up.
+    pub lock_deadline: Option<Micros>,
+    pub tables_locked: u64,
+    pub others_locked: Vec<LockKey>,
+}
+
+impl Transaction {
+    fn new() -> Self {
+        Transaction {
+            serial: 0,
+            explicit: false,
+            failed: false,
+            isolation: Isolation::ReadCommitted,
+            xid: Xid(0),
+            snapshot: None,
+            started_at: Micros(0),
+            savepoints: Vec::new(),
+            undo: Vec::new(),
+            wait: Wait::None,
+            lock_timeout: Micros(0),
+            lock_deadline: None,
+            tables_locked: 0,
+            others_locked: Vec::new(),
+        }
+    }
+
+    pub const fn is_open(&self) -> bool {
+        self.serial != 0
+    }
+}
+
+/// All sessions, and what must be known about transactions as a whole.
+pub struct Transactions {
+    sessions: Vec<Transaction>,
+    connected: u64,
+    next_serial: u32,
+    next_xid: u32,
+    latest_completed: Xid,
+    /// Transactions with an id that are in progress, in the order of their ids.
+    in_progress: Vec<Xid>,
+    /// By id, from the first on: how each ended.
+    outcomes: Vec<Outcome>,
+    /// How many snapshots outlive a statement: while there are any, old row versions are kept.
+    pub retained: u32,
+    /// Sessions that wait, as bits.
+    pub waiting: u64,
+    /// Sessions whose wait is over and that have not gone on yet, in the order of their release.
+    pub released: Vec<Slot>,
+}
+
+impl Transactions {
+    pub fn new() -> Self {
+        Transactions {
+            sessions: (0..SESSIONS).map(|_| Transaction::new()).collect(),
+            connected: 0,
+            next_serial: 1,
+            next_xid: 1,
+            latest_completed: Xid(0),
+            in_progress: Vec::new(),
+            outcomes: Vec::new(),
+            retained: 0,
+            waiting: 0,
+            released: Vec::new(),
+        }
+    }
+
+    /// Forgets everything but the memory.
+    pub fn clear(&mut self) {
+        for session in &mut self.sessions {
+            session.serial = 0;
+            session.failed = false;
+            session.snapshot = None;
+            session.savepoints.clear();
+            session.undo.clear();
+            session.wait = Wait::None;
+            session.tables_locked = 0;
+            session.others_locked.clear();
+        }
+        self.connected = 0;
+        self.next_serial = 1;
+        self.next_xid = 1;
+        self.latest_completed = Xid(0);
+        self.in_progress.clear();
+        self.outcomes.clear();
+        self.retained = 0;
+        self.waiting = 0;
+        self.released.clear();
+    }
+
+    /// A free session; none if [`SESSIONS`] are connected.
+    pub fn connect(&mut self) -> Option<Slot> {
+        let slot = (!self.connected).trailing_zeros();
+        if slot as usize >= SESSIONS {
+            return None;
+        }
+        self.connected |= 1 << slot;
+        Some(slot as Slot)
+    }
+
+    pub fn disconnect(&mut self, slot: Slot) {
+        assert!(!self.of(slot).is_open(), "a session ends its transaction before it goes");
+        self.connected &= !(1 << slot);
+    }
+
+    pub fn connected(&self) -> impl Iterator<Item = Slot> + use<> {
+        let connected = self.connected;
+        (0..SESSIONS as Slot).filter(move |slot| connected >> slot & 1 != 0)
+    }
+
+    pub fn of(&self, slot: Slot) -> &Transaction {
+        &self.sessions[slot as usize]
+    }
+
+    pub fn of_mut(&mut self, slot: Slot) -> &mut Transaction {
+        &mut self.sessions[slot as usize]
+    }
+
+    pub fn begin(&mut self, slot: Slot, isolation: Isolation, explicit: bool, now: Micros) {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let transaction = self.of_mut(slot);
+        assert!(!transaction.is_open(), "a session has one transaction");
+        transaction.serial = serial;
+        transaction.explicit = explicit;
+        transaction.failed = false;
+        transaction.isolation = isolation;
+        transaction.xid = Xid(0);
+        transaction.started_at = now;
+        transaction.lock_timeout = Micros(0);
+    }
+
+    pub fn current(&self, slot: Slot) -> TxRef {
+        TxRef { slot, serial: self.of(slot).serial }
+    }
+
+    /// In progress: neither committed nor aborted.
+    pub fn is_active(&self, tx: TxRef) -> bool {
+        self.of(tx.slot).serial == tx.serial
+    }
+
+    pub fn is_active_other(&self, tx: TxRef, me: Slot) -> bool {
+        tx.slot != me && self.is_active(tx)
+    }
+
+    pub fn is_mine(&self, tx: TxRef, me: Slot) -> bool {
+        tx.slot == me && self.is_active(tx)
+    }
+
+    /// The transaction's id, assigned now if it has none.
+    pub fn assign_xid(&mut self, slot: Slot) -> Xid {
+        if self.of(slot).xid == Xid(0) {
+            let xid = Xid(self.next_xid);
+            self.next_xid += 1;
+            self.in_progress.push(xid);
+            self.outcomes.push(Outcome::InProgress);
+            self.of_mut(slot).xid = xid;
+        }
+        self.of(slot).xid
+    }
+
+    /// What PostgreSQL's `pg_current_snapshot()` would be.
+    pub fn snapshot(&self, slot: Slot) -> Snapshot {
+        let own = self.of(slot).xid;
+        let xmax = Xid(self.latest_completed.0 + 1);
+        let listed = self.in_progress.iter().copied();
+        Snapshot { xmax, in_progress: listed.filter(|xid| *xid < xmax && *xid != own).collect() }
+    }
+
+    /// Under REPEATABLE READ the first query fixes what the transaction sees.
+    pub fn fix_snapshot(&mut self, slot: Slot) {
+        let transaction = self.of(slot);
+        if transaction.isolation == Isolation::RepeatableRead && transaction.snapshot.is_none() {
+            let snapshot = self.snapshot(slot);
+            self.of_mut(slot).snapshot = Some(snapshot);
+            self.retained += 1;
+        }
+    }
+
+    /// Marks the transaction as over. Its changes must have been taken back before, if it aborts.
+    pub fn end(&mut self, slot: Slot, outcome: Outcome) {
+        let transaction = self.of_mut(slot);
+        let tx = TxRef { slot, serial: transaction.serial };
+        let xid = transaction.xid;
+        transaction.serial = 0;
+        transaction.undo.clear();
+        transaction.savepoints.clear();
+        if transaction.snapshot.take().is_some() {
+            self.retained -= 1;
+        }
+        if xid != Xid(0) {
+            self.in_progress.retain(|other| *other != xid);
+            self.outcomes[xid.0 as usize - 1] = outcome;
+            self.latest_completed = self.latest_completed.max(xid);
+        }
+        if self.waiting != 0 {
+            self.release_waiters(tx);
+        }
+    }
+
+    /// Lets everyone look again who waits for this transaction: it has ended, or taken changes back.
+    pub fn release_waiters(&mut self, tx: TxRef) {
+        for slot in 0..SESSIONS as Slot {
+            if self.waiting >> slot & 1 != 0 && self.of(slot).wait == Wait::For(Target::Transaction(tx)) {
+                self.finish_wait(slot, Ok(()));
+            }
+        }
+    }
+
+    pub fn start_wait(&mut self, slot: Slot, target: Target, now: Micros) {
+        let transaction = self.of_mut(slot);
+        transaction.wait = Wait::For(target);
+        let timeout = transaction.lock_timeout;
+        transaction.lock_deadline = (timeout != Micros(0)).then(|| now + timeout);
+        if target == Target::Turn {
+            self.finish_wait(slot, Ok(()));
+        } else {
+            self.waiting |= 1 << slot;
+        }
+    }
+
+    /// The session may go on, with this result, when its turn comes.
+    pub fn finish_wait(&mut self, slot: Slot, result: Result<(), Refusal>) {
+        self.of_mut(slot).wait = Wait::Over(result);
+        self.of_mut(slot).lock_deadline = None;
+        self.waiting &= !(1 << slot);
+        self.released.push(slot);
+    }
+
+    /// Forgets a wait whose call is gone.
+    pub fn drop_wait(&mut self, slot: Slot) {
+        self.of_mut(slot).wait = Wait::None;
+        self.waiting &= !(1 << slot);
+        self.released.retain(|other| *other != slot);
+    }
+
+    pub fn outcome(&self, xid: Xid) -> Option<Outcome> {
+        self.outcomes.get((xid.0 as usize).checked_sub(1)?).copied()
+    }
+}
+
+impl Default for Transactions {
+    fn default() -> Self {
+        Transactions::new()
+    }
+}
