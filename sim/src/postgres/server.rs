@@ -1,0 +1,472 @@
+//! A server, ours or the user's, behind a synchronous face.
+//!
+//! It owns the tokio runtime that drives its sessions, so that a replay, which does one thing at a time, needs no async
+//! code. Targets with threads take [`Server::config`] and open sessions on runtimes of their own. What it is not: a pool.
+//! Invariant: on the user's server nothing exists outside schemas of our own, and they go when the server is dropped,
+//! or when the next one connects.
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+use tokio_postgres::Config;
+use tokio_postgres::config::Host;
+use tokio_postgres::types::ToSql;
+
+use super::binaries::{self, Binaries, OLDEST_MAJOR};
+use super::cluster::Cluster;
+use super::control::{Control, Expect, PATIENCE, Rest, Wait};
+use super::session::{Outcome, Parameter, Session};
+use super::{Error, chain};
+
+const TRAITS: &str = "select current_setting('server_version_num')::int4, current_setting('server_version'), \
+                      current_setting('is_superuser') = 'on', pg_is_in_recovery(), current_user::text, \
+                      current_database()::text, has_database_privilege(current_database(), 'create')";
+
+/// Marks a schema that this project created, and may drop.
+const MARK: &str = "made by tourbillon, which drops it";
+
+const ABANDONED: &str = "select n.nspname::text from pg_namespace n \
+                         where n.nspname ~ '^tourbillon_[0-9a-f]{16}$' and pg_has_role(n.nspowner, 'usage') \
+                         and obj_description(n.oid, 'pg_namespace') = $1 \
+                         and pg_try_advisory_lock(hashtext('tourbillon'), hashtext(n.nspname))";
+
+/// A server and the connection that controls it.
+///
+/// Its methods block, and must not be called from within a tokio runtime.
+pub struct Server {
+    control: Control,
+    config: Config,
+    traits: Traits,
+    schemas: Vec<String>,
+    runtime: Runtime,
+    // Last, as it ends the server, after everybody has hung up.
+    cluster: Option<Cluster>,
+}
+
+#[derive(Debug, Clone)]
+struct Traits {
+    version_number: i32,
+    version: String,
+    superuser: bool,
+}
+
+impl Server {
+    /// A throw-away server from whatever programs are found, or else downloaded.
+    pub fn embedded() -> Result<Server, Error> {
+        Server::from_binaries(&binaries::find()?)
+    }
+
+    /// A throw-away server from these programs.
+    pub fn from_binaries(binaries: &Binaries) -> Result<Server, Error> {
+        let cluster = Cluster::start(binaries)?;
+        let config = cluster_config(cluster.socket_directory());
+        Server::connect(config, Some(cluster))
+    }
+
+    /// The user's server: `postgres://…` or libpq's `key=value` form. Schemas that earlier runs left there, because they
+    /// were killed, are dropped.
+    pub fn connect_url(url: &str) -> Result<Server, Error> {
+        let mut config: Config = url.parse().map_err(|error| {
+            Error::Unavailable(format!(
+                "the server's address is neither postgres://user@host/database nor host=… user=… dbname=…: {}",
+                chain(&error)
+            ))
+        })?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            config.host(if Path::new("/var/run/postgresql").exists() { "/var/run/postgresql" } else { "localhost" });
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(Duration::from_secs(10));
+        }
+        let server = Server::connect(config, None)?;
+        server.sweep()?;
+        Ok(server)
+    }
+
+    fn connect(mut config: Config, cluster: Option<Cluster>) -> Result<Server, Error> {
+        config.application_name("tourbillon");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::Unavailable(format!("there is no event loop to be had: {error}")))?;
+        let control = runtime.block_on(open_control(&config))?;
+        let traits = runtime.block_on(inspect(&control))?;
+        Ok(Server { control, config, traits, schemas: Vec::new(), runtime, cluster })
+    }
+
+    /// Whether [`Server::crash`] works: the server is our own.
+    pub fn can_crash(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// Whether sessions may set what only a superuser may, such as `deadlock_timeout`.
+    pub fn is_superuser(&self) -> bool {
+        self.traits.superuser
+    }
+
+    /// As in `server_version_num`, for instance 150014.
+    pub fn version_number(&self) -> i32 {
+        self.traits.version_number
+    }
+
+    /// As the server prints it.
+    pub fn version(&self) -> &str {
+        &self.traits.version
+    }
+
+    /// How to connect, for sessions on other runtimes.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The look from outside, for use with [`Server::block_on`].
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Runs a future on the runtime that drives the sessions.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// Opens a session; about 1 ms.
+    pub fn open(&self) -> Result<Session, Error> {
+        self.block_on(Session::open(&self.config)).map_err(|error| unreachable_server(&self.config, &error))
+    }
+
+    /// Executes a statement that is expected to return, in one round trip; if it is blocked it is waited for, up to
+    /// [`PATIENCE`].
+    pub fn execute(&self, session: &Session, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Outcome, Error> {
+        self.block_on(async {
+            match timeout(PATIENCE, session.execute(sql, parameters)).await {
+                Ok(outcome) => Ok(outcome),
+                Err(_) => Err(self.control.unsettled(session.pid(), "did not return").await),
+            }
+        })
+    }
+
+    /// Executes a script of several statements on the control connection, as for an installation.
+    pub fn install(&self, script: &str) -> Result<(), Error> {
+        self.block_on(self.control.session().execute_script(script)).done().map(|_| ())
+    }
+
+    /// See [`Session::start`].
+    pub fn start(&self, session: &mut Session, sql: &str, parameters: Vec<Parameter>) {
+        self.block_on(session.start(sql, parameters));
+    }
+
+    /// See [`Control::wait_until_blocked_or_done`].
+    pub fn wait_until_blocked_or_done(&self, session: &mut Session, expect: Expect) -> Result<Rest, Error> {
+        self.block_on(self.control.wait_until_blocked_or_done(session, expect))
+    }
+
+    /// See [`Control::wait_until_all_settled`].
+    pub fn wait_until_all_settled(&self, sessions: &mut [&mut Session]) -> Result<Vec<Wait>, Error> {
+        self.block_on(self.control.wait_until_all_settled(sessions))
+    }
+
+    /// See [`Control::wait_until_done`].
+    pub fn wait_until_done(&self, session: &mut Session) -> Result<Outcome, Error> {
+        self.block_on(self.control.wait_until_done(session))
+    }
+
+    /// See [`Control::blocked_by`].
+    pub fn blocked_by(&self, pid: i32) -> Result<Vec<i32>, Error> {
+        self.block_on(self.control.blocked_by(pid))
+    }
+
+    /// See [`Control::all_blocked`].
+    pub fn all_blocked(&self) -> Result<Vec<Wait>, Error> {
+        self.block_on(self.control.all_blocked())
+    }
+
+    /// See [`Control::terminate`].
+    pub fn terminate(&self, session: Session) -> Result<(), Error> {
+        self.block_on(self.control.terminate(session))
+    }
+
+    /// See [`Control::close`].
+    pub fn close(&self, session: Session) -> Result<(), Error> {
+        self.block_on(self.control.close(session))
+    }
+
+    /// See [`Control::cancel`].
+    pub fn cancel(&self, session: &Session) -> Result<(), Error> {
+        self.block_on(self.control.cancel(session))
+    }
+
+    /// Kills the whole server. Statements in flight become unknown; sessions are of no use any more. See
+    /// [`Cluster::crash`].
+    pub fn crash(&mut self) -> Result<(), Error> {
+        self.cluster_mut()?.crash()
+    }
+
+    /// Starts the server after a crash. See [`Cluster::restart`].
+    pub fn restart(&mut self) -> Result<(), Error> {
+        self.cluster_mut()?.restart()?;
+        self.control = self.block_on(open_control(&self.config))?;
+        Ok(())
+    }
+
+    fn cluster_mut(&mut self) -> Result<&mut Cluster, Error> {
+        let sentence = "only a server that was started here can be crashed, not one that the user runs";
+        self.cluster.as_mut().ok_or_else(|| Error::Unavailable(sentence.into()))
+    }
+
+    /// Creates a schema that nobody else has, and returns its name, which needs no quoting.
+    pub fn create_schema(&mut self) -> Result<String, Error> {
+        let random = "select 'tourbillon_' || left(replace(gen_random_uuid()::text, '-', ''), 16)";
+        let session = self.control.session();
+        let name: String = self.block_on(session.execute(random, &[])).done()?.rows[0].get(0);
+        // The lock, which this connection holds to its end, comes first: a marked schema without it is abandoned.
+        self.install(&format!(
+            "select pg_advisory_lock(hashtext('tourbillon'), hashtext('{name}'));
+             begin; create schema {name}; comment on schema {name} is '{MARK}'; commit"
+        ))?;
+        self.schemas.push(name.clone());
+        Ok(name)
+    }
+
+    /// Drops a schema made by [`Server::create_schema`] with all that is in it.
+    pub fn drop_schema(&mut self, name: &str) -> Result<(), Error> {
+        assert!(self.schemas.iter().any(|schema| schema == name), "schema {name} was not created here");
+        self.drop_ours(name)?;
+        self.schemas.retain(|schema| schema != name);
+        Ok(())
+    }
+
+    fn drop_ours(&self, name: &str) -> Result<(), Error> {
+        // Somebody who holds a lock inside, a session that was left open, would stop this for ever.
+        self.install(&format!(
+            "set lock_timeout = '5s'; drop schema if exists {name} cascade; reset lock_timeout;
+             select pg_advisory_unlock(hashtext('tourbillon'), hashtext('{name}'))"
+        ))
+    }
+
+    /// A lock that can be had belonged to a process that is gone.
+    fn sweep(&self) -> Result<(), Error> {
+        let abandoned = self.block_on(self.control.session().execute(ABANDONED, &[&MARK])).done()?;
+        abandoned.rows.iter().try_for_each(|row| self.drop_ours(row.get(0)))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Our own server goes with all that is in it.
+        if self.cluster.is_none() {
+            for schema in std::mem::take(&mut self.schemas) {
+                let _ = self.drop_ours(&schema);
+            }
+        }
+    }
+}
+
+fn cluster_config(socket_directory: &Path) -> Config {
+    let mut config = Config::new();
+    config.host_path(socket_directory).port(5432).user("postgres").dbname("postgres");
+    config
+}
+
+async fn open_control(config: &Config) -> Result<Control, Error> {
+    Control::open(config).await.map_err(|error| unreachable_server(config, &error))
+}
+
+fn unreachable_server(config: &Config, error: &tokio_postgres::Error) -> Error {
+    let hosts: Vec<String> = config
+        .get_hosts()
+        .iter()
+        .map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(path) => path.display().to_string(),
+        })
+        .chain(config.get_hostaddrs().iter().map(|address| address.to_string()))
+        .collect();
+    Error::Unavailable(format!("the PostgreSQL server at {} cannot be reached: {}", hosts.join(", "), chain(error)))
+}
+
+async fn inspect(control: &Control) -> Result<Traits, Error> {
+    let reply = control.session().execute(TRAITS, &[]).await.done()?;
+    let row = &reply.rows[0];
+    let traits = Traits { version_number: row.get(0), version: row.get(1), superuser: row.get(2) };
+    let (in_recovery, may_create): (bool, bool) = (row.get(3), row.get(6));
+    let (user, database): (&str, &str) = (row.get(4), row.get(5));
+    let refuse = |sentence: String| Err(Error::Unavailable(sentence));
+    if traits.version_number < (OLDEST_MAJOR * 10_000) as i32 {
+        return refuse(format!("the server runs PostgreSQL {}: {OLDEST_MAJOR} or later is needed", traits.version));
+    }
+    if in_recovery {
+        return refuse("the server is a standby, which cannot be written: name its primary".to_string());
+    }
+    if !may_create {
+        return refuse(format!(
+            "user {user} may not create a schema in database {database}: grant create on database {database} to {user}"
+        ));
+    }
+    Ok(traits)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn url(server: &Server, user: &str, database: &str) -> String {
+        let Some(Host::Unix(path)) = server.config.get_hosts().first() else { panic!("a cluster has a socket") };
+        format!("host={} user={user} dbname={database}", path.display())
+    }
+
+    fn refusal(url: &str) -> String {
+        match Server::connect_url(url) {
+            Ok(_) => panic!("{url} was accepted"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn schemas(server: &Server) -> Vec<String> {
+        let sql = "select nspname::text from pg_namespace where nspname ~ '^tourbillon_' order by 1";
+        let reply = server.block_on(server.control.session().execute(sql, &[])).done().unwrap();
+        reply.rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    #[test]
+    fn a_crash_keeps_what_was_committed_and_nothing_else() {
+        let mut server = Server::embedded().unwrap();
+        assert!(server.can_crash() && server.is_superuser() && server.version_number() >= 140_000);
+        server.install("create table t (x int8 primary key)").unwrap();
+        for round in 0..3i64 {
+            let (committer, mut waiter) = (server.open().unwrap(), server.open().unwrap());
+            let insert = "insert into t values ($1)";
+            server.execute(&committer, insert, &[&(10 * round)]).unwrap().done().unwrap();
+            server.execute(&committer, "begin", &[]).unwrap().done().unwrap();
+            server.execute(&committer, insert, &[&(10 * round + 1)]).unwrap().done().unwrap();
+            server.start(&mut waiter, insert, vec![Box::new(10 * round + 1)]);
+            let rest = server.wait_until_blocked_or_done(&mut waiter, Expect::Block).unwrap();
+            assert!(matches!(rest, Rest::Blocked(pids) if pids == [committer.pid()]));
+
+            server.crash().unwrap();
+            assert!(matches!(server.wait_until_done(&mut waiter), Ok(Outcome::Unknown(_))));
+            assert!(matches!(server.execute(&committer, "commit", &[]), Ok(Outcome::Unknown(_))));
+            server.restart().unwrap();
+            let session = server.open().unwrap();
+            let reply = server.execute(&session, "select x from t order by x", &[]).unwrap().done().unwrap();
+            let kept: Vec<i64> = reply.rows.iter().map(|row| row.get(0)).collect();
+            assert_eq!(kept, (0..=round).map(|round| 10 * round).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_users_server_keeps_nothing_of_ours() {
+        let host = Server::embedded().unwrap();
+        let url = url(&host, "postgres", "postgres");
+        let mut guest = Server::connect_url(&url).unwrap();
+        assert!(!guest.can_crash());
+        assert!(guest.crash().unwrap_err().to_string().starts_with("only a server that was started here"));
+        let names = [guest.create_schema().unwrap(), guest.create_schema().unwrap()];
+        guest.install(&format!("create table {}.t ()", names[0])).unwrap();
+        guest.drop_schema(&names[1]).unwrap();
+
+        let second = Server::connect_url(&url).unwrap();
+        assert_eq!(schemas(&host), [names[0].clone()], "what a living process uses is left alone");
+        drop(guest);
+        assert_eq!(schemas(&host), [""; 0]);
+        drop(second);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_on_the_users_server_is_dropped() {
+        let host = Server::embedded().unwrap();
+        let url = url(&host, "postgres", "postgres");
+        let mut killed = Server::connect_url(&url).unwrap();
+        let name = killed.create_schema().unwrap();
+        host.install("create schema tourbillon_of_the_user; create schema tourbillon_0123456789abcdef").unwrap();
+        // A process that is killed does not get to drop anything.
+        killed.schemas.clear();
+        let pid = killed.control.session().pid();
+        drop(killed);
+        host.block_on(host.control.wait_until_gone(pid)).unwrap();
+        assert!(schemas(&host).contains(&name));
+        drop(Server::connect_url(&url).unwrap());
+        assert_eq!(schemas(&host), ["tourbillon_0123456789abcdef", "tourbillon_of_the_user"], "unmarked ones stay");
+    }
+
+    #[test]
+    fn an_unusable_server_is_refused_in_one_sentence() {
+        let host = Server::embedded().unwrap();
+        host.install("create role guest login").unwrap();
+        host.install("create database d").unwrap();
+        for (url, expected) in [
+            (url(&host, "guest", "d"), "user guest may not create a schema in database d: grant create on database"),
+            (url(&host, "nobody", "d"), "role \"nobody\" does not exist"),
+            (url(&host, "guest", "e"), "database \"e\" does not exist"),
+            ("postgres://localhost:1/d".to_string(), "the PostgreSQL server at localhost cannot be reached: "),
+            ("mysql://localhost".to_string(), "the server's address is neither postgres://user@host/database nor"),
+            ("host=/nonexistent user=u".to_string(), "the PostgreSQL server at /nonexistent cannot be reached: "),
+        ] {
+            let sentence = refusal(&url);
+            assert!(sentence.contains(expected), "{url}: {sentence}");
+            assert!(!sentence.contains('\n'), "{sentence}");
+        }
+    }
+
+    /// Printed rather than asserted: a shared machine is too noisy for a bound. Read it with `--nocapture`.
+    #[test]
+    fn figures() {
+        let begin = Instant::now();
+        let mut server = Server::embedded().unwrap();
+        println!("start {:?}", begin.elapsed());
+        let begin = Instant::now();
+        server.crash().unwrap();
+        println!("crash {:?}", begin.elapsed());
+        let begin = Instant::now();
+        server.restart().unwrap();
+        println!("restart {:?}", begin.elapsed());
+        let begin = Instant::now();
+        let mut sessions: Vec<Session> = (0..10).map(|_| server.open().unwrap()).collect();
+        println!("open a session {:?}", begin.elapsed() / 10);
+
+        let count = 20_000;
+        let one = "select $1::int8";
+        let begin = Instant::now();
+        (0..count).for_each(|x| drop(server.execute(&sessions[0], one, &[&i64::from(x)]).unwrap().done().unwrap()));
+        println!("execute {:?}, {:.0}/s", begin.elapsed() / count, f64::from(count) / begin.elapsed().as_secs_f64());
+        let begin = Instant::now();
+        for x in 0..count {
+            server.start(&mut sessions[0], one, vec![Box::new(i64::from(x))]);
+            let rest = server.wait_until_blocked_or_done(&mut sessions[0], Expect::Return).unwrap();
+            assert!(matches!(rest, Rest::Done(Outcome::Done(_))));
+        }
+        println!(
+            "start, wait {:?}, {:.0}/s",
+            begin.elapsed() / count,
+            f64::from(count) / begin.elapsed().as_secs_f64()
+        );
+
+        let [holder, waiter] = &mut sessions[..2] else { unreachable!() };
+        let count = 1_000;
+        let begin = Instant::now();
+        for _ in 0..count {
+            server.execute(holder, "select pg_advisory_lock(1)", &[]).unwrap().done().unwrap();
+            server.start(waiter, "select pg_advisory_lock(1)", Vec::new());
+            let rest = server.wait_until_blocked_or_done(waiter, Expect::Block).unwrap();
+            assert!(matches!(rest, Rest::Blocked(_)), "{rest:?}");
+            server.execute(holder, "select pg_advisory_unlock(1)", &[]).unwrap().done().unwrap();
+            server.wait_until_done(waiter).unwrap().done().unwrap();
+            server.execute(waiter, "select pg_advisory_unlock(1)", &[]).unwrap().done().unwrap();
+        }
+        println!("lock, block, unlock, wake, unlock {:?}", begin.elapsed() / count);
+        let begin = Instant::now();
+        (0..count).for_each(|_| drop(server.all_blocked().unwrap()));
+        println!("all blocked {:?}", begin.elapsed() / count);
+        let begin = Instant::now();
+        let count = sessions.len() as u32;
+        sessions.into_iter().for_each(|session| server.terminate(session).unwrap());
+        println!("terminate {:?}", begin.elapsed() / count);
+        let begin = Instant::now();
+        drop(server);
+        println!("remove {:?}", begin.elapsed());
+    }
+}
