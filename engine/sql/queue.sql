@@ -5,7 +5,8 @@
 --   tick          stores a snapshot: the end of one window and the start of the next
 --   rotate        truncates the oldest event table and makes it current
 --
--- Internal: require_read_committed, raise_undefined, queue_named, snapshot_at, window_query, window_has_events.
+-- Internal: require_read_committed, require_nothing_written, raise_undefined, queue_named, snapshot_at, window_query,
+-- window_has_events, horizon, is_needed.
 
 -- Under REPEATABLE READ a duty would go by what was true when its transaction began.
 create function tourbillon.require_read_committed()
@@ -20,6 +21,23 @@ begin
       message = 'isolation_level',
       detail = format('The transaction runs at %s.', current_setting('transaction_isolation')),
       hint = 'Workers and duties run at READ COMMITTED.';
+  end if;
+end;
+$$;
+
+-- A transaction's own xid may count as over in its own snapshot, and what it writes later is then in no window.
+create function tourbillon.require_nothing_written()
+returns void
+language plpgsql
+volatile
+as $$
+begin
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception using
+      errcode = 'active_sql_transaction',
+      message = 'wrote_before',
+      detail = 'The transaction has written, or locked a row, before it takes its snapshot.',
+      hint = 'Call this first in its transaction, or in one of its own.';
   end if;
 end;
 $$;
@@ -67,7 +85,7 @@ declare
   v_snapshot pg_snapshot;
   v_queue_id int;
 begin
-  -- Before anything is written, and so before this transaction has an xid that its own snapshot might count as over.
+  perform tourbillon.require_nothing_written();
   v_snapshot := pg_current_snapshot();
 
   insert into tourbillon.queue (name, kind, current_table)
@@ -105,14 +123,13 @@ as $$
 declare
   v_queue tourbillon.queue;
 begin
-  select *
-  into v_queue
-  from tourbillon.queue q
-  where q.name = p_queue
-  for update;
-  if not found then
-    perform tourbillon.raise_undefined('queue', p_queue);
-  end if;
+  perform tourbillon.require_read_committed(); -- guard: isolation_check
+  v_queue := tourbillon.queue_named(p_queue);
+
+  -- The lock of rotation. 1. A subscriber reads the latest tick, and stays open. 2. Ticks and claims go on. 3. Rotation
+  -- does not see the new cursor and deletes its tick: the subscriber's first window would be empty, and its events lost.
+  -- It also lets two subscribers of one queue come one after the other.
+  perform pg_advisory_xact_lock('tourbillon.queue'::regclass::oid::int, v_queue.queue_id);
 
   -- guard: one_consumer begin
   if v_queue.kind = 'workflow'
@@ -152,14 +169,7 @@ begin
   -- An advisory lock, whose class is the table that it guards: a row lock would take an xid before the snapshot.
   perform pg_advisory_xact_lock('tourbillon.tick'::regclass::oid::int, v_queue.queue_id); -- guard: tick_lock
 
-  -- A transaction's own xid may count as visible in its own snapshot.
-  if pg_current_xact_id_if_assigned() is not null then
-    raise exception using
-      errcode = 'active_sql_transaction',
-      message = 'wrote_before',
-      detail = 'The transaction has written, or locked a row, before this tick.',
-      hint = 'Tick in a transaction of its own.';
-  end if;
+  perform tourbillon.require_nothing_written();
 
   -- A statement of its own, after the lock: no older snapshot may stand under a higher number.
   select pg_current_snapshot()
@@ -209,18 +219,13 @@ begin
     select string_agg(
       format(
         'select e.*
-        from tourbillon.event_%1$s_%2$s e
-        where e.xid >= pg_snapshot_xmax($1)
-        and e.xid < pg_snapshot_xmax($2)
-        and pg_visible_in_snapshot(e.xid, $2)'
-        -- guard: in_progress_set begin
-        || ' union all
-        select e.*
-        from tourbillon.event_%1$s_%2$s e
-        where e.xid = any (array(select pg_snapshot_xip($1)))
-        and pg_visible_in_snapshot(e.xid, $2)'
-        -- guard: in_progress_set end
-        , p_queue_id, v_table),
+        from tourbillon.event_%s_%s e
+        where (
+          e.xid >= pg_snapshot_xmax($1) and e.xid < pg_snapshot_xmax($2)'
+          || ' or e.xid = any (array(select pg_snapshot_xip($1)))' -- guard: in_progress_set
+        || ')
+        and pg_visible_in_snapshot(e.xid, $2)',
+        p_queue_id, v_table),
       ' union all '
       order by v_table)
     from unnest(v_tables) v_table

@@ -9,8 +9,9 @@
 --   grants.sql    nothing is for PUBLIC
 -- Not part of an installation: replay_clock.sql, workload.sql.
 --
--- Order of locks, obeyed everywhere: advisory lock of a duty; queue row; subscription row; lease row (of others only
--- with skip locked); start key; live rows by id; event tables by number. Ticks and the pointer are read without locks.
+-- Order of locks, obeyed everywhere: advisory lock (of ticks, or of rotation and subscribers); subscription row; lease
+-- row (another worker's only with skip locked); start key; live rows by id; event tables by number; queue row, by
+-- rotation alone. Ticks and the pointer are read without locks.
 --
 -- Guards: a line that ends in "-- guard: NAME", or stands between "-- guard: NAME begin" and "-- guard: NAME end",
 -- prevents the bug of that name (engine/src/guard.rs). To remove it, the line goes and the text after

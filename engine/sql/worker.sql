@@ -7,7 +7,7 @@
 --   hold       locks the lease, before a step with effects in the database
 --   handoff    successors and acknowledgement of the whole window, in one statement
 --
--- Internal: raise_stale_token, window_mismatches.
+-- Internal: raise_stale_token, raise_window_open, open_window, window_event_ids, require_decisions.
 
 create function tourbillon.raise_stale_token(p_worker bigint)
 returns void
@@ -294,31 +294,55 @@ begin
 end;
 $$;
 
--- How many events of the window are not decided exactly once, and how many decisions are about no event of it.
-create function tourbillon.window_mismatches(p_queue_id int, p_prev bigint, p_next bigint, p_event bigint[])
-returns bigint
+-- The ids of the window's events, in order; null without a window.
+create function tourbillon.window_event_ids(p_queue_id int, p_prev bigint, p_next bigint)
+returns bigint[]
 language plpgsql
 volatile
 strict
 as $$
 declare
-  v_mismatches bigint;
+  v_events bigint[];
 begin
-  execute format(
-    'select count(*)
-    from (%s) e
-    full join (
-      select event_id, count(*) as times
-      from unnest($3) event_id
-      group by event_id
-    ) d on d.event_id = e.event_id
-    where e.event_id is null
-    or d.event_id is null
-    or d.times <> 1',
-    tourbillon.window_query(p_queue_id))
-  into v_mismatches
-  using tourbillon.snapshot_at(p_queue_id, p_prev), tourbillon.snapshot_at(p_queue_id, p_next), p_event;
-  return v_mismatches;
+  execute format('select array_agg(e.event_id order by e.event_id) from (%s) e', tourbillon.window_query(p_queue_id))
+  into v_events
+  using tourbillon.snapshot_at(p_queue_id, p_prev), tourbillon.snapshot_at(p_queue_id, p_next);
+  return coalesce(v_events, '{}');
+end;
+$$;
+
+-- A shorter array, or a verb that is none, would silently acknowledge what was meant to continue.
+create function tourbillon.require_decisions(
+  p_event bigint[],
+  p_verb text[],
+  p_workflow uuid[],
+  p_sequence int[],
+  p_step text[],
+  p_state text[]
+)
+returns void
+language plpgsql
+volatile
+as $$
+begin
+  if (cardinality(p_event) = all (array[
+      cardinality(p_verb),
+      cardinality(p_workflow),
+      cardinality(p_sequence),
+      cardinality(p_step),
+      cardinality(p_state)
+    ])) is not true
+    or exists (
+      select
+      from unnest(p_verb) verb
+      where (verb in ('goto', 'complete', 'acknowledge')) is not true
+    )
+  then
+    raise exception using
+      errcode = 'invalid_parameter_value',
+      message = 'malformed_decisions',
+      hint = 'One element for each event in every array; a verb is goto, complete or acknowledge.';
+  end if;
 end;
 $$;
 
@@ -346,10 +370,11 @@ declare
   v_queue_id int;
   v_prev bigint;
   v_next bigint;
-  v_mismatches bigint;
+  v_events bigint[];
   v_ended uuid[];
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
+  perform tourbillon.require_decisions(p_event, p_verb, p_workflow, p_sequence, p_step, p_state);
 
   select s.queue_id
   into v_queue_id
@@ -373,12 +398,12 @@ begin
   -- guard: fence_checked end
 
   -- guard: ack_what_was_read begin
-  v_mismatches := tourbillon.window_mismatches(v_queue_id, v_prev, v_next, p_event);
-  if v_mismatches <> 0 then
+  v_events := tourbillon.window_event_ids(v_queue_id, v_prev, v_next);
+  if v_events <> array(select event_id from unnest(p_event) event_id order by event_id) then
     raise exception using
       errcode = 'object_not_in_prerequisite_state',
       message = 'window_mismatch',
-      detail = format('%s events are not decided exactly once, or are not of this window.', v_mismatches),
+      detail = format('The window holds %s events, %s were decided.', cardinality(v_events), cardinality(p_event)),
       hint = 'Read all pages of the window and hand off one decision for each of its events.';
   end if;
   -- guard: ack_what_was_read end
