@@ -81,9 +81,12 @@ impl Cluster {
     /// Starts a fresh server; 0.1–0.2 s, or 1 s more for the first of its version on this machine.
     pub fn start(binaries: &Binaries) -> Result<Cluster, Error> {
         let account = Account::choose()?;
-        let base = base_directory(account);
-        sweep(&base, account);
-        let home = Home::create(&base, account)?;
+        Cluster::start_in(&base_directory(account), account, binaries)
+    }
+
+    fn start_in(base: &Path, account: Account, binaries: &Binaries) -> Result<Cluster, Error> {
+        sweep(base, account);
+        let home = Home::create(base, account)?;
         furnish(binaries, account, &home.directory)?;
         let mut cluster = Cluster { binaries: binaries.clone(), account, home, postmaster: None };
         cluster.restart()?;
@@ -374,6 +377,7 @@ fn is_locked(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixStream;
     use std::process::Command;
     use std::time::Instant;
@@ -527,12 +531,15 @@ mod tests {
 
     #[test]
     fn a_killed_watchdog_is_made_up_for_by_the_next_start() {
-        let mut cluster = start();
+        // A base of its own, as other tests start and sweep, too.
+        let (account, private) = (Account::choose().unwrap(), tempfile::tempdir_in("/tmp").unwrap());
+        fs::set_permissions(private.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let mut cluster = Cluster::start_in(private.path(), account, &binaries::find().unwrap()).unwrap();
         let belongings = Belongings::of(&cluster);
         cluster.home.watchdog.kill().unwrap();
         cluster.home.watchdog.wait().unwrap();
         let base = belongings.directory.parent().unwrap();
-        sweep(base, cluster.account);
+        sweep(base, account);
         assert!(answers(&cluster), "a living owner's cluster is left alone");
 
         // The owner's death, as far as the file system can tell: the lock is released, the pid is nobody's.
@@ -545,7 +552,7 @@ mod tests {
         cluster.home.directory = abandoned.clone();
         cluster.restart().unwrap();
         let belongings = Belongings::of(&cluster);
-        sweep(base, cluster.account);
+        sweep(base, account);
         waitpid(cluster.postmaster.take().unwrap().pid, None).unwrap();
         assert_eq!(belongings.left(), [""; 0]);
     }

@@ -6,11 +6,13 @@
 //!
 //! Reading order: [`binaries`] finds the programs, [`cluster`] runs a throw-away server from them, a [`session`] is one
 //! connection, [`control`] watches sessions from outside, and [`server`] puts them together behind a synchronous face.
+//! [`one_cpu`] makes all of it several times faster where one thing happens at a time.
 
 mod account;
 pub mod binaries;
 pub mod cluster;
 pub mod control;
+pub mod one_cpu;
 pub mod server;
 pub mod session;
 mod template;

@@ -412,61 +412,48 @@ mod tests {
         }
     }
 
-    /// Printed rather than asserted: a shared machine is too noisy for a bound. Read it with `--nocapture`.
+    /// Printed rather than asserted, as a shared machine is too noisy for a bound: read them with `--nocapture`.
     #[test]
     fn figures() {
-        let begin = Instant::now();
-        let mut server = Server::embedded().unwrap();
-        println!("start {:?}", begin.elapsed());
-        let begin = Instant::now();
-        server.crash().unwrap();
-        println!("crash {:?}", begin.elapsed());
-        let begin = Instant::now();
-        server.restart().unwrap();
-        println!("restart {:?}", begin.elapsed());
-        let begin = Instant::now();
-        let mut sessions: Vec<Session> = (0..10).map(|_| server.open().unwrap()).collect();
-        println!("open a session {:?}", begin.elapsed() / 10);
+        measure("anywhere");
+        let _claim = crate::postgres::one_cpu::OneCpu::claim();
+        measure("on one processor");
+    }
 
-        let count = 20_000;
-        let one = "select $1::int8";
-        let begin = Instant::now();
-        (0..count).for_each(|x| drop(server.execute(&sessions[0], one, &[&i64::from(x)]).unwrap().done().unwrap()));
-        println!("execute {:?}, {:.0}/s", begin.elapsed() / count, f64::from(count) / begin.elapsed().as_secs_f64());
-        let begin = Instant::now();
-        for x in 0..count {
-            server.start(&mut sessions[0], one, vec![Box::new(i64::from(x))]);
-            let rest = server.wait_until_blocked_or_done(&mut sessions[0], Expect::Return).unwrap();
+    fn measure(place: &str) {
+        let time = |what: &str, count: u32, work: &mut dyn FnMut()| {
+            let begin = Instant::now();
+            (0..count).for_each(|_| work());
+            println!("{place}: {what} {:?}", begin.elapsed() / count);
+        };
+        let mut server = None;
+        time("start", 1, &mut || server = Some(Server::embedded().unwrap()));
+        let mut server = server.unwrap();
+        time("crash", 1, &mut || server.crash().unwrap());
+        time("restart", 1, &mut || server.restart().unwrap());
+        let mut sessions = Vec::new();
+        time("open a session", 10, &mut || sessions.push(server.open().unwrap()));
+
+        let (one, [holder, waiter]) = ("select $1::int8", &mut sessions[..2]) else { unreachable!() };
+        time("execute", 10_000, &mut || drop(server.execute(holder, one, &[&1i64]).unwrap().done().unwrap()));
+        time("start and wait", 10_000, &mut || {
+            server.start(holder, one, vec![Box::new(1i64)]);
+            let rest = server.wait_until_blocked_or_done(holder, Expect::Return).unwrap();
             assert!(matches!(rest, Rest::Done(Outcome::Done(_))));
-        }
-        println!(
-            "start, wait {:?}, {:.0}/s",
-            begin.elapsed() / count,
-            f64::from(count) / begin.elapsed().as_secs_f64()
-        );
-
-        let [holder, waiter] = &mut sessions[..2] else { unreachable!() };
-        let count = 1_000;
-        let begin = Instant::now();
-        for _ in 0..count {
-            server.execute(holder, "select pg_advisory_lock(1)", &[]).unwrap().done().unwrap();
-            server.start(waiter, "select pg_advisory_lock(1)", Vec::new());
+        });
+        let (lock, unlock) = ("select pg_advisory_lock(1)", "select pg_advisory_unlock(1)");
+        time("lock, block, unlock, wake, unlock", 1_000, &mut || {
+            server.execute(holder, lock, &[]).unwrap().done().unwrap();
+            server.start(waiter, lock, Vec::new());
             let rest = server.wait_until_blocked_or_done(waiter, Expect::Block).unwrap();
             assert!(matches!(rest, Rest::Blocked(_)), "{rest:?}");
-            server.execute(holder, "select pg_advisory_unlock(1)", &[]).unwrap().done().unwrap();
+            server.execute(holder, unlock, &[]).unwrap().done().unwrap();
             server.wait_until_done(waiter).unwrap().done().unwrap();
-            server.execute(waiter, "select pg_advisory_unlock(1)", &[]).unwrap().done().unwrap();
-        }
-        println!("lock, block, unlock, wake, unlock {:?}", begin.elapsed() / count);
-        let begin = Instant::now();
-        (0..count).for_each(|_| drop(server.all_blocked().unwrap()));
-        println!("all blocked {:?}", begin.elapsed() / count);
-        let begin = Instant::now();
-        let count = sessions.len() as u32;
-        sessions.into_iter().for_each(|session| server.terminate(session).unwrap());
-        println!("terminate {:?}", begin.elapsed() / count);
-        let begin = Instant::now();
-        drop(server);
-        println!("remove {:?}", begin.elapsed());
+            server.execute(waiter, unlock, &[]).unwrap().done().unwrap();
+        });
+        time("ask for all waits", 1_000, &mut || drop(server.all_blocked().unwrap()));
+        time("terminate", 10, &mut || server.terminate(sessions.pop().unwrap()).unwrap());
+        let mut server = Some(server);
+        time("remove", 1, &mut || server = None);
     }
 }
