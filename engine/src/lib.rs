@@ -6,3 +6,7 @@ extern crate alloc;
 
 pub mod guard;
 pub mod store;
+pub mod engine;
+pub mod actors;
+pub mod procedures;
+pub mod schema;

@@ -345,6 +345,12 @@ impl<T: Tables> Store<T> {
         self.sequences.iter_mut().for_each(|sequence| sequence.crash(log));
     }
 
+    /// What `pg_current_snapshot()` tells a statement that starts now.
+    pub fn current_snapshot(&self, slot: Slot) -> snapshot::Snapshot {
+        let fixed = self.transactions.of(slot).snapshot.clone();
+        fixed.unwrap_or_else(|| self.transactions.snapshot(slot))
+    }
+
     pub fn outcome(&self, xid: Xid) -> Option<Outcome> {
         self.transactions.outcome(xid)
     }

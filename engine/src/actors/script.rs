@@ -1,0 +1,234 @@
+//! A script: statements at given times, in order. Clients, duties, holders of open transactions, and those who behave
+//! badly are scripts; what they are is in their data.
+//!
+//! A script is *not* clever: a refusal ends the round in progress (after a rollback), and a lost reply is met as the
+//! round says.
+
+use super::{Action, Actor, Answered};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+use tourbillon_models::history::PlainOp;
+use tourbillon_models::name::{Micros, Xid};
+use tourbillon_models::op::Op;
+use tourbillon_models::reply::{Outcome, Refusal, Reply};
+
+/// What to do when a reply was lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLostReply {
+    /// The round is idempotent: run it again.
+    Repeat,
+    /// Ask what became of the transaction, and run it again only if it aborted.
+    Resolve,
+    /// It will be done again anyhow, or nobody minds.
+    GiveUp,
+}
+
+/// A few statements, usually one transaction, each after a pause.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Round {
+    pub at: Micros,
+    pub on_lost_reply: OnLostReply,
+    pub statements: Vec<(Micros, PlainOp)>,
+}
+
+/// When the rounds are run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScriptOptions {
+    /// Each round once, in order; a round whose time has passed starts at once.
+    Once { rounds: Vec<Round> },
+    /// One round over and over: a duty. The next begins `every` after the last began, never before it ended.
+    Periodic { every: Micros, round: Round },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Before a round.
+    Between,
+    /// Before the pause that precedes a statement.
+    Pause { index: usize },
+    Ready { index: usize },
+    Called { index: usize },
+    RollBack { then: Then },
+    RollingBack { then: Then },
+    Resolve,
+    Resolving,
+}
+
+/// What follows a rollback.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Then {
+    Repeat,
+    NextRound,
+}
+
+/// A script in progress.
+pub struct Script {
+    options: ScriptOptions,
+    round: usize,
+    next_at: Micros,
+    in_transaction: bool,
+    xid: Xid,
+    state: State,
+}
+
+/// How long one waits before asking again what became of a transaction that is still in progress.
+const RESOLVE_INTERVAL: Micros = Micros::from_millis(100);
+/// How long one waits before repeating what was a victim of others.
+const RETRY_INTERVAL: Micros = Micros::from_millis(20);
+
+impl Script {
+    pub fn new(options: ScriptOptions) -> Self {
+        let next_at = match &options {
+            ScriptOptions::Once { rounds } => rounds.first().map_or(Micros(0), |round| round.at),
+            ScriptOptions::Periodic { round, .. } => round.at,
+        };
+        Script { options, round: 0, next_at, in_transaction: false, xid: Xid(0), state: State::Between }
+    }
+
+    fn current(&self) -> Option<&Round> {
+        match &self.options {
+            ScriptOptions::Once { rounds } => rounds.get(self.round),
+            ScriptOptions::Periodic { round, .. } => Some(round),
+        }
+    }
+
+    /// A duty that was held up does not make up for the rounds that it missed.
+    fn next_round(&mut self, now: Micros) -> State {
+        self.round += 1;
+        self.next_at = match &self.options {
+            ScriptOptions::Once { rounds } => rounds.get(self.round).map_or(Micros(0), |round| round.at),
+            ScriptOptions::Periodic { every, .. } => now.max(self.next_at + *every),
+        };
+        State::Between
+    }
+
+    fn repeat(&mut self, at: Micros) -> State {
+        self.next_at = at;
+        State::Between
+    }
+
+    fn take(&mut self, Answered { reply, xid }: Answered, now: Micros) -> State {
+        if xid != Xid(0) {
+            self.xid = xid;
+        }
+        match (self.state, reply) {
+            (State::RollingBack { then }, _) => {
+                self.in_transaction = false;
+                match then {
+                    Then::Repeat => self.repeat(now + RETRY_INTERVAL),
+                    Then::NextRound => self.next_round(now),
+                }
+            }
+            (State::Resolving, Reply::Resolved(Outcome::Committed)) => self.next_round(now),
+            (State::Resolving, Reply::Resolved(Outcome::Aborted)) => self.repeat(now),
+            (State::Resolving, _) => {
+                self.next_at = now + RESOLVE_INTERVAL;
+                State::Resolve
+            }
+            (State::Called { .. }, Reply::Unknown) => self.take_lost_reply(now),
+            (State::Called { .. }, Reply::Refused(refusal)) => self.take_refusal(refusal, now),
+            (State::Called { index }, _) => State::Pause { index: index + 1 },
+            (state, reply) => unreachable!("no call of {state:?} is answered by {reply:?}"),
+        }
+    }
+
+    /// A transaction that has not shown an id has done nothing, so it can be run again.
+    fn take_lost_reply(&mut self, now: Micros) -> State {
+        self.in_transaction = false;
+        match self.current().expect("a call belongs to a round").on_lost_reply {
+            OnLostReply::Repeat => self.repeat(now),
+            OnLostReply::Resolve if self.xid == Xid(0) => self.repeat(now),
+            OnLostReply::Resolve => {
+                self.next_at = now;
+                State::Resolve
+            }
+            OnLostReply::GiveUp => self.next_round(now),
+        }
+    }
+
+    fn take_refusal(&mut self, refusal: Refusal, now: Micros) -> State {
+        let is_victim = matches!(refusal, Refusal::Deadlock | Refusal::SerializationFailure);
+        let must = self.current().is_some_and(|round| round.on_lost_reply != OnLostReply::GiveUp);
+        let then = if is_victim && must { Then::Repeat } else { Then::NextRound };
+        match (self.in_transaction, then) {
+            (true, then) => State::RollBack { then },
+            (false, Then::Repeat) => self.repeat(now + RETRY_INTERVAL),
+            (false, Then::NextRound) => self.next_round(now),
+        }
+    }
+
+    fn call(&mut self, index: usize) -> Option<Action> {
+        let op = self.current()?.statements.get(index)?.1.clone();
+        match op {
+            Op::Begin { .. } => self.in_transaction = true,
+            Op::Commit | Op::Rollback => self.in_transaction = false,
+            _ => {}
+        }
+        Some(Action::Call(op))
+    }
+}
+
+impl Actor for Script {
+    fn poll(&mut self, now: Micros, answered: Option<Answered>) -> Action {
+        if let Some(answered) = answered {
+            self.state = self.take(answered, now);
+        }
+        loop {
+            match self.state {
+                State::Between => {
+                    if self.current().is_none() {
+                        return Action::Finished;
+                    }
+                    if self.next_at > now {
+                        return Action::Sleep(self.next_at);
+                    }
+                    self.state = State::Pause { index: 0 };
+                    self.xid = Xid(0);
+                }
+                State::Pause { index } => {
+                    let pause = self.current().and_then(|round| round.statements.get(index)).map(|(pause, _)| *pause);
+                    let Some(pause) = pause else {
+                        self.state = self.next_round(now);
+                        continue;
+                    };
+                    self.state = State::Ready { index };
+                    if pause != Micros(0) {
+                        return Action::Sleep(now + pause);
+                    }
+                }
+                State::Ready { index } => {
+                    self.state = State::Called { index };
+                    return self.call(index).expect("a statement was there to pause for");
+                }
+                State::RollBack { then } => {
+                    self.state = State::RollingBack { then };
+                    return Action::Call(Op::Rollback);
+                }
+                State::Resolve => {
+                    if self.next_at > now {
+                        return Action::Sleep(self.next_at);
+                    }
+                    self.state = State::Resolving;
+                    return Action::Call(Op::Resolve { xid: self.xid });
+                }
+                waiting @ (State::Called { .. } | State::RollingBack { .. } | State::Resolving) => {
+                    unreachable!("{waiting:?} waits for an answer")
+                }
+            }
+        }
+    }
+
+    /// A round that was under way is run again only if it is idempotent: the process has forgotten its transaction.
+    fn restart(&mut self, now: Micros) {
+        self.in_transaction = false;
+        if matches!(self.state, State::Between) {
+            return;
+        }
+        self.state = match self.current().map(|round| round.on_lost_reply) {
+            Some(OnLostReply::Repeat) => self.repeat(now),
+            _ => self.next_round(now),
+        };
+    }
+}

@@ -1,0 +1,206 @@
+//! The engine as a whole: sessions that make calls, each of which returns or waits.
+//!
+//! It never looks out: the time and the random bits of a call come with it, and it knows of a fault only that a client
+//! may be gone and that the server may crash.
+
+use crate::guard::Guards;
+use crate::procedures::{Db, producer, queue, worker, workload};
+use crate::schema::Schema;
+use crate::store::executor::{Executor, Progress};
+use crate::store::locks::Slot;
+use crate::store::statement::Tx;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::future::Future;
+use core::pin::Pin;
+use tourbillon_models::history::{PlainOp, PlainReply};
+use tourbillon_models::name::{Micros, Xid};
+use tourbillon_models::op::{Isolation, Op};
+use tourbillon_models::reply::{Outcome, Refusal, Reply};
+
+/// What comes to a call from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Environment {
+    /// The server's wall clock.
+    pub now: Micros,
+    /// Turned into a token, should the call need one.
+    pub random: u64,
+}
+
+/// What became of a call so far.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    Returned(PlainReply),
+    Blocked,
+}
+
+/// The engine core: a store, the procedures over it, and the calls that wait in it.
+pub struct Engine {
+    executor: Executor<Schema, PlainReply>,
+    guards: Guards,
+}
+
+impl Engine {
+    pub fn new(guards: Guards) -> Self {
+        Engine { executor: Executor::default(), guards }
+    }
+
+    /// An empty database for another run; the memory is kept.
+    pub fn restart(&mut self, guards: Guards) {
+        self.executor.clear();
+        self.guards = guards;
+    }
+
+    /// A new session; none if too many are open.
+    pub fn connect(&mut self) -> Option<Slot> {
+        self.executor.store_mut().transactions.connect()
+    }
+
+    /// The client is gone: what it had not committed is rolled back.
+    pub fn disconnect(&mut self, slot: Slot) {
+        self.executor.disconnect(slot);
+    }
+
+    /// The server dies and comes back: all sessions are gone, what was committed is there.
+    pub fn crash(&mut self) {
+        self.executor.crash();
+    }
+
+    /// One statement of a session that has none under way.
+    pub fn call(&mut self, slot: Slot, op: PlainOp, environment: Environment) -> Answer {
+        self.executor.store_mut().clock = environment.now;
+        if op.is_transaction_control() {
+            return Answer::Returned(self.control(slot, op));
+        }
+        {
+            let mut store = self.executor.store_mut();
+            let transaction = store.transactions.of(slot);
+            if transaction.is_open() && transaction.failed {
+                return Answer::Returned(Reply::Refused(Refusal::FailedTransaction));
+            }
+            if !transaction.is_open() {
+                store.begin(slot, Isolation::ReadCommitted, false);
+            }
+            store.transactions.fix_snapshot(slot);
+        }
+        let db = Db {
+            tx: Tx::new(self.executor.share(), slot),
+            guards: self.guards,
+            random: environment.random,
+        };
+        let progress = self.executor.start(slot, procedure(db, op));
+        answer(progress)
+    }
+
+    fn control(&mut self, slot: Slot, op: PlainOp) -> PlainReply {
+        let mut store = self.executor.store_mut();
+        let transaction = store.transactions.of(slot);
+        let (open, failed) = (transaction.is_open(), transaction.failed);
+        match op {
+            Op::Begin { isolation } if !open => {
+                store.begin(slot, isolation, true);
+                Reply::Done
+            }
+            Op::Commit if open => if store.commit(slot) { Reply::Committed } else { Reply::RolledBack },
+            Op::Rollback if open => {
+                store.rollback(slot);
+                Reply::RolledBack
+            }
+            Op::Savepoint { .. } if open && failed => Reply::Refused(Refusal::FailedTransaction),
+            Op::Savepoint { level } if open => {
+                store.savepoint(slot, level);
+                Reply::Done
+            }
+            Op::RollbackTo { level } if open => match store.rollback_to(slot, level) {
+                Ok(()) => Reply::Done,
+                Err(refusal) => Reply::Refused(refusal),
+            },
+            // PostgreSQL only warns here; a client that does this has lost track, and is told so.
+            _ => Reply::Refused(Refusal::UndefinedObject),
+        }
+    }
+
+    /// Sessions whose wait is over: any of them may go on first.
+    pub fn released(&self) -> Vec<Slot> {
+        self.executor.released()
+    }
+
+    pub fn anyone_released(&self) -> bool {
+        self.executor.anyone_released()
+    }
+
+    /// Goes on with a released call, to its end or its next wait.
+    pub fn resume(&mut self, slot: Slot, now: Micros) -> Answer {
+        self.executor.store_mut().clock = now;
+        answer(self.executor.resume(slot))
+    }
+
+    /// When the session's present wait gives up, if it does.
+    pub fn lock_deadline(&self, slot: Slot) -> Option<Micros> {
+        self.executor.lock_deadline(slot)
+    }
+
+    /// The session's present wait has taken too long: it is released with an error.
+    pub fn time_out(&mut self, slot: Slot) {
+        self.executor.time_out(slot);
+    }
+
+    /// The id of the session's transaction, also of one that has just ended; 0 if it wrote nothing.
+    pub fn xid(&self, slot: Slot) -> Xid {
+        self.executor.store().transactions.of(slot).xid
+    }
+
+    pub fn is_in_transaction(&self, slot: Slot) -> bool {
+        self.executor.store().transactions.of(slot).is_open()
+    }
+
+    pub fn is_blocked(&self, slot: Slot) -> bool {
+        self.executor.is_suspended(slot)
+    }
+
+    pub fn outcome(&self, xid: Xid) -> Option<Outcome> {
+        self.executor.store().outcome(xid)
+    }
+
+    /// The store, for whoever reports its contents.
+    pub fn store(&self) -> core::cell::Ref<'_, crate::store::Store<Schema>> {
+        self.executor.store()
+    }
+}
+
+fn answer(progress: Progress<PlainReply>) -> Answer {
+    match progress {
+        Progress::Returned(Ok(reply)) => Answer::Returned(reply),
+        Progress::Returned(Err(refusal)) => Answer::Returned(Reply::Refused(refusal)),
+        Progress::Blocked => Answer::Blocked,
+    }
+}
+
+type Procedure = Pin<Box<dyn Future<Output = Result<PlainReply, Refusal>>>>;
+
+fn procedure(db: Db, op: PlainOp) -> Procedure {
+    match op {
+        Op::CreateQueue { queue, kind } => Box::pin(queue::create_queue(db, queue, kind)),
+        Op::Subscribe { queue, consumer } => Box::pin(queue::subscribe(db, queue, consumer)),
+        Op::Append { queue, payload } => Box::pin(producer::append(db, queue, payload)),
+        Op::Start { queue, key, step, state } => Box::pin(producer::start(db, queue, key, step, state)),
+        Op::Effect { workflow, sequence, step } => {
+            let reply = workload::effect(&db, workflow, sequence, step);
+            Box::pin(core::future::ready(Ok(reply)))
+        }
+        Op::Register { consumer } => Box::pin(worker::register(db, consumer)),
+        Op::Heartbeat { worker, token } => Box::pin(worker::heartbeat(db, worker, token)),
+        Op::Claim { worker, dead_interval } => Box::pin(worker::claim(db, worker, dead_interval)),
+        Op::Read { worker, token, after, limit } => Box::pin(worker::read(db, worker, token, after, limit)),
+        Op::Hold { worker, token } => Box::pin(worker::hold(db, worker, token)),
+        Op::Handoff { worker, token, decisions } => Box::pin(worker::handoff(db, worker, token, decisions)),
+        Op::Tick { queue } => Box::pin(queue::tick(db, queue)),
+        Op::Rotate { queue, lock_timeout } => Box::pin(queue::rotate(db, queue, lock_timeout)),
+        Op::Peek { queue, table } => Box::pin(workload::peek(db, queue, table)),
+        Op::LockTable { queue, table, mode } => Box::pin(workload::lock_table(db, queue, table, mode)),
+        Op::Resolve { xid } => Box::pin(core::future::ready(Ok(workload::resolve(&db, xid)))),
+        Op::Begin { .. } | Op::Savepoint { .. } | Op::RollbackTo { .. } | Op::Commit | Op::Rollback => {
+            unreachable!("transaction control is not a procedure")
+        }
+    }
+}

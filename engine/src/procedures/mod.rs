@@ -1,0 +1,42 @@
+//! The engine's procedures: the Rust twins of `sql/*.sql`, under the same names, in the same files.
+//!
+//! Each takes the same locks in the same order as its twin and draws from the same sequences at the same places. A
+//! procedure is an `async fn` over a [`Db`]: it is suspended only where it waits for a lock.
+
+pub mod queue;
+pub mod producer;
+pub mod worker;
+pub mod workload;
+
+use crate::guard::{Guard, Guards};
+use crate::schema::{Schema, Sequence};
+use crate::store::statement::Tx;
+use tourbillon_models::name::Micros;
+use tourbillon_models::op::Isolation;
+use tourbillon_models::reply::Refusal;
+
+/// What one call is given: a session's transaction, the guards that stand, and the call's random bits.
+pub struct Db {
+    pub tx: Tx<Schema>,
+    pub guards: Guards,
+    pub random: u64,
+}
+
+impl Db {
+    /// The server's wall clock, read when it is asked for.
+    fn clock(&self) -> Micros {
+        self.tx.with(|store, _| store.clock)
+    }
+
+    fn next_value(&self, sequence: Sequence) -> u32 {
+        self.tx.with(|store, slot| store.next_value(slot, sequence as usize))
+    }
+
+    /// Under REPEATABLE READ a duty would go by what was true when its transaction began.
+    fn require_read_committed(&self) -> Result<(), Refusal> {
+        match self.tx.isolation() {
+            Isolation::RepeatableRead if self.guards.on(Guard::IsolationCheck) => Err(Refusal::IsolationLevel),
+            _ => Ok(()),
+        }
+    }
+}

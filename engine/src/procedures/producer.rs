@@ -1,0 +1,75 @@
+//! What an application calls inside its own transaction, at any isolation level: `sql/producer.sql`.
+
+use super::Db;
+use crate::guard::Guard;
+use crate::schema::{QueueRow, Sequence, StartKeyRow, WorkflowRow, event_table};
+use crate::store::locks::{LockKey, Mode};
+use crate::store::statement::Inserted;
+use crate::store::transaction::Undo;
+use tourbillon_models::history::PlainReply;
+use tourbillon_models::name::{EventId, Key, Queue, Step, WorkflowId, Xid};
+use tourbillon_models::op::QueueKind;
+use tourbillon_models::reply::{Event, Refusal, Reply};
+
+pub async fn append(db: Db, queue: Queue, payload: u64) -> Result<PlainReply, Refusal> {
+    let row = require_kind(&db, queue, QueueKind::Plain)?;
+    let event = blank_event(payload);
+    // The pointer is a hint: by the time of the insert the table may have been rotated away, and is read all the same.
+    let id = insert_event(&db, queue, row.current_table, event).await?;
+    Ok(Reply::Appended { event: id, table: row.current_table })
+}
+
+pub async fn start(db: Db, queue: Queue, key: Key, step: Step, state: u64) -> Result<PlainReply, Refusal> {
+    require_kind(&db, queue, QueueKind::Workflow)?;
+    let workflow = db.tx.with(|store, _| {
+        store.tables.workflow_count += 1;
+        WorkflowId(store.tables.workflow_count)
+    });
+    if db.guards.on(Guard::StartKey) {
+        let inserted = db.tx.insert_or_nothing(StartKeyRow { queue, key, workflow }).await?;
+        if inserted == Inserted::Nothing {
+            let known = db.tx.get::<StartKeyRow>((queue, key)).ok_or(Refusal::UndefinedObject)?;
+            return Ok(Reply::Started { workflow: known.workflow, event: EventId(0), table: 0 });
+        }
+    }
+    db.tx.insert(WorkflowRow { workflow, queue, key }).await?;
+    let table = current_table(&db, queue)?;
+    let event = Event { workflow, sequence: 1, step, ..blank_event(state) };
+    let id = insert_event(&db, queue, table, event).await?;
+    Ok(Reply::Started { workflow, event: id, table })
+}
+
+fn require_kind(db: &Db, queue: Queue, kind: QueueKind) -> Result<QueueRow, Refusal> {
+    let row = db.tx.get::<QueueRow>(queue).ok_or(Refusal::UndefinedObject)?;
+    if row.kind == kind { Ok(row) } else { Err(Refusal::WrongQueueKind) }
+}
+
+pub fn current_table(db: &Db, queue: Queue) -> Result<u8, Refusal> {
+    Ok(db.tx.get::<QueueRow>(queue).ok_or(Refusal::UndefinedObject)?.current_table)
+}
+
+/// An event whose id and transaction are not known yet.
+pub const fn blank_event(state: u64) -> Event {
+    Event {
+        id: EventId(0),
+        xid: Xid(0),
+        workflow: WorkflowId(0),
+        sequence: 0,
+        step: Step(0),
+        attempt: 1,
+        state,
+    }
+}
+
+pub async fn insert_event(db: &Db, queue: Queue, table: u8, event: Event) -> Result<EventId, Refusal> {
+    db.tx.lock(LockKey::Table(event_table(queue, table)), Mode::RowExclusive).await?;
+    let id = EventId(db.next_value(Sequence::EventId));
+    db.tx.with(|store, slot| {
+        let xid = store.transactions.assign_xid(slot);
+        let events = &mut store.tables.events[queue.0 as usize][table as usize];
+        let position = events.append(Event { id, xid, ..event }, &store.transactions, slot);
+        let undo = Undo::Append { table: event_table(queue, table), position };
+        store.transactions.of_mut(slot).undo.push(undo);
+    });
+    Ok(id)
+}
