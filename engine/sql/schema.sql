@@ -13,13 +13,12 @@
 -- row (another worker's only with skip locked); start key; live rows by id; event tables by number; queue row, by
 -- rotation alone. Ticks and the pointer are read without locks.
 --
--- Guards: a line that ends in "-- guard: NAME", or stands between "-- guard: NAME begin" and "-- guard: NAME end",
--- prevents the bug of that name (engine/src/guard.rs). To remove it, the line goes and the text after
--- "-- without NAME:" takes its place.
+-- Guards: a line that prevents a known bug ends in a comment with that bug's name (engine/src/guard.rs); a block has the
+-- name above and below. The installer can leave them out; a comment "without" that name is then put in their place.
 --
 -- There are no foreign keys: they would take key-share locks on the rows that everybody updates.
 
-create schema tourbillon;
+create schema if not exists tourbillon;
 
 create sequence tourbillon.event_id;
 create sequence tourbillon.tick_number;

@@ -3,6 +3,7 @@
 --   ledger      the application's table: effects of steps, without a unique key, so that a double effect shows
 --   peek        an application's read of an event table
 --   lock_table  maintenance's lock on an event table
+--   resolve     what became of a transaction whose commit was never answered
 --   events      all event tables of all queues, for the comparison of states
 
 create table tourbillon.ledger (
@@ -41,6 +42,22 @@ begin
     perform tourbillon.raise_undefined('lock mode', p_mode);
   end if;
   execute format('lock table tourbillon.event_%s_%s in %s mode', v_queue_id, p_table, p_mode);
+end;
+$$;
+
+-- A number that was never given, as after a crash that lost its transaction, is that of an aborted one.
+create function tourbillon.resolve(p_xid xid8, out outcome text)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  outcome := pg_xact_status(p_xid);
+exception
+  when invalid_parameter_value then
+    outcome := 'aborted';
 end;
 $$;
 

@@ -10,3 +10,4 @@ pub mod engine;
 pub mod actors;
 pub mod procedures;
 pub mod schema;
+pub mod sql;

@@ -1,0 +1,206 @@
+//! The scripts in `engine/sql`, with guards removed and the schema renamed.
+//!
+//! A guard in SQL is a line that ends in `-- guard: name`, or the lines between `-- guard: name begin` and
+//! `-- guard: name end`. Removed, it is gone, and the text after `-- without name:` stands in its place. Nothing else
+//! is changed: the script of the sound engine is the files as they are.
+
+use crate::guard::{Guard, Guards};
+use alloc::format;
+use alloc::string::String;
+
+/// The schema's name in the files.
+const SCHEMA: &str = "tourbillon";
+
+const ENGINE: [&str; 6] = [
+    include_str!("../../sql/schema.sql"),
+    include_str!("../../sql/clock.sql"),
+    include_str!("../../sql/queue.sql"),
+    include_str!("../../sql/producer.sql"),
+    include_str!("../../sql/worker.sql"),
+    include_str!("../../sql/grants.sql"),
+];
+const REPLAY_CLOCK: &str = include_str!("../../sql/replay_clock.sql");
+const WORKLOAD: &str = include_str!("../../sql/workload.sql");
+
+/// The engine, as one script for an empty schema, or for none: it creates the schema if need be. Run it in one
+/// transaction.
+///
+/// # Panics
+/// If [`is_schema_name`] says no.
+pub fn install(schema: &str, guards: Guards) -> String {
+    in_schema(&ENGINE.map(|file| without_removed(file, guards)).join("\n"), schema)
+}
+
+/// Replaces the clocks by one that a test sets, in microseconds since the Unix epoch:
+/// `select setval('SCHEMA.virtual_clock', 42)`. After [`install`], never in production.
+pub fn replay_clock(schema: &str, server_major: u32) -> String {
+    let script = in_schema(REPLAY_CLOCK, schema);
+    match server_major {
+        ..15 => script.replace("create unlogged sequence", "create sequence"),
+        15.. => script,
+    }
+}
+
+/// The application's ledger, and what a test does and asks beside the engine. After [`install`], never in production.
+pub fn workload(schema: &str) -> String {
+    in_schema(WORKLOAD, schema)
+}
+
+/// Whether the scripts can be installed under this name: it is used as it is, without quotes.
+pub fn is_schema_name(name: &str) -> bool {
+    name.len() <= 63
+        && name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
+        && name.chars().all(is_identifier)
+        && !name.starts_with("pg_")
+}
+
+/// The text with the schema's name in the place of `tourbillon`, where that stands as a word.
+pub(super) fn in_schema(text: &str, schema: &str) -> String {
+    assert!(is_schema_name(schema), "{schema:?} cannot be used as the name of a schema without quotes");
+    let mut renamed = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(SCHEMA) {
+        let (before, found) = rest.split_at(at);
+        let after = &found[SCHEMA.len()..];
+        let is_word = !before.ends_with(is_identifier) && !after.starts_with(is_identifier);
+        renamed.push_str(before);
+        renamed.push_str(if is_word { schema } else { SCHEMA });
+        rest = after;
+    }
+    renamed.push_str(rest);
+    renamed
+}
+
+fn is_identifier(letter: char) -> bool {
+    letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_'
+}
+
+/// What a line says about a guard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mark<'a> {
+    None,
+    Line(Guard),
+    Begin(Guard),
+    End(Guard),
+    /// What takes the guard's place.
+    Without(Guard, &'a str),
+}
+
+fn mark(line: &str) -> Mark<'_> {
+    if let Some((_, said)) = line.split_once("-- without ") {
+        let (name, replacement) = said.split_once(": ").unwrap_or((said, ""));
+        return Mark::Without(named(name), replacement);
+    }
+    let Some((_, said)) = line.split_once("-- guard: ") else { return Mark::None };
+    match said.split_once(' ') {
+        None => Mark::Line(named(said)),
+        Some((name, "begin")) => Mark::Begin(named(name)),
+        Some((name, "end")) => Mark::End(named(name)),
+        Some(_) => panic!("a guard's mark is a name, or a name and begin or end: {line:?}"),
+    }
+}
+
+fn named(name: &str) -> Guard {
+    Guard::by_name(name).unwrap_or_else(|| panic!("the SQL names a guard that does not exist: {name:?}"))
+}
+
+fn without_removed(file: &str, guards: Guards) -> String {
+    let mut kept = String::with_capacity(file.len());
+    let mut inside: Option<Guard> = None;
+    for line in file.lines() {
+        let mark = mark(line);
+        match mark {
+            Mark::Begin(guard) if !guards.on(guard) => inside = Some(guard),
+            Mark::End(guard) if inside == Some(guard) => inside = None,
+            Mark::Line(guard) if !guards.on(guard) => {}
+            Mark::Without(guard, replacement) if !guards.on(guard) => {
+                let indent = line.len() - line.trim_start().len();
+                kept.push_str(&format!("{}{replacement}\n", &line[..indent]));
+            }
+            _ if inside.is_some() => {}
+            _ => {
+                kept.push_str(line);
+                kept.push('\n');
+            }
+        }
+    }
+    assert!(inside.is_none(), "the block of guard {inside:?} does not end");
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    fn all_files() -> Vec<&'static str> {
+        ENGINE.into_iter().chain([REPLAY_CLOCK, WORKLOAD]).collect()
+    }
+
+    #[test]
+    fn the_sound_script_is_the_files() {
+        assert_eq!(install("tourbillon", Guards::ALL), ENGINE.join("\n"));
+    }
+
+    #[test]
+    fn every_guard_stands_in_the_sql_and_can_be_removed() {
+        let sound = install("tourbillon", Guards::ALL);
+        for guard in Guard::ALL {
+            let mutant = install("tourbillon", Guards::without(&[guard]));
+            assert_ne!(sound, mutant, "{}", guard.name());
+            let is_mark = |line: &&str| line.contains("-- guard: ") || line.contains("-- without ");
+            let left: Vec<&str> = mutant.lines().filter(is_mark).filter(|line| line.contains(guard.name())).collect();
+            assert!(left.is_empty(), "{} left {left:?}", guard.name());
+            let is_about = |line: &str| mark(line) != Mark::None || line.trim().is_empty();
+            assert!(mutant.lines().all(|line| is_about(line) || sound.contains(line) || replaces(guard, line)));
+        }
+    }
+
+    fn replaces(guard: Guard, line: &str) -> bool {
+        ENGINE.join("\n").contains(&format!("-- without {}: {}", guard.name(), line.trim_start()))
+    }
+
+    #[test]
+    fn every_guard_that_the_sql_names_exists() {
+        all_files().into_iter().flat_map(str::lines).for_each(|line| {
+            mark(line);
+        });
+    }
+
+    #[test]
+    fn a_guard_is_a_line_a_replaced_line_or_a_block() {
+        let file = "a\n  b -- guard: claim_lock\n  -- without claim_lock: c\n-- guard: tick_lock begin\nd\n-- guard: tick_lock end\ne\n";
+        assert_eq!(without_removed(file, Guards::ALL), file);
+        let without = |guard| without_removed(file, Guards::without(&[guard]));
+        assert_eq!(without(Guard::ClaimLock), "a\n  c\n-- guard: tick_lock begin\nd\n-- guard: tick_lock end\ne\n");
+        assert_eq!(without(Guard::TickLock), "a\n  b -- guard: claim_lock\n  -- without claim_lock: c\ne\n");
+    }
+
+    #[test]
+    fn the_schema_can_have_another_name() {
+        let script = install("other", Guards::ALL);
+        assert!(!script.contains("tourbillon."), "a name was left behind");
+        assert!(script.contains("create schema if not exists other;"));
+        assert!(script.contains("'other.tick'::regclass"));
+        assert_eq!(
+            in_schema("tourbillon.x tourbillon_y atourbillon", "tourbillon_s"),
+            "tourbillon_s.x tourbillon_y atourbillon"
+        );
+    }
+
+    #[test]
+    fn a_schema_is_named_without_quotes() {
+        for name in ["tourbillon", "t_1", "_x"] {
+            assert!(is_schema_name(name), "{name}");
+        }
+        for name in ["", "Tourbillon", "a b", "1a", "a\"", "pg_x", "é"] {
+            assert!(!is_schema_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn version_14_has_no_unlogged_sequences() {
+        assert!(replay_clock("tourbillon", 15).contains("create unlogged sequence"));
+        assert!(!replay_clock("tourbillon", 14).contains("unlogged sequence tourbillon"));
+    }
+}

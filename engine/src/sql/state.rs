@@ -1,0 +1,178 @@
+//! All rows of a server as a [`State`], to be compared with another's.
+//!
+//! The ids are the server's own; each kind is in the order of its key.
+
+use super::ids::Ids;
+use super::install::in_schema;
+use super::mapping::{Mapping, kind_name, snapshot};
+use super::value::{Columns, DecodeError, Value};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use tourbillon_models::history::{
+    EventRow, LedgerRow, QueueRow, StartKeyRow, State, SubscriptionRow, TickRow, WorkerRow, WorkflowRow,
+};
+use tourbillon_models::name::{Consumer, Key, Micros, Queue, Tick, WorkerId, WorkflowId, Xid};
+use tourbillon_models::op::QueueKind;
+
+/// The kinds of rows, in the order of [`State`]'s fields.
+const KINDS: usize = 8;
+
+/// Orders are those of names, not of random ids, so that workflows which appear first in a dump are numbered alike
+/// in every run.
+const QUERIES: [&str; KINDS] = [
+    "select name, kind, current_table from tourbillon.queue",
+    "select q.name, t.tick, (extract(epoch from t.at) * 1000000)::int8, t.snapshot::text \
+     from tourbillon.tick t join tourbillon.queue q using (queue_id)",
+    "select q.name, s.name, s.cursor from tourbillon.subscription s join tourbillon.queue q using (queue_id)",
+    "select w.worker_id, s.name, w.token, w.prev_tick, w.next_tick, \
+     (extract(epoch from w.heartbeat) * 1000000)::int8, w.crashes \
+     from tourbillon.worker w join tourbillon.subscription s using (subscription_id)",
+    "select q.name, k.key, k.workflow_id from tourbillon.start_key k join tourbillon.queue q using (queue_id) \
+     order by q.name, length(k.key), k.key",
+    "select f.workflow_id, q.name, f.key from tourbillon.workflow f join tourbillon.queue q using (queue_id) \
+     order by q.name, length(f.key), f.key, f.xmin::text::int8",
+    "select queue, event_table, event_id, xid::text::int8, workflow_id, sequence, step, attempt, state \
+     from tourbillon.events()",
+    "select workflow_id, sequence, step, xid::text::int8 from tourbillon.ledger order by xid, sequence",
+];
+
+impl Mapping {
+    /// What to ask, in this order. For one consistent state, ask in a transaction at REPEATABLE READ, or while nobody
+    /// else is connected. Needs the workload's script.
+    pub fn state_queries(&self) -> [String; KINDS] {
+        QUERIES.map(|query| in_schema(query, &self.schema))
+    }
+
+    /// The state from the rows that the queries gave, one list for each query.
+    pub fn decode_state(&self, rows: &[Vec<Vec<Value>>; KINDS], ids: &mut Ids) -> Result<State, DecodeError> {
+        let [queues, ticks, subscriptions, workers, start_keys, workflows, events, ledger] = rows;
+        let mut state = State {
+            queues: each(queues, queue)?,
+            ticks: each(ticks, tick)?,
+            subscriptions: each(subscriptions, subscription)?,
+            workers: each(workers, |columns| worker(columns, ids))?,
+            start_keys: each(start_keys, |columns| start_key(columns, ids))?,
+            workflows: each(workflows, |columns| workflow(columns, ids))?,
+            events: each(events, |columns| self.event_row(columns, ids))?,
+            ledger: each(ledger, |columns| self.ledger_row(columns, ids))?,
+        };
+        state.queues.sort_by_key(|row| row.queue);
+        state.ticks.sort_by_key(|row| (row.queue, row.tick));
+        state.subscriptions.sort_by_key(|row| (row.queue, row.consumer));
+        state.workers.sort_by_key(|row| row.worker);
+        state.start_keys.sort_by_key(|row| (row.queue, row.key));
+        state.workflows.sort_by_key(|row| row.workflow);
+        state.events.sort_by_key(|row| (row.queue, row.table, row.event.id));
+        state.ledger.sort_by_key(|row| (row.workflow, row.sequence, row.step, row.xid));
+        Ok(state)
+    }
+
+    fn event_row(&self, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<EventRow, DecodeError> {
+        let (queue, table) = (queue_name(columns)?, columns.table()?);
+        Ok(EventRow { queue, table, event: self.event(columns, ids)? })
+    }
+
+    fn ledger_row(&self, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<LedgerRow, DecodeError> {
+        Ok(LedgerRow {
+            workflow: workflow_id(columns, ids)?,
+            sequence: columns.id()?,
+            step: self.step(columns.text()?)?,
+            xid: Xid(columns.id()?),
+        })
+    }
+}
+
+fn each<T>(
+    rows: &[Vec<Value>],
+    mut decode: impl FnMut(&mut Columns<'_>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    rows.iter().map(|row| decode(&mut Columns::of(row))).collect()
+}
+
+fn queue(columns: &mut Columns<'_>) -> Result<QueueRow, DecodeError> {
+    let (queue, kind) = (queue_name(columns)?, columns.text()?.unwrap_or(""));
+    let known = [QueueKind::Plain, QueueKind::Workflow].into_iter().find(|known| kind_name(*known) == kind);
+    let kind = known.ok_or_else(|| DecodeError::new(format!("{kind:?} is no kind of queue")))?;
+    Ok(QueueRow { queue, kind, current_table: columns.table()? })
+}
+
+fn tick(columns: &mut Columns<'_>) -> Result<TickRow, DecodeError> {
+    Ok(TickRow {
+        queue: queue_name(columns)?,
+        tick: Tick(columns.id()?),
+        at: Micros(columns.micros()?),
+        snapshot: snapshot(columns.text()?)?,
+    })
+}
+
+fn subscription(columns: &mut Columns<'_>) -> Result<SubscriptionRow, DecodeError> {
+    Ok(SubscriptionRow {
+        queue: queue_name(columns)?,
+        consumer: Consumer(columns.name('c')?),
+        cursor: Tick(columns.id()?),
+    })
+}
+
+fn worker(columns: &mut Columns<'_>, ids: &mut Ids) -> Result<WorkerRow, DecodeError> {
+    let (worker, consumer) = (WorkerId(columns.id()?), Consumer(columns.name('c')?));
+    let (token, prev, next) = (columns.uuid()?, columns.id_or_null()?, columns.id_or_null()?);
+    let window = match (token, prev, next) {
+        (Some(token), Some(prev), Some(next)) => Some((ids.token(token), Tick(prev), Tick(next))),
+        (None, None, None) => None,
+        _ => return Err(DecodeError::new(format!("the lease of {worker} is half a window"))),
+    };
+    Ok(WorkerRow { worker, consumer, window, heartbeat: Micros(columns.micros()?), crashes: columns.id()? })
+}
+
+fn start_key(columns: &mut Columns<'_>, ids: &mut Ids) -> Result<StartKeyRow, DecodeError> {
+    Ok(StartKeyRow { queue: queue_name(columns)?, key: Key(columns.name('w')?), workflow: workflow_id(columns, ids)? })
+}
+
+fn workflow(columns: &mut Columns<'_>, ids: &mut Ids) -> Result<WorkflowRow, DecodeError> {
+    Ok(WorkflowRow { workflow: workflow_id(columns, ids)?, queue: queue_name(columns)?, key: Key(columns.name('w')?) })
+}
+
+fn queue_name(columns: &mut Columns<'_>) -> Result<Queue, DecodeError> {
+    Ok(Queue(columns.name('q')?))
+}
+
+fn workflow_id(columns: &mut Columns<'_>, ids: &mut Ids) -> Result<WorkflowId, DecodeError> {
+    let uuid = columns.uuid()?;
+    uuid.map(|uuid| ids.workflow(uuid)).ok_or_else(|| DecodeError::new("a row without a workflow".to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn text(value: &str) -> Value {
+        Value::Text(value.to_string())
+    }
+
+    #[test]
+    fn rows_are_in_the_order_of_their_keys() {
+        let mapping = Mapping::new("other", &[]);
+        assert!(mapping.state_queries().iter().all(|query| query.contains("other.") && !query.contains("tourbillon")));
+        let mut rows: [Vec<Vec<Value>>; KINDS] = Default::default();
+        rows[0] =
+            vec![vec![text("q10"), text("plain"), Value::Int2(2)], vec![text("q2"), text("workflow"), Value::Int2(0)]];
+        rows[3] = vec![vec![
+            Value::Int8(1),
+            text("c4"),
+            Value::Null,
+            Value::Null,
+            Value::Null,
+            Value::Int8(5),
+            Value::Int4(0),
+        ]];
+        let state = mapping.decode_state(&rows, &mut Ids::new()).unwrap();
+        assert_eq!(state.queues.iter().map(|row| row.queue.0).collect::<Vec<_>>(), [2, 10]);
+        assert_eq!(state.workers[0].consumer, Consumer(4));
+        assert_eq!(state.workers[0].window, None);
+        rows[3][0][2] = Value::Uuid(1);
+        let error = mapping.decode_state(&rows, &mut Ids::new()).unwrap_err();
+        assert_eq!(error.reason, "the lease of worker-1 is half a window");
+    }
+}
