@@ -414,8 +414,11 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixStream;
+    use std::os::unix::process::CommandExt;
     use std::process::Command;
     use std::time::Instant;
+
+    use nix::sys::signal::killpg;
 
     use super::*;
     use crate::postgres::binaries;
@@ -544,12 +547,13 @@ mod tests {
         for (end, signal) in ends {
             let mut owner = Command::new(env::current_exe().unwrap());
             owner.args(["postgres::cluster::tests::owner", "--exact", "--nocapture"]).env(END, end);
-            owner.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+            owner.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
             let mut owner = owner.spawn().unwrap();
             let lines = BufReader::new(owner.stdout.as_mut().unwrap()).lines().map_while(Result::ok);
             let belongings = lines.filter_map(|line| parse(&line)).next().unwrap();
             if let Some(signal) = signal {
-                kill(Pid::from_raw(owner.id().cast_signed()), signal).unwrap();
+                // As a terminal does.
+                killpg(Pid::from_raw(owner.id().cast_signed()), signal).unwrap();
             }
             drop(owner.stdin.take());
             owner.wait().unwrap();

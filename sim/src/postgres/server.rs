@@ -25,6 +25,11 @@ const TRAITS: &str = "select current_setting('server_version_num')::int4, curren
                       current_setting('is_superuser') = 'on', pg_is_in_recovery(), current_user::text, \
                       current_database()::text, has_database_privilege(current_database(), 'create')";
 
+/// What users set for their roles and databases would show as differences between the model and the server.
+const PLAIN_SESSION: &str = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
+                             -c idle_session_timeout=0 -c default_transaction_isolation=read\\ committed \
+                             -c default_transaction_read_only=off -c timezone=UTC";
+
 /// Marks a schema that this project created, and may drop.
 const MARK: &str = "made by tourbillon, which drops it";
 
@@ -51,6 +56,10 @@ struct Traits {
     version_number: i32,
     version: String,
     superuser: bool,
+    standby: bool,
+    user: String,
+    database: String,
+    may_create: bool,
 }
 
 impl Server {
@@ -81,6 +90,8 @@ impl Server {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(10));
         }
+        let options = format!("{} {PLAIN_SESSION}", config.get_options().unwrap_or_default());
+        config.options(options.trim());
         let server = Server::connect(config, None)?;
         server.sweep()?;
         Ok(server)
@@ -290,22 +301,34 @@ fn unreachable_server(config: &Config, error: &tokio_postgres::Error) -> Error {
 async fn inspect(control: &Control) -> Result<Traits, Error> {
     let reply = control.session().execute(TRAITS, &[]).await.done()?;
     let row = &reply.rows[0];
-    let traits = Traits { version_number: row.get(0), version: row.get(1), superuser: row.get(2) };
-    let (in_recovery, may_create): (bool, bool) = (row.get(3), row.get(6));
-    let (user, database): (&str, &str) = (row.get(4), row.get(5));
-    let refuse = |sentence: String| Err(Error::Unavailable(sentence));
-    if traits.version_number < (OLDEST_MAJOR * 10_000) as i32 {
-        return refuse(format!("the server runs PostgreSQL {}: {OLDEST_MAJOR} or later is needed", traits.version));
+    let traits = Traits {
+        version_number: row.get(0),
+        version: row.get(1),
+        superuser: row.get(2),
+        standby: row.get(3),
+        user: row.get(4),
+        database: row.get(5),
+        may_create: row.get(6),
+    };
+    match objection(&traits) {
+        None => Ok(traits),
+        Some(sentence) => Err(Error::Unavailable(sentence)),
     }
-    if in_recovery {
-        return refuse("the server is a standby, which cannot be written: name its primary".to_string());
+}
+
+fn objection(traits: &Traits) -> Option<String> {
+    let Traits { version, user, database, .. } = traits;
+    if traits.version_number < OLDEST_MAJOR.cast_signed() * 10_000 {
+        return Some(format!("the server runs PostgreSQL {version}: {OLDEST_MAJOR} or later is needed"));
     }
-    if !may_create {
-        return refuse(format!(
+    if traits.standby {
+        return Some("the server is a standby, which cannot be written: name its primary".to_string());
+    }
+    (!traits.may_create).then(|| {
+        format!(
             "user {user} may not create a schema in database {database}: grant create on database {database} to {user}"
-        ));
-    }
-    Ok(traits)
+        )
+    })
 }
 
 #[cfg(test)]
@@ -356,6 +379,32 @@ mod tests {
             let kept: Vec<i64> = reply.rows.iter().map(|row| row.get(0)).collect();
             assert_eq!(kept, (0..=round).map(|round| 10 * round).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn an_old_server_and_a_standby_are_refused() {
+        let server = Server::embedded().unwrap();
+        assert_eq!(objection(&server.traits), None);
+        let old = Traits { version_number: 130_022, version: "13.22".into(), ..server.traits.clone() };
+        assert_eq!(objection(&old).unwrap(), "the server runs PostgreSQL 13.22: 14 or later is needed");
+        let standby = Traits { standby: true, ..server.traits.clone() };
+        assert!(objection(&standby).unwrap().starts_with("the server is a standby"));
+    }
+
+    #[test]
+    fn what_the_user_has_set_for_sessions_does_not_show() {
+        let host = Server::embedded().unwrap();
+        host.install("alter role postgres set statement_timeout = 1; alter role postgres set work_mem = '2MB'")
+            .unwrap();
+        host.install("alter database postgres set default_transaction_isolation = 'serializable'").unwrap();
+        let guest =
+            Server::connect_url(&format!("{} options='-c work_mem=3MB'", url(&host, "postgres", "postgres"))).unwrap();
+        let session = guest.open().unwrap();
+        let settings = ["statement_timeout", "default_transaction_isolation", "work_mem"];
+        let sql = "select current_setting(name) from unnest($1::text[]) as name";
+        let reply = guest.execute(&session, sql, &[&settings.as_slice()]).unwrap().done().unwrap();
+        let found: Vec<String> = reply.rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(found, ["0", "read committed", "3MB"]);
     }
 
     #[test]

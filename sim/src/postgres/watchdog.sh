@@ -33,7 +33,7 @@ residents() {
 # until nobody is left; the bound is for a process that cannot be killed, stuck in the kernel.
 end_residents() {
   attempts=0
-  while pids=$(residents) && [ -n "$pids" ] && [ $attempts -lt 2000 ]; do
+  while pids=$(residents); [ -n "$pids" ] && [ $attempts -lt 2000 ]; do
     kill -KILL $pids 2>/dev/null
     attempts=$((attempts + 1))
   done
