@@ -13,7 +13,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::future::Future;
 use core::pin::Pin;
-use tourbillon_models::history::{PlainOp, PlainReply};
+use tourbillon_models::history::{PlainOp, PlainReply, State};
 use tourbillon_models::name::{Micros, Xid};
 use tourbillon_models::op::{Isolation, Op};
 use tourbillon_models::reply::{Outcome, Refusal, Reply};
@@ -162,9 +162,14 @@ impl Engine {
         self.executor.store().outcome(xid)
     }
 
-    /// The store, for whoever reports its contents.
-    pub fn store(&self) -> core::cell::Ref<'_, crate::store::Store<Schema>> {
-        self.executor.store()
+    /// All committed rows.
+    pub fn state(&self) -> State {
+        crate::state::state(&self.executor.store())
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_drained(&self) -> bool {
+        crate::state::is_drained(&self.executor.store())
     }
 }
 

@@ -10,4 +10,5 @@ pub mod engine;
 pub mod actors;
 pub mod procedures;
 pub mod schema;
+pub mod state;
 pub mod sql;

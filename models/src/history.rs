@@ -5,7 +5,7 @@
 
 use crate::name::{Consumer, Key, Micros, Queue, Step, Tick, Token, WorkerId, WorkflowId, Xid};
 use crate::op::{Decision, Op, QueueKind};
-use crate::record::{Record, RecordOf, Span};
+use crate::record::{Happening, Record, RecordOf, Span};
 use crate::reply::{Event, Reply, SnapshotOf};
 use alloc::format;
 use alloc::string::String;
@@ -138,6 +138,8 @@ struct Arenas {
 
 /// A record with its lists in it: the form in which it is written and read.
 pub type PlainRecord = RecordOf<Vec<Decision>, Vec<Event>, Vec<u32>>;
+/// What a record with its lists in it says.
+pub type PlainHappening = Happening<Vec<Decision>, Vec<Event>, Vec<u32>>;
 /// An operation with its lists in it: the form in which actors and targets exchange it.
 pub type PlainOp = Op<Vec<Decision>>;
 /// A reply with its lists in it: the form in which actors and targets exchange it.

@@ -42,6 +42,13 @@ pub enum ScriptOptions {
     Periodic { every: Micros, round: Round },
 }
 
+impl ScriptOptions {
+    /// Whether it comes to an end by itself.
+    pub const fn is_once(&self) -> bool {
+        matches!(self, ScriptOptions::Once { .. })
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     /// Before a round.

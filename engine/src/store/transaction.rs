@@ -161,10 +161,10 @@ impl Transactions {
         self.released.clear();
     }
 
-    /// A free session; none if [`SESSIONS`] are connected.
+    /// A free session; none if all are connected. The last place is nobody's: an onlooker's, who has no transaction.
     pub fn connect(&mut self) -> Option<Slot> {
         let slot = (!self.connected).trailing_zeros();
-        if slot as usize >= SESSIONS {
+        if slot as usize >= SESSIONS - 1 {
             return None;
         }
         self.connected |= 1 << slot;

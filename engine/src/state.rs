@@ -1,0 +1,98 @@
+//! What the whole store holds, as an onlooker sees it: committed rows only, each kind in the order of its key.
+
+use crate::schema::{self, EVENT_TABLES, QUEUES, Schema, SubscriptionRow, TickRow, WorkerRow, WorkflowRow};
+use crate::store::Store;
+use crate::store::locks::{SESSIONS, Slot};
+use crate::store::rows::Row;
+use crate::store::statement::Has;
+use alloc::vec::Vec;
+use tourbillon_models::history::{self, State};
+use tourbillon_models::name::Queue;
+use tourbillon_models::reply::SnapshotOf;
+
+/// The slot that no session is given.
+pub const ONLOOKER: Slot = SESSIONS as Slot - 1;
+
+fn rows<R: Row + 'static>(store: &Store<Schema>) -> impl Iterator<Item = &R>
+where
+    Schema: Has<R>,
+{
+    store.tables.rows().all(&store.transactions, ONLOOKER).map(|(_, row)| row)
+}
+
+pub fn state(store: &Store<Schema>) -> State {
+    State {
+        queues: rows::<schema::QueueRow>(store).map(queue_row).collect(),
+        ticks: rows::<TickRow>(store).map(tick_row).collect(),
+        subscriptions: rows::<SubscriptionRow>(store).map(subscription_row).collect(),
+        workers: rows::<WorkerRow>(store).map(worker_row).collect(),
+        start_keys: rows::<schema::StartKeyRow>(store).map(start_key_row).collect(),
+        workflows: rows::<WorkflowRow>(store).map(workflow_row).collect(),
+        events: event_rows(store),
+        ledger: store.tables.ledger.all(&store.transactions, ONLOOKER).copied().collect(),
+    }
+}
+
+/// Whether nothing is left to do: no workflow lives, no window is open, no committed event lies before a cursor.
+pub fn is_drained(store: &Store<Schema>) -> bool {
+    rows::<WorkflowRow>(store).next().is_none()
+        && rows::<WorkerRow>(store).all(|row| row.window.is_none())
+        && rows::<SubscriptionRow>(store).all(|row| !has_backlog(store, row))
+}
+
+fn has_backlog(store: &Store<Schema>, subscription: &SubscriptionRow) -> bool {
+    let cursor = (subscription.queue, subscription.cursor);
+    let rows = Has::<TickRow>::rows(&store.tables);
+    let Some((_, tick)) = rows.find(cursor, &store.transactions, ONLOOKER) else { return false };
+    let tables = &store.tables.events[subscription.queue.0 as usize];
+    tables.iter().zip(&tick.extents).any(|(events, extent)| {
+        events.range(extent.low..u64::MAX, &store.transactions, ONLOOKER).any(|event| !tick.snapshot.sees(event.xid))
+    })
+}
+
+fn queue_row(row: &schema::QueueRow) -> history::QueueRow {
+    history::QueueRow { queue: row.queue, kind: row.kind, current_table: row.current_table }
+}
+
+fn tick_row(row: &TickRow) -> history::TickRow {
+    let in_progress = row.snapshot.in_progress.iter().map(|xid| xid.0).collect();
+    let snapshot = SnapshotOf { xmax: row.snapshot.xmax, in_progress };
+    history::TickRow { queue: row.queue, tick: row.tick, at: row.at, snapshot }
+}
+
+fn subscription_row(row: &SubscriptionRow) -> history::SubscriptionRow {
+    history::SubscriptionRow { queue: row.queue, consumer: row.consumer, cursor: row.cursor }
+}
+
+fn worker_row(row: &WorkerRow) -> history::WorkerRow {
+    let window = row.window.map(|window| (window.token, window.prev, window.next));
+    history::WorkerRow {
+        worker: row.worker,
+        consumer: row.consumer,
+        window,
+        heartbeat: row.heartbeat,
+        crashes: row.crashes,
+    }
+}
+
+fn start_key_row(row: &schema::StartKeyRow) -> history::StartKeyRow {
+    history::StartKeyRow { queue: row.queue, key: row.key, workflow: row.workflow }
+}
+
+fn workflow_row(row: &WorkflowRow) -> history::WorkflowRow {
+    history::WorkflowRow { workflow: row.workflow, queue: row.queue, key: row.key }
+}
+
+fn event_rows(store: &Store<Schema>) -> Vec<history::EventRow> {
+    let mut found = Vec::new();
+    for queue in 0..QUEUES {
+        for table in 0..EVENT_TABLES {
+            let mut events: Vec<_> =
+                store.tables.events[queue][table].all(&store.transactions, ONLOOKER).copied().collect();
+            events.sort_unstable_by_key(|event| event.id);
+            let place = |event| history::EventRow { queue: Queue(queue as u8), table: table as u8, event };
+            found.extend(events.into_iter().map(place));
+        }
+    }
+    found
+}

@@ -1,0 +1,78 @@
+//! The kinds of fault that a sweep may draw, and that `--faults` names.
+
+/// One kind of fault, or of client that behaves badly.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum FaultKind {
+    WorkerCrash,
+    WorkerPause,
+    LostReply,
+    ServerCrash,
+    HeldTransaction,
+    LateProducer,
+    DutyStop,
+    SlowConsumer,
+    ClaimInTransaction,
+    DutyInTransaction,
+    DutyRepeatableRead,
+    SecondConsumer,
+    PartialHandoff,
+}
+
+impl FaultKind {
+    pub const ALL: [FaultKind; 13] = [
+        FaultKind::WorkerCrash,
+        FaultKind::WorkerPause,
+        FaultKind::LostReply,
+        FaultKind::ServerCrash,
+        FaultKind::HeldTransaction,
+        FaultKind::LateProducer,
+        FaultKind::DutyStop,
+        FaultKind::SlowConsumer,
+        FaultKind::ClaimInTransaction,
+        FaultKind::DutyInTransaction,
+        FaultKind::DutyRepeatableRead,
+        FaultKind::SecondConsumer,
+        FaultKind::PartialHandoff,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            FaultKind::WorkerCrash => "worker_crash",
+            FaultKind::WorkerPause => "worker_pause",
+            FaultKind::LostReply => "lost_reply",
+            FaultKind::ServerCrash => "server_crash",
+            FaultKind::HeldTransaction => "held_transaction",
+            FaultKind::LateProducer => "late_producer",
+            FaultKind::DutyStop => "duty_stop",
+            FaultKind::SlowConsumer => "slow_consumer",
+            FaultKind::ClaimInTransaction => "claim_in_transaction",
+            FaultKind::DutyInTransaction => "duty_in_transaction",
+            FaultKind::DutyRepeatableRead => "duty_repeatable_read",
+            FaultKind::SecondConsumer => "second_consumer",
+            FaultKind::PartialHandoff => "partial_handoff",
+        }
+    }
+
+    /// One sentence.
+    pub const fn summary(self) -> &'static str {
+        match self {
+            FaultKind::WorkerCrash => "a worker dies before or after any call, and starts again",
+            FaultKind::WorkerPause => "a worker stands still for longer than the dead interval, also inside its transaction",
+            FaultKind::LostReply => "a request or a reply is lost, and the connection with it",
+            FaultKind::ServerCrash => "the server dies with all open transactions, and comes back",
+            FaultKind::HeldTransaction => "a transaction stays open, at either isolation level, also with a lock on an event table",
+            FaultKind::LateProducer => "a producer appends under a snapshot from before several rotations",
+            FaultKind::DutyStop => "the ticker or the rotation stops for a while",
+            FaultKind::SlowConsumer => "a worker polls rarely and works slowly",
+            FaultKind::ClaimInTransaction => "workers claim inside transactions that stay open",
+            FaultKind::DutyInTransaction => "a duty runs inside a transaction that stays open",
+            FaultKind::DutyRepeatableRead => "a duty is called at REPEATABLE READ, after a look at something",
+            FaultKind::SecondConsumer => "somebody tries to subscribe a second consumer, and to work for it",
+            FaultKind::PartialHandoff => "a worker hands off the first page of its window as if it were all",
+        }
+    }
+
+    pub fn by_name(name: &str) -> Option<FaultKind> {
+        FaultKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}

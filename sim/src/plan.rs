@@ -1,0 +1,129 @@
+//! A plan: everything that a run does, decided before it begins. Plain data with a text form.
+//!
+//! From the plan and the choices that PostgreSQL leaves open, a run follows; a plan read back from a capsule runs as it
+//! did, even after the generator that drew it has changed. What a plan does *not* say is how a run ends.
+
+use serde::{Deserialize, Serialize};
+use tourbillon_engine::actors::script::ScriptOptions;
+use tourbillon_engine::actors::worker::WorkerOptions;
+use tourbillon_models::history::PlainOp;
+use tourbillon_models::name::{Micros, Process};
+use tourbillon_models::op::Op;
+
+/// One run, before it happens.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    pub seed: u64,
+    pub workload: String,
+    /// Every drawn option, for people: name and value.
+    pub options: Vec<(String, String)>,
+    pub processes: Vec<ProcessPlan>,
+    /// In the order of their time, points after times.
+    pub faults: Vec<PlannedFault>,
+    pub dead_interval: Micros,
+    pub rotation_period: Micros,
+    /// A call takes between so much and so much to come back.
+    pub latency: (Micros, Micros),
+    /// After this time no fault begins.
+    pub faults_end: Micros,
+    /// So long after `faults_end` everything must have finished.
+    pub liveness_bound: Micros,
+    pub end: End,
+}
+
+/// When a run is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// As soon as faults are over and nothing is left to do, at the latest at the liveness bound.
+    Drained,
+    /// At this time, whatever is left.
+    At(Micros),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProcessPlan {
+    pub name: String,
+    pub role: Role,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Worker(WorkerOptions),
+    Script(ScriptOptions),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PlannedFault {
+    pub when: When,
+    pub what: PlannedEffect,
+}
+
+/// Where a fault falls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    Time { at: Micros, process: Process },
+    /// At the process's n-th call of this kind, counted from 0 over all its incarnations.
+    Point { process: Process, call: CallKind, nth: u32, phase: Phase },
+}
+
+impl When {
+    pub const fn process(self) -> Process {
+        match self {
+            When::Time { process, .. } | When::Point { process, .. } => process,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The server has not seen the call.
+    Before,
+    /// The server has answered, and nobody has heard it yet.
+    After,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallKind {
+    Any,
+    Begin,
+    Claim,
+    Read,
+    Hold,
+    Effect,
+    Handoff,
+    Commit,
+    Start,
+    Append,
+}
+
+impl CallKind {
+    pub const fn matches(self, op: &PlainOp) -> bool {
+        match self {
+            CallKind::Any => true,
+            CallKind::Begin => matches!(op, Op::Begin { .. }),
+            CallKind::Claim => matches!(op, Op::Claim { .. }),
+            CallKind::Read => matches!(op, Op::Read { .. }),
+            CallKind::Hold => matches!(op, Op::Hold { .. }),
+            CallKind::Effect => matches!(op, Op::Effect { .. }),
+            CallKind::Handoff => matches!(op, Op::Handoff { .. }),
+            CallKind::Commit => matches!(op, Op::Commit),
+            CallKind::Start => matches!(op, Op::Start { .. }),
+            CallKind::Append => matches!(op, Op::Append { .. }),
+        }
+    }
+}
+
+/// What a fault does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlannedEffect {
+    Crash { restart_after: Micros },
+    Pause { duration: Micros },
+    LostReply,
+    ServerCrash { down_for: Micros },
+}

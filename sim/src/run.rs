@@ -1,0 +1,560 @@
+//! The scheduler: a plan and a target become a history.
+//!
+//! Virtual time, event-driven: idle time costs nothing. Everything that happens is recorded here and nowhere else.
+//! Between two events of the heap exactly one call is made, and everyone whom it let in has gone on.
+
+use crate::plan::{CallKind, End, Phase, Plan, PlannedEffect, Role, When};
+use crate::random::Stream;
+use crate::target::Target;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+use tourbillon_engine::actors::script::Script;
+use tourbillon_engine::actors::worker::Worker;
+use tourbillon_engine::actors::{Action, Actor, Answered};
+use tourbillon_engine::engine::{Answer, Environment};
+use tourbillon_engine::store::locks::Slot;
+use tourbillon_models::history::{History, PlainHappening, PlainOp, PlainReply};
+use tourbillon_models::name::{Micros, Process, Session, Xid};
+use tourbillon_models::op::Op;
+use tourbillon_models::record::{Fault, Happening, Note, RecordOf};
+use tourbillon_models::reply::{Outcome, Reply};
+use tourbillon_models::workload::Program;
+
+/// What a run says of itself beside its history.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Summary {
+    pub calls: u64,
+    pub blocked: u64,
+    /// The choices that were made, by index.
+    pub choices: Vec<u8>,
+    pub ended_at: Micros,
+}
+
+/// Runs a plan. The history must be fresh; `program` is the workload's, none for a plain queue.
+pub fn run<T: Target>(
+    plan: &Plan,
+    program: Option<Rc<dyn Program>>,
+    target: &mut T,
+    history: &mut History,
+) -> Result<Summary, T::Stop> {
+    let mut scheduler = Scheduler::new(plan, program, target, history);
+    scheduler.run()?;
+    Ok(scheduler.summary)
+}
+
+/// What the heap holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Event {
+    /// Stale if the process has got another since.
+    Wake { process: u8, ticket: u32 },
+    LockTimeout { process: u8, ticket: u32 },
+    Fault { index: u16 },
+    ServerUp,
+    FaultsEnd,
+    /// A look whether everything is done.
+    Look,
+}
+
+/// How often one looks whether everything is done.
+const LOOK_INTERVAL: Micros = Micros::from_millis(250);
+
+enum AnyActor {
+    Worker(Box<Worker>),
+    Script(Script),
+}
+
+impl AnyActor {
+    fn poll(&mut self, now: Micros, answered: Option<Answered>) -> Action {
+        match self {
+            AnyActor::Worker(worker) => worker.poll(now, answered),
+            AnyActor::Script(script) => script.poll(now, answered),
+        }
+    }
+
+    fn restart(&mut self, now: Micros) {
+        match self {
+            AnyActor::Worker(worker) => worker.restart(now),
+            AnyActor::Script(script) => script.restart(now),
+        }
+    }
+}
+
+/// A planned fault at a point, and how many calls of its kind are still to come before it.
+struct Point {
+    call: CallKind,
+    left: u32,
+    phase: Phase,
+    effect: PlannedEffect,
+}
+
+struct Running {
+    actor: AnyActor,
+    incarnation: u8,
+    connection: Option<(Slot, Session)>,
+    /// The session of the last call that could not even be made.
+    refused_session: Session,
+    /// The session was lost while the process was not looking: its next call fails.
+    lost: bool,
+    ticket: u32,
+    /// What the next poll is told.
+    answered: Option<Answered>,
+    /// A call that a pause holds back.
+    held: Option<PlainOp>,
+    paused_until: Micros,
+    /// Waits for a lock.
+    blocked: bool,
+    finished: bool,
+    points: Vec<Point>,
+    /// The fault that falls when the call under way is answered.
+    after: Option<PlannedEffect>,
+    latency: Stream,
+}
+
+struct Scheduler<'a, T: Target> {
+    plan: &'a Plan,
+    target: &'a mut T,
+    history: &'a mut History,
+    processes: Vec<Running>,
+    heap: BinaryHeap<Reverse<(Micros, u32, u32, Event)>>,
+    ties: Stream,
+    tokens: Stream,
+    sequence: u32,
+    sessions: u16,
+    now: Micros,
+    server_up_at: Micros,
+    summary: Summary,
+}
+
+impl<'a, T: Target> Scheduler<'a, T> {
+    fn new(plan: &'a Plan, program: Option<Rc<dyn Program>>, target: &'a mut T, history: &'a mut History) -> Self {
+        let mut scheduler = Scheduler {
+            plan,
+            target,
+            history,
+            processes: Vec::with_capacity(plan.processes.len()),
+            heap: BinaryHeap::new(),
+            ties: Stream::new(plan.seed, "tie", 0),
+            tokens: Stream::new(plan.seed, "token", 0),
+            sequence: 0,
+            sessions: 0,
+            now: Micros(0),
+            server_up_at: Micros(0),
+            summary: Summary::default(),
+        };
+        for (index, process) in plan.processes.iter().enumerate() {
+            let actor = match &process.role {
+                Role::Worker(options) => AnyActor::Worker(Box::new(Worker::new(options.clone(), program.clone()))),
+                Role::Script(options) => AnyActor::Script(Script::new(options.clone())),
+            };
+            scheduler.processes.push(Running::new(actor, Stream::new(plan.seed, "latency", index as u64)));
+            scheduler.wake(index, Micros(0));
+        }
+        scheduler.place_faults();
+        scheduler.push(plan.faults_end, Event::FaultsEnd);
+        scheduler
+    }
+
+    fn place_faults(&mut self) {
+        let plan = self.plan;
+        for (index, fault) in plan.faults.iter().enumerate() {
+            match fault.when {
+                When::Time { at, .. } => self.push(at, Event::Fault { index: index as u16 }),
+                When::Point { process, call, nth, phase } => {
+                    let point = Point { call, left: nth, phase, effect: fault.what };
+                    self.processes[process.0 as usize].points.push(point);
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, at: Micros, event: Event) {
+        self.sequence += 1;
+        let tie = self.ties.bits() as u32;
+        self.heap.push(Reverse((at, tie, self.sequence, event)));
+    }
+
+    /// The process's one appointment; an earlier one lapses.
+    fn wake(&mut self, process: usize, at: Micros) {
+        self.processes[process].ticket += 1;
+        let ticket = self.processes[process].ticket;
+        self.push(at, Event::Wake { process: process as u8, ticket });
+    }
+
+    fn run(&mut self) -> Result<(), T::Stop> {
+        let last = match self.plan.end {
+            End::Drained => self.plan.faults_end + self.plan.liveness_bound,
+            End::At(time) => time,
+        };
+        while let Some(Reverse((at, _, _, event))) = self.heap.pop() {
+            if at > last {
+                break;
+            }
+            self.now = at;
+            if self.handle(event)? {
+                break;
+            }
+        }
+        self.finish()
+    }
+
+    /// True if the run is over.
+    fn handle(&mut self, event: Event) -> Result<bool, T::Stop> {
+        match event {
+            Event::Wake { process, ticket } if self.processes[process as usize].ticket == ticket => {
+                self.step(process as usize)?;
+            }
+            Event::LockTimeout { process, ticket } => self.lock_timeout(process as usize, ticket)?,
+            Event::Fault { index } => {
+                let fault = self.plan.faults[index as usize];
+                self.strike(fault.when.process().0 as usize, fault.what)?;
+            }
+            Event::ServerUp => self.note_fault(0, Fault::ServerRestart),
+            Event::FaultsEnd => {
+                self.note_fault(0, Fault::End);
+                self.processes.iter_mut().for_each(|process| process.points.clear());
+                if self.plan.end == End::Drained {
+                    self.push(self.now + LOOK_INTERVAL, Event::Look);
+                }
+            }
+            Event::Look if self.is_done() => return Ok(true),
+            Event::Look => self.push(self.now + LOOK_INTERVAL, Event::Look),
+            Event::Wake { .. } => {}
+        }
+        Ok(false)
+    }
+
+    fn is_done(&self) -> bool {
+        let scripts_done = self.processes.iter().zip(&self.plan.processes).all(|(process, plan)| {
+            let once = matches!(&plan.role, Role::Script(options) if options.is_once());
+            process.finished || !once
+        });
+        scripts_done && self.target.engine().is_drained()
+    }
+
+    /// Whatever is still open is rolled back, and what is left is told.
+    fn finish(&mut self) -> Result<(), T::Stop> {
+        for index in 0..self.processes.len() {
+            self.hang_up(index)?;
+        }
+        self.history.state = Some(self.target.state()?);
+        self.summary.ended_at = self.now;
+        Ok(())
+    }
+
+    /// One process's turn: it says what it does until it makes a call or sleeps.
+    fn step(&mut self, index: usize) -> Result<(), T::Stop> {
+        if self.processes[index].paused_until > self.now {
+            let until = self.processes[index].paused_until;
+            self.wake(index, until);
+            return Ok(());
+        }
+        if let Some(op) = self.processes[index].held.take() {
+            return self.make_call(index, op);
+        }
+        let mut answered = self.processes[index].answered.take();
+        loop {
+            match self.processes[index].actor.poll(self.now, answered.take()) {
+                Action::Note(note) => self.record(index, Happening::Note(note)),
+                Action::Sleep(until) => {
+                    self.wake(index, until);
+                    return Ok(());
+                }
+                Action::Finished => {
+                    self.processes[index].finished = true;
+                    return self.hang_up(index);
+                }
+                Action::Call(op) => return self.begin_call(index, op),
+            }
+        }
+    }
+
+    /// Faults that fall before a call are met here.
+    fn begin_call(&mut self, index: usize, op: PlainOp) -> Result<(), T::Stop> {
+        match self.processes[index].due_point(&op) {
+            None => self.make_call(index, op),
+            Some((Phase::After, effect)) => {
+                self.processes[index].after = Some(effect);
+                self.make_call(index, op)
+            }
+            Some((Phase::Before, PlannedEffect::LostReply)) => {
+                self.connect(index)?;
+                self.record(index, Happening::Call(op));
+                self.note_fault(index, Fault::LostReply);
+                self.answer_unknown(index, Some(Outcome::Aborted));
+                self.hang_up(index)
+            }
+            Some((Phase::Before, effect @ PlannedEffect::Crash { .. })) => self.strike(index, effect),
+            Some((Phase::Before, effect)) => {
+                self.processes[index].held = Some(op);
+                self.wake(index, self.now);
+                self.strike(index, effect)
+            }
+        }
+    }
+
+    fn make_call(&mut self, index: usize, op: PlainOp) -> Result<(), T::Stop> {
+        if self.processes[index].lost || self.server_up_at > self.now {
+            self.sessions += 1;
+            self.processes[index].lost = false;
+            self.processes[index].refused_session = Session(self.sessions);
+            self.record(index, Happening::Call(op));
+            self.answer_unknown(index, Some(Outcome::Aborted));
+            return Ok(());
+        }
+        let slot = self.connect(index)?;
+        self.summary.calls += 1;
+        let random = if matches!(op, Op::Claim { .. }) { self.tokens.bits() } else { 0 };
+        let environment = Environment { now: self.now, random };
+        self.record(index, Happening::Call(op.clone()));
+        match self.target.call(slot, op, environment)? {
+            Answer::Returned(reply) => self.end_call(index, reply)?,
+            Answer::Blocked => self.block(index),
+        }
+        self.let_in()
+    }
+
+    fn connect(&mut self, index: usize) -> Result<Slot, T::Stop> {
+        if let Some((slot, _)) = self.processes[index].connection {
+            return Ok(slot);
+        }
+        let slot = self.target.connect()?;
+        self.sessions += 1;
+        self.processes[index].connection = Some((slot, Session(self.sessions)));
+        Ok(slot)
+    }
+
+    fn block(&mut self, index: usize) {
+        self.summary.blocked += 1;
+        self.processes[index].blocked = true;
+        self.record(index, Happening::Blocked);
+        self.watch_deadline(index);
+    }
+
+    fn watch_deadline(&mut self, index: usize) {
+        let Some((slot, _)) = self.processes[index].connection else { return };
+        if let Some(deadline) = self.target.engine().lock_deadline(slot) {
+            let ticket = self.processes[index].ticket;
+            self.push(deadline, Event::LockTimeout { process: index as u8, ticket });
+        }
+    }
+
+    fn lock_timeout(&mut self, index: usize, ticket: u32) -> Result<(), T::Stop> {
+        let process = &self.processes[index];
+        let Some((slot, _)) = process.connection else { return Ok(()) };
+        let deadline = self.target.engine().lock_deadline(slot);
+        if process.blocked && process.ticket == ticket && deadline.is_some_and(|deadline| deadline <= self.now) {
+            self.target.time_out(slot)?;
+            self.let_in()?;
+        }
+        Ok(())
+    }
+
+    /// Everyone whose wait is over goes on before anything else happens.
+    fn let_in(&mut self) -> Result<(), T::Stop> {
+        while self.target.engine().anyone_released() {
+            let released = self.target.engine().released();
+            let mut chosen = 0;
+            if released.len() > 1 {
+                chosen = self.target.pick(&released)?;
+                self.summary.choices.push(chosen as u8);
+            }
+            let slot = released[chosen];
+            let index = self.process_at(slot);
+            if released.len() > 1 {
+                self.record(index, Happening::Choice { among: released.len() as u8 });
+            }
+            match self.target.resume(slot, self.now)? {
+                Answer::Returned(reply) => {
+                    self.processes[index].blocked = false;
+                    self.end_call(index, reply)?;
+                }
+                Answer::Blocked => self.watch_deadline(index),
+            }
+        }
+        Ok(())
+    }
+
+    fn process_at(&self, slot: Slot) -> usize {
+        let held = self.processes.iter().position(|process| process.connection.is_some_and(|(held, _)| held == slot));
+        held.expect("a session belongs to a process")
+    }
+
+    /// The server has answered; the process hears of it after a while, unless a fault falls here.
+    fn end_call(&mut self, index: usize, reply: PlainReply) -> Result<(), T::Stop> {
+        let xid = self.xid(index);
+        self.record_with(index, xid, Happening::Return(reply.clone()));
+        match self.processes[index].after.take() {
+            None => self.answer(index, reply, xid),
+            Some(PlannedEffect::LostReply) => {
+                self.note_fault(index, Fault::LostReply);
+                self.hang_up(index)?;
+                self.answer_unknown(index, None);
+            }
+            Some(effect @ PlannedEffect::Crash { .. }) => self.strike(index, effect)?,
+            Some(effect) => {
+                self.answer(index, reply, xid);
+                self.strike(index, effect)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn xid(&self, index: usize) -> Xid {
+        self.processes[index].connection.map_or(Xid(0), |(slot, _)| self.target.xid(slot))
+    }
+
+    fn answer(&mut self, index: usize, reply: PlainReply, xid: Xid) {
+        self.processes[index].answered = Some(Answered { reply, xid });
+        self.wake_after_latency(index);
+    }
+
+    fn wake_after_latency(&mut self, index: usize) {
+        let (low, high) = self.plan.latency;
+        let at = self.now.max(self.server_up_at) + self.processes[index].latency.span(low, high);
+        self.wake(index, at);
+    }
+
+    /// The process learns that it will not learn more. `outcome` is told for a call that the history has no answer to.
+    fn answer_unknown(&mut self, index: usize, outcome: Option<Outcome>) {
+        if let Some(outcome) = outcome {
+            self.record(index, Happening::Return(Reply::Unknown));
+            self.record(index, Happening::Note(Note::Resolved { outcome }));
+        }
+        self.answer(index, Reply::Unknown, Xid(0));
+    }
+
+    /// The process's session ends, and with it what it had not committed.
+    fn hang_up(&mut self, index: usize) -> Result<(), T::Stop> {
+        let Some((slot, _)) = self.processes[index].connection else { return Ok(()) };
+        let xid = self.xid(index);
+        let open = self.target.engine().is_in_transaction(slot);
+        self.target.disconnect(slot)?;
+        self.processes[index].blocked = false;
+        self.processes[index].after = None;
+        if open {
+            let aborted = Note::Resolved { outcome: Outcome::Aborted };
+            self.record_with(index, xid, Happening::Note(aborted));
+        }
+        self.processes[index].connection = None;
+        self.let_in()
+    }
+
+    fn strike(&mut self, index: usize, effect: PlannedEffect) -> Result<(), T::Stop> {
+        match effect {
+            PlannedEffect::Crash { restart_after } => self.crash(index, restart_after),
+            PlannedEffect::Pause { duration } => {
+                let until = self.now + duration;
+                self.note_fault(index, Fault::Pause { until });
+                self.processes[index].paused_until = until;
+                Ok(())
+            }
+            PlannedEffect::LostReply => Ok(()),
+            PlannedEffect::ServerCrash { down_for } => self.server_crash(index, down_for),
+        }
+    }
+
+    fn crash(&mut self, index: usize, restart_after: Micros) -> Result<(), T::Stop> {
+        if self.processes[index].finished {
+            return Ok(());
+        }
+        self.note_fault(index, Fault::Crash);
+        self.hang_up(index)?;
+        let now = self.now;
+        let process = &mut self.processes[index];
+        process.incarnation += 1;
+        process.lost = false;
+        process.answered = None;
+        process.held = None;
+        process.paused_until = Micros(0);
+        process.actor.restart(now + restart_after);
+        self.wake(index, now + restart_after);
+        Ok(())
+    }
+
+    fn server_crash(&mut self, index: usize, down_for: Micros) -> Result<(), T::Stop> {
+        if self.server_up_at > self.now {
+            return Ok(());
+        }
+        self.note_fault(index, Fault::ServerCrash);
+        self.server_up_at = self.now + down_for;
+        let open: Vec<_> = (0..self.processes.len()).map(|index| (self.xid(index), self.is_open(index))).collect();
+        self.target.crash()?;
+        for (index, (xid, open)) in open.into_iter().enumerate() {
+            if self.processes[index].blocked {
+                self.processes[index].blocked = false;
+                self.record_with(index, xid, Happening::Return(Reply::Unknown));
+                self.answer(index, Reply::Unknown, Xid(0));
+            } else if self.processes[index].connection.is_some() {
+                self.processes[index].lost = true;
+            }
+            if open {
+                let aborted = Note::Resolved { outcome: Outcome::Aborted };
+                self.record_with(index, xid, Happening::Note(aborted));
+            }
+            self.processes[index].after = None;
+            self.processes[index].connection = None;
+        }
+        self.push(self.server_up_at, Event::ServerUp);
+        Ok(())
+    }
+
+    fn is_open(&self, index: usize) -> bool {
+        self.processes[index].connection.is_some_and(|(slot, _)| self.target.engine().is_in_transaction(slot))
+    }
+
+    fn note_fault(&mut self, index: usize, fault: Fault) {
+        self.record(index, Happening::Fault(fault));
+    }
+
+    /// A record of the process's session, under its open transaction.
+    fn record(&mut self, index: usize, what: PlainHappening) {
+        let xid = if self.is_open(index) { self.xid(index) } else { Xid(0) };
+        self.record_with(index, xid, what);
+    }
+
+    fn record_with(&mut self, index: usize, xid: Xid, what: PlainHappening) {
+        let process = &self.processes[index];
+        let session = process.connection.map_or(process.refused_session, |(_, session)| session);
+        let (at, incarnation) = (self.now, process.incarnation);
+        self.history.push(RecordOf { at, process: Process(index as u8), incarnation, session, xid, what });
+    }
+}
+
+impl Running {
+    fn new(actor: AnyActor, latency: Stream) -> Self {
+        Running {
+            actor,
+            incarnation: 0,
+            connection: None,
+            refused_session: Session(0),
+            lost: false,
+            ticket: 0,
+            answered: None,
+            held: None,
+            paused_until: Micros(0),
+            blocked: false,
+            finished: false,
+            points: Vec::new(),
+            after: None,
+            latency,
+        }
+    }
+
+    /// The fault that falls at this call, if one does. Every point counts the calls of its own kind.
+    fn due_point(&mut self, op: &PlainOp) -> Option<(Phase, PlannedEffect)> {
+        let mut due = None;
+        self.points.retain_mut(|point| {
+            if !point.call.matches(op) {
+                return true;
+            }
+            if point.left > 0 || due.is_some() {
+                point.left = point.left.saturating_sub(1);
+                return true;
+            }
+            due = Some((point.phase, point.effect));
+            false
+        });
+        due
+    }
+}

@@ -1,0 +1,118 @@
+//! Targets: what a run's calls go to. The direct one is the engine in this process.
+//!
+//! A target answers, and decides what PostgreSQL leaves open; when anything happens is the scheduler's affair.
+
+use crate::random::Stream;
+use std::convert::Infallible;
+use tourbillon_engine::engine::{Answer, Engine, Environment};
+use tourbillon_engine::guard::Guards;
+use tourbillon_engine::store::locks::Slot;
+use tourbillon_models::history::{PlainOp, State};
+use tourbillon_models::name::{Micros, Xid};
+
+/// A system under test, as the scheduler sees it.
+pub trait Target {
+    /// What stops a run: nothing, or a target that disagrees with itself.
+    type Stop;
+
+    fn connect(&mut self) -> Result<Slot, Self::Stop>;
+    fn disconnect(&mut self, slot: Slot) -> Result<(), Self::Stop>;
+    fn call(&mut self, slot: Slot, op: PlainOp, environment: Environment) -> Result<Answer, Self::Stop>;
+    /// Which of several sessions whose wait is over goes on first: an index into them.
+    fn pick(&mut self, released: &[Slot]) -> Result<usize, Self::Stop>;
+    fn resume(&mut self, slot: Slot, now: Micros) -> Result<Answer, Self::Stop>;
+    /// The session's present wait has taken too long.
+    fn time_out(&mut self, slot: Slot) -> Result<(), Self::Stop>;
+    /// The server dies; it is back before the next call.
+    fn crash(&mut self) -> Result<(), Self::Stop>;
+    /// The final state, once everything is still.
+    fn state(&mut self) -> Result<State, Self::Stop>;
+
+    /// The engine that answers, or that says what the answer must be.
+    fn engine(&self) -> &Engine;
+
+    fn xid(&self, slot: Slot) -> Xid {
+        self.engine().xid(slot)
+    }
+}
+
+/// Where choices come from.
+pub enum Chooser {
+    Seeded(Stream),
+    /// Those of an earlier run, by index; when they run out, the first.
+    Recorded(std::vec::IntoIter<u8>),
+}
+
+impl Chooser {
+    pub fn seeded(seed: u64) -> Self {
+        Chooser::Seeded(Stream::new(seed, "choice", 0))
+    }
+
+    fn pick(&mut self, among: usize) -> usize {
+        match self {
+            Chooser::Seeded(stream) => stream.below(among as u64) as usize,
+            Chooser::Recorded(choices) => usize::from(choices.next().unwrap_or(0)).min(among - 1),
+        }
+    }
+}
+
+/// The engine in this process.
+pub struct Direct {
+    engine: Engine,
+    chooser: Chooser,
+}
+
+impl Direct {
+    pub fn new(guards: Guards, chooser: Chooser) -> Self {
+        Direct { engine: Engine::new(guards), chooser }
+    }
+
+    /// An empty database for another run; the memory is kept.
+    pub fn restart(&mut self, guards: Guards, chooser: Chooser) {
+        self.engine.restart(guards);
+        self.chooser = chooser;
+    }
+}
+
+impl Target for Direct {
+    type Stop = Infallible;
+
+    fn connect(&mut self) -> Result<Slot, Infallible> {
+        Ok(self.engine.connect().expect("a plan has fewer processes than the store has sessions"))
+    }
+
+    fn disconnect(&mut self, slot: Slot) -> Result<(), Infallible> {
+        self.engine.disconnect(slot);
+        Ok(())
+    }
+
+    fn call(&mut self, slot: Slot, op: PlainOp, environment: Environment) -> Result<Answer, Infallible> {
+        Ok(self.engine.call(slot, op, environment))
+    }
+
+    fn pick(&mut self, released: &[Slot]) -> Result<usize, Infallible> {
+        Ok(self.chooser.pick(released.len()))
+    }
+
+    fn resume(&mut self, slot: Slot, now: Micros) -> Result<Answer, Infallible> {
+        Ok(self.engine.resume(slot, now))
+    }
+
+    fn time_out(&mut self, slot: Slot) -> Result<(), Infallible> {
+        self.engine.time_out(slot);
+        Ok(())
+    }
+
+    fn crash(&mut self) -> Result<(), Infallible> {
+        self.engine.crash();
+        Ok(())
+    }
+
+    fn state(&mut self) -> Result<State, Infallible> {
+        Ok(self.engine.state())
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.engine
+    }
+}
