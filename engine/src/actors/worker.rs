@@ -109,13 +109,15 @@ pub struct Worker {
     /// None on a plain queue: its events are acknowledged, and that is all.
     program: Option<Rc<dyn Program>>,
     identity: WorkerId,
+    /// A refusal teaches better habits.
+    handoff: HandoffHabit,
     state: State,
 }
 
 impl Worker {
     pub fn new(options: WorkerOptions, program: Option<Rc<dyn Program>>) -> Self {
-        let state = Worker::first_state(&options);
-        Worker { options, program, identity: WorkerId(0), state }
+        let (state, handoff) = (Worker::first_state(&options), options.handoff);
+        Worker { options, program, identity: WorkerId(0), handoff, state }
     }
 
     fn first_state(options: &WorkerOptions) -> State {
@@ -134,7 +136,8 @@ impl Worker {
                 self.identity = worker;
                 State::Claim
             }
-            (State::Registering, _) => State::Register,
+            (State::Registering, Reply::Unknown) => State::Register,
+            (State::Registering, _) => State::Finished,
 
             (State::BeginningClaim, Reply::Done) => State::Claiming,
             (State::BeginningClaim, _) => State::Claim,
@@ -207,14 +210,17 @@ impl Worker {
         if lease.events.is_empty() {
             return State::Drop;
         }
-        if short || self.options.handoff == HandoffHabit::FirstPage {
+        if short || self.handoff == HandoffHabit::FirstPage {
             return State::Work { lease, index: 0 };
         }
         State::Read { lease }
     }
 
-    fn take_failed_handoff(&self, lease: Lease, reply: PlainReply) -> State {
+    fn take_failed_handoff(&mut self, lease: Lease, reply: PlainReply) -> State {
         let in_transaction = !lease.effects.is_empty();
+        if reply == Reply::Refused(Refusal::WindowMismatch) {
+            self.handoff = HandoffHabit::Whole;
+        }
         let then = match reply {
             Reply::Unknown => return State::Begin { lease },
             Reply::Refused(Refusal::Deadlock | Refusal::SerializationFailure | Refusal::LockNotAvailable) => {
@@ -253,12 +259,14 @@ impl Worker {
     fn act(&mut self, state: State, now: Micros) -> (State, Option<Action>) {
         let worker = self.identity;
         match state {
+            State::Subscribe | State::Register if now < self.options.start_at => {
+                (state, Some(Action::Sleep(self.options.start_at)))
+            }
             State::Subscribe => {
                 let queue = self.options.subscribe_to.expect("only who subscribes is in this state");
                 let consumer = self.options.consumer;
                 (State::Subscribing, Some(Action::Call(Op::Subscribe { queue, consumer })))
             }
-            State::Register if now < self.options.start_at => (state, Some(Action::Sleep(self.options.start_at))),
             State::Register => {
                 let consumer = self.options.consumer;
                 (State::Registering, Some(Action::Call(Op::Register { consumer })))

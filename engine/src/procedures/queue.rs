@@ -6,9 +6,8 @@ use crate::schema::{EVENT_TABLES, QueueRow, Sequence, SubscriptionRow, TickRow, 
 use crate::store::Store;
 use crate::store::appends::Extent;
 use crate::store::locks::{LockKey, Mode, Slot};
-use crate::store::rows::RowLock;
 use crate::store::snapshot::Snapshot;
-use crate::store::statement::{Has, Policy};
+use crate::store::statement::Has;
 use crate::store::transaction::Undo;
 use alloc::vec::Vec;
 use tourbillon_models::history::PlainReply;
@@ -23,7 +22,8 @@ const TICK_CLASS: u32 = 0;
 const ROTATE_CLASS: u32 = 1;
 
 pub async fn create_queue(db: Db, queue: Queue, kind: QueueKind) -> Result<PlainReply, Refusal> {
-    let snapshot = db.tx.with(|store, slot| store.transactions.snapshot(slot));
+    require_nothing_written(&db)?;
+    let snapshot = db.tx.with(|store, slot| store.current_snapshot(slot));
     db.tx.insert(QueueRow { queue, kind, current_table: 0 }).await?;
     let tick = Tick(db.next_value(Sequence::TickNumber));
     let extents = db.tx.with(|store, _| extents(store, queue));
@@ -31,9 +31,21 @@ pub async fn create_queue(db: Db, queue: Queue, kind: QueueKind) -> Result<Plain
     Ok(Reply::Done)
 }
 
+/// A transaction's own xid may count as over in its own snapshot, and what it writes later is then in no window.
+fn require_nothing_written(db: &Db) -> Result<(), Refusal> {
+    match db.tx.with(|store, slot| store.transactions.of(slot).xid) {
+        Xid(0) => Ok(()),
+        _ => Err(Refusal::WroteBefore),
+    }
+}
+
 pub async fn subscribe(db: Db, queue: Queue, consumer: Consumer) -> Result<PlainReply, Refusal> {
-    let locked = db.tx.select_for::<QueueRow>(queue, RowLock::Update, Policy::Wait, |_| true).await?;
-    let kind = locked.ok_or(Refusal::UndefinedObject)?.kind;
+    db.require_read_committed()?;
+    let kind = db.tx.get::<QueueRow>(queue).ok_or(Refusal::UndefinedObject)?.kind;
+    // The lock of rotation. 1. A subscriber reads the latest tick, and stays open. 2. Ticks and claims go on.
+    // 3. Rotation does not see the new cursor and deletes its tick: the subscriber's first window would be empty, and
+    // its events lost. It also lets two subscribers of one queue come one after the other.
+    db.tx.lock(LockKey::Advisory { class: ROTATE_CLASS, object: queue.0.into() }, Mode::Exclusive).await?;
     if db.guards.on(Guard::OneConsumer) && kind == QueueKind::Workflow && has_subscription(&db, queue) {
         return Err(Refusal::OneConsumer);
     }
@@ -54,10 +66,7 @@ pub async fn tick(db: Db, queue: Queue) -> Result<PlainReply, Refusal> {
     if db.guards.on(Guard::TickLock) {
         db.tx.lock(LockKey::Advisory { class: TICK_CLASS, object: queue.0.into() }, Mode::Exclusive).await?;
     }
-    // A transaction's own xid may count as visible in its own snapshot.
-    if db.tx.with(|store, slot| store.transactions.of(slot).xid) != Xid(0) {
-        return Err(Refusal::WroteBefore);
-    }
+    require_nothing_written(&db)?;
     let (snapshot, extents, at) = db.tx.with(|store, slot| {
         let snapshot = store.current_snapshot(slot);
         let latest = latest_tick(store, slot, queue, |row| row.at);
@@ -93,7 +102,7 @@ pub async fn rotate(db: Db, queue: Queue, lock_timeout: Micros) -> Result<PlainR
         }
     }
     truncate(&db, queue, oldest);
-    db.tx.update::<QueueRow>(queue, |_| true, |row| row.current_table = oldest).await?;
+    db.tx.update::<QueueRow>(queue, |_| true, |row, _| row.current_table = oldest).await?;
     delete_ticks_below(&db, queue, horizon).await?;
     Ok(Reply::Rotated { table: oldest, horizon })
 }

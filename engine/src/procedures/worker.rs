@@ -33,7 +33,7 @@ pub async fn hold(db: Db, worker: WorkerId, token: Token) -> Result<PlainReply, 
 
 async fn touch(db: &Db, worker: WorkerId, token: Token) -> Result<PlainReply, Refusal> {
     let holds = |row: &WorkerRow| has_token(row, token);
-    match db.tx.update(worker, holds, |row| row.heartbeat = db.clock()).await? {
+    match db.tx.update(worker, holds, |row, now| row.heartbeat = now).await? {
         true => Ok(Reply::Done),
         false => Err(Refusal::StaleToken),
     }
@@ -100,7 +100,7 @@ async fn take_over(
     let window = Window { token, ..stolen };
     open_window(db, worker, window, victim.crashes + 1).await?;
     if db.guards.on(Guard::TakeoverClearsVictim) {
-        db.tx.update::<WorkerRow>(victim.worker, |_| true, |row| row.window = None).await?;
+        db.tx.update::<WorkerRow>(victim.worker, |_| true, |row, _| row.window = None).await?;
     }
     Ok(Some(Reply::Claimed { token, prev: window.prev, next: window.next, victim: victim.worker }))
 }
@@ -137,15 +137,15 @@ async fn window_has_events(db: &Db, queue: Queue, prev: Tick, next: Tick) -> Res
 }
 
 async fn move_cursor(db: &Db, consumer: Consumer, cursor: Tick) -> Result<(), Refusal> {
-    db.tx.update::<SubscriptionRow>(consumer, |_| true, |row| row.cursor = cursor).await?;
+    db.tx.update::<SubscriptionRow>(consumer, |_| true, |row, _| row.cursor = cursor).await?;
     Ok(())
 }
 
 /// The worker may have been given a window by another of its sessions while this one waited for the subscription.
 async fn open_window(db: &Db, worker: WorkerId, window: Window, crashes: u32) -> Result<(), Refusal> {
-    let change = |row: &mut WorkerRow| {
+    let change = |row: &mut WorkerRow, now| {
         row.window = Some(window);
-        row.heartbeat = db.clock();
+        row.heartbeat = now;
         row.crashes = crashes;
     };
     match db.tx.update::<WorkerRow>(worker, |row| row.window.is_none(), change).await? {
@@ -197,7 +197,7 @@ pub async fn handoff(
     }
     end_workflows(&db, &decisions).await?;
     let reply = append_successors(&db, queue, &decisions).await?;
-    let finish = |row: &mut WorkerRow| {
+    let finish = |row: &mut WorkerRow, _| {
         row.window = None;
         row.crashes = 0;
     };

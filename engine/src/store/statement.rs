@@ -14,6 +14,7 @@ use core::cell::RefCell;
 use core::future::poll_fn;
 use core::ops::RangeBounds;
 use core::task::Poll;
+use tourbillon_models::name::Micros;
 use tourbillon_models::op::Isolation;
 use tourbillon_models::reply::Refusal;
 
@@ -228,12 +229,13 @@ impl<T: Tables> Tx<T> {
         Ok(locked)
     }
 
-    /// Changes the row under this key if it fulfils the condition. False if there is none, or none any more.
+    /// Changes the row under this key if it fulfils the condition; the change is told the server's clock as it is then,
+    /// after any wait. False if there is no such row, or none any more.
     pub async fn update<R: Row>(
         &self,
         key: R::Key,
         condition: impl Fn(&R) -> bool,
-        change: impl Fn(&mut R),
+        change: impl Fn(&mut R, Micros),
     ) -> Result<bool, Refusal>
     where
         T: Has<R>,
@@ -243,7 +245,8 @@ impl<T: Tables> Tx<T> {
             return Ok(false);
         }
         self.with(|store, slot| {
-            store.tables.rows_mut().update(found.row, change, &store.transactions, slot);
+            let now = store.clock;
+            store.tables.rows_mut().update(found.row, |row| change(row, now), &store.transactions, slot);
             store.transactions.of_mut(slot).undo.push(Undo::Update { table: R::TABLE, row: found.row });
         });
         Ok(true)
