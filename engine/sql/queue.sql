@@ -203,14 +203,18 @@ as $$
   and t.tick = p_tick;
 $$;
 
--- The events of the window between two snapshots, as a query with these as $1 and $2. Every reader of windows runs
--- this one, so that what is looked for, handed out and checked at the end is the same.
-create function tourbillon.window_query(p_queue_id int)
+-- The events of the window (prev, next] as a query. Every reader of windows runs this one, so that what is looked for,
+-- handed out and checked at the end is the same. Two scans of the index on xid for each table; with the snapshots as
+-- literals, the planner drops the second where nothing was in progress.
+create function tourbillon.window_query(p_queue_id int, p_prev bigint, p_next bigint)
 returns text
 language plpgsql
 volatile
 as $$
 declare
+  v_prev pg_snapshot := tourbillon.snapshot_at(p_queue_id, p_prev);
+  v_next pg_snapshot := tourbillon.snapshot_at(p_queue_id, p_next);
+  v_in_progress xid8[] := array(select pg_snapshot_xip(v_prev));
   v_tables int[];
 begin
   v_tables := array[0, 1, 2]; -- guard: read_all_tables
@@ -219,13 +223,13 @@ begin
     select string_agg(
       format(
         'select e.*
-        from tourbillon.event_%s_%s e
+        from tourbillon.event_%1$s_%2$s e
         where (
-          e.xid >= pg_snapshot_xmax($1) and e.xid < pg_snapshot_xmax($2)'
-          || ' or e.xid = any (array(select pg_snapshot_xip($1)))' -- guard: in_progress_set
+          e.xid >= pg_snapshot_xmax(%3$L) and e.xid < pg_snapshot_xmax(%4$L)'
+          || ' or e.xid = any (%5$L)' -- guard: in_progress_set
         || ')
-        and pg_visible_in_snapshot(e.xid, $2)',
-        p_queue_id, v_table),
+        and pg_visible_in_snapshot(e.xid, %4$L)',
+        p_queue_id, v_table, v_prev, v_next, v_in_progress),
       ' union all '
       order by v_table)
     from unnest(v_tables) v_table
@@ -241,9 +245,8 @@ as $$
 declare
   v_found boolean;
 begin
-  execute format('select exists (%s)', tourbillon.window_query(p_queue_id))
-  into v_found
-  using tourbillon.snapshot_at(p_queue_id, p_prev), tourbillon.snapshot_at(p_queue_id, p_next);
+  execute format('select exists (%s)', tourbillon.window_query(p_queue_id, p_prev, p_next))
+  into v_found;
   return v_found;
 end;
 $$;

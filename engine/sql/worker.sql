@@ -261,15 +261,11 @@ begin
   return query execute format(
     'select e.event_id, e.xid, e.workflow_id, e.sequence, e.step, e.attempt, e.state
     from (%s) e
-    where e.event_id > $3
+    where e.event_id > $1
     order by e.event_id
-    limit $4',
-    tourbillon.window_query(v_window.queue_id))
-  using
-    tourbillon.snapshot_at(v_window.queue_id, v_window.prev_tick),
-    tourbillon.snapshot_at(v_window.queue_id, v_window.next_tick),
-    p_after,
-    p_limit;
+    limit $2',
+    tourbillon.window_query(v_window.queue_id, v_window.prev_tick, v_window.next_tick))
+  using p_after, p_limit;
 end;
 $$;
 
@@ -304,9 +300,11 @@ as $$
 declare
   v_events bigint[];
 begin
-  execute format('select array_agg(e.event_id order by e.event_id) from (%s) e', tourbillon.window_query(p_queue_id))
-  into v_events
-  using tourbillon.snapshot_at(p_queue_id, p_prev), tourbillon.snapshot_at(p_queue_id, p_next);
+  execute format(
+    'select array_agg(e.event_id order by e.event_id)
+    from (%s) e',
+    tourbillon.window_query(p_queue_id, p_prev, p_next))
+  into v_events;
   return coalesce(v_events, '{}');
 end;
 $$;

@@ -5,6 +5,7 @@
 //! [`value::Value`]s. Every column is cast in the statement to one of a few plain types, so that a driver needs no
 //! knowledge of snapshots, intervals or 64-bit transaction ids.
 
+pub mod ending;
 pub mod ids;
 pub mod install;
 pub mod mapping;
