@@ -256,7 +256,7 @@ mod tests {
             assert_eq!(waits, [wait]);
             server.cancel(&b).unwrap();
             assert_eq!(refused(server.wait_until_done(&mut b).unwrap()), "57014");
-            assert_eq!(server.blocked_by(b.pid()).unwrap(), []);
+            assert_eq!(server.blocked_by(b.pid()).unwrap(), [0i32; 0]);
         }
         server.start(&mut b, UPDATE, vec![Box::new(1i64)]);
         assert!(b.is_in_flight() && b.take_outcome().is_none());
