@@ -11,7 +11,8 @@
 --
 -- Order of locks, obeyed everywhere: advisory lock (of ticks, or of rotation and subscribers); subscription row; lease
 -- row (another worker's only with skip locked); start key; live rows by id; event tables by number; queue row, by
--- rotation alone. Ticks and the pointer are read without locks.
+-- rotation alone. Ticks and the pointer are read without locks. Readers of windows take their share of the event tables
+-- earlier than that, which is sound: whoever has a table for himself waits for nothing that another could hold.
 --
 -- Guards: a line that prevents a known bug ends in a comment with that bug's name (engine/src/guard.rs); a block has the
 -- name above and below. The installer can leave them out; a comment "without" that name is then put in their place.
