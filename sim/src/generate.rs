@@ -8,7 +8,7 @@ use crate::faults::FaultKind;
 use crate::plan::{CallKind, End, Phase, Plan, PlannedEffect, PlannedFault, ProcessPlan, Role, When};
 use crate::random::Stream;
 use tourbillon_engine::actors::script::{OnLostReply, Round, ScriptOptions};
-use tourbillon_engine::actors::worker::{ClaimHabit, HandoffHabit, WorkerOptions};
+use tourbillon_engine::actors::worker::{ClaimHabit, HandoffHabit, Slowness, WorkerOptions};
 use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::{Consumer, Key, Micros, Process, Queue};
 use tourbillon_models::op::{Isolation, Op, QueueKind, TableLock};
@@ -210,6 +210,7 @@ fn worker_options(options: &Options, consumer: Consumer) -> WorkerOptions {
         dead_interval: options.dead_interval,
         heartbeat_interval: Micros(options.dead_interval.0 / 4),
         work_duration: options.work_duration,
+        slowness: None,
         page_limit: options.page_limit,
         claim: ClaimHabit::Alone,
         handoff: HandoffHabit::Whole,
@@ -231,8 +232,11 @@ fn add_workers(plan: &mut Plan, options: &Options) {
             worker.page_limit = stream.between(1, 2) as u32;
         }
         if options.has(FaultKind::SlowConsumer) && index + 1 == count {
-            worker.poll_interval = stream.span(Micros::from_millis(400), Micros::from_millis(2500));
-            worker.work_duration = stream.span(Micros::from_millis(20), options.dead_interval);
+            worker.slowness = Some(Slowness {
+                until: options.faults_end,
+                poll_interval: stream.span(Micros::from_millis(400), Micros::from_millis(2500)),
+                work_duration: stream.span(Micros::from_millis(20), options.dead_interval),
+            });
         }
         plan.add(format!("worker-{index}"), Role::Worker(worker));
     }

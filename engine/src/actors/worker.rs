@@ -34,6 +34,14 @@ pub enum HandoffHabit {
     FirstPage,
 }
 
+/// A time of slowness.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Slowness {
+    pub until: Micros,
+    pub poll_interval: Micros,
+    pub work_duration: Micros,
+}
+
 /// What a worker is told to do.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WorkerOptions {
@@ -46,6 +54,7 @@ pub struct WorkerOptions {
     pub heartbeat_interval: Micros,
     /// External work of one step.
     pub work_duration: Micros,
+    pub slowness: Option<Slowness>,
     pub page_limit: u32,
     pub claim: ClaimHabit,
     pub handoff: HandoffHabit,
@@ -293,7 +302,7 @@ impl Worker {
             }
             State::Work { lease, index } => self.work(lease, index, now),
             State::Working { lease, index } => {
-                let until = now + self.options.work_duration;
+                let until = now + self.pace(now).1;
                 (State::Worked { lease, index }, Some(Action::Sleep(until)))
             }
             State::Worked { mut lease, index } => {
@@ -330,9 +339,17 @@ impl Worker {
             },
             State::RollBack { then } => (State::RollingBack { then }, Some(Action::Call(Op::Rollback))),
             State::Drop => (State::Idle, Some(Action::Note(Note::Dropped))),
-            State::Idle => (State::Claim, Some(Action::Sleep(now + self.options.poll_interval))),
+            State::Idle => (State::Claim, Some(Action::Sleep(now + self.pace(now).0))),
             State::Finished => (State::Finished, Some(Action::Finished)),
             waiting => unreachable!("{waiting:?} waits for an answer"),
+        }
+    }
+
+    /// How long the worker waits between polls, and how long its work takes.
+    fn pace(&self, now: Micros) -> (Micros, Micros) {
+        match self.options.slowness {
+            Some(slowness) if now < slowness.until => (slowness.poll_interval, slowness.work_duration),
+            _ => (self.options.poll_interval, self.options.work_duration),
         }
     }
 

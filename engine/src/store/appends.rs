@@ -105,11 +105,8 @@ impl<E> Appends<E> {
     }
 
     pub fn undo_append(&mut self, position: u64) {
-        let index = (position - self.base) as usize;
-        self.rows[index].aborted = true;
-        while self.rows.last().is_some_and(|row| row.aborted) {
-            self.rows.pop();
-        }
+        // The place stays taken: a position used twice would lie outside extents that were told in between.
+        self.rows[(position - self.base) as usize].aborted = true;
     }
 
     pub fn undo_truncate(&mut self) {
