@@ -54,7 +54,7 @@ impl Options {
             workers: stream.between(1, 4),
             consumers: if has_program { 1 } else { stream.between(1, 3) },
             items: if is_loop { stream.between(1, 3) } else { stream.between(3, 14) },
-            size: if is_loop { stream.between(3, 20) } else { 1 },
+            size: if is_loop { stream.between(3, 12) } else { 1 },
             clients: stream.between(1, 3),
             poll_interval: millis(&mut stream, 15, 200),
             tick_interval: millis(&mut stream, 15, 150),
@@ -66,6 +66,14 @@ impl Options {
             faults_end: millis(&mut stream, 2500, 9000),
             faults: limits.faults.iter().copied().filter(|_| stream.chance(1, 2)).collect(),
         }
+    }
+
+    /// Time for everyone to be found dead and taken over, and then for the longest workflow to take its steps one by
+    /// one, each behind all the others, a tick, a poll and a claim that lingers.
+    fn liveness_bound(&self) -> Micros {
+        let steps = 2 * self.size + 4;
+        let step = self.tick_interval.0 + 2 * self.poll_interval.0 + self.items * self.work_duration.0 + 300_000;
+        Micros(Micros::from_secs(10).0 + 10 * self.dead_interval.0 + 2 * steps * step)
     }
 
     fn has(&self, kind: FaultKind) -> bool {
@@ -107,7 +115,7 @@ pub fn generate(seed: u64, workload: &str, program: Option<&dyn Program>, limits
         rotation_period: options.rotation_period,
         latency: (Micros(100), Micros(600)),
         faults_end: options.faults_end,
-        liveness_bound: Micros(Micros::from_secs(20).0 + 10 * options.dead_interval.0 + 20 * options.poll_interval.0),
+        liveness_bound: options.liveness_bound(),
         end: End::Drained,
     };
     add_setup(&mut plan, &options, program.is_some());

@@ -5,3 +5,5 @@ pub mod plan;
 pub mod generate;
 pub mod target;
 pub mod run;
+pub mod parity;
+pub mod bench;
