@@ -9,6 +9,8 @@ extern crate alloc;
 pub mod history;
 pub mod name;
 pub mod op;
+pub mod property;
 pub mod record;
 pub mod reply;
+pub mod verdict;
 pub mod workload;

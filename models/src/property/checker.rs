@@ -1,0 +1,311 @@
+//! The single pass: each record once, to the nouns that it concerns.
+//!
+//! The checker keeps its memory between runs, because it sits on the simulator's hot path. It keeps no text: what a
+//! sentence needs is looked up in the history when something is wrong.
+
+use super::dense::Dense;
+use super::judge::Findings;
+use super::lease::{Suspicion, Worker};
+use super::log::{Entry, Queue};
+use super::lost::Missing;
+use super::storage::Doubt;
+use super::tokens::Tokens;
+use super::transactions::{Known, NONE, SessionState, Write};
+use super::window::Subscription;
+use super::workflow::{Keys, LedgerLine, Workflow};
+use super::{Property, Reach};
+use crate::history::History;
+use crate::name::{Session, Xid};
+use crate::op::Op;
+use crate::record::{Happening, Note, Span};
+use crate::reply::{Outcome, Reply};
+use crate::verdict::Verdict;
+use crate::workload::{Program, Workload};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+/// Checks histories, one after the other, and keeps its memory between them.
+pub struct Checker {
+    memory: Box<Memory>,
+}
+
+/// What is live at the record that the pass has reached.
+pub(super) struct Memory {
+    pub(super) sessions: Vec<SessionState>,
+    pub(super) session_of_process: [Option<Session>; 256],
+    /// The notes that say what became of a transaction: (session, record, outcome), in that order.
+    pub(super) notes: Option<Vec<(u16, u32, Outcome)>>,
+    pub(super) outcomes: Dense<Known>,
+    /// Transactions whose fate nobody told.
+    pub(super) unresolved: u32,
+    pub(super) queues: Vec<Queue>,
+    pub(super) events: Dense<Entry>,
+    pub(super) missing: Vec<Missing>,
+    pub(super) subscriptions: Vec<Option<Subscription>>,
+    pub(super) workers: Dense<Worker>,
+    pub(super) tokens: Tokens,
+    pub(super) suspicions: Vec<Suspicion>,
+    pub(super) workflows: Dense<Workflow>,
+    pub(super) keys: Keys,
+    pub(super) ledger: Vec<LedgerLine>,
+    /// Effects of the transaction that is being committed: the step's event, and the effect's record.
+    pub(super) effects: Vec<(u32, u32)>,
+    pub(super) doubts: Vec<Doubt>,
+    /// Committed effects whose transaction's number nobody told: the ledger cannot be compared row by row.
+    pub(super) has_unnumbered_effects: bool,
+    /// A claim of this history was lost and committed: a lease may have moved without a record of it.
+    pub(super) has_lost_claim: bool,
+}
+
+/// Where in the history something took effect: between `call` and `ret` it ran, between `commit_call` and `commit` it
+/// became visible to others. For a lost reply `ret` is none, and `commit` is the note that says it committed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Done {
+    pub(super) call: u32,
+    pub(super) ret: u32,
+    /// The call that began the transaction.
+    pub(super) begun: u32,
+    pub(super) commit_call: u32,
+    pub(super) commit: u32,
+    pub(super) xid: Xid,
+}
+
+impl Done {
+    /// The record that tells of it best.
+    pub(super) fn record(&self) -> u32 {
+        if self.ret == NONE { self.call } else { self.ret }
+    }
+}
+
+pub(super) struct Pass<'h> {
+    pub(super) history: &'h History,
+    pub(super) program: Option<&'h dyn Program>,
+    pub(super) memory: &'h mut Memory,
+    pub(super) found: Findings,
+}
+
+impl Checker {
+    pub fn new() -> Self {
+        Checker { memory: Box::new(Memory::new()) }
+    }
+
+    /// Judges a history. The program is the one that its header names, if this crate has it. Cost: tens of nanoseconds a
+    /// record.
+    pub fn check(&mut self, history: &History) -> Verdict {
+        let program = Workload::by_name(&history.header.workload).and_then(|workload| workload.program());
+        self.check_program(history, program.map(|program| program as &dyn Program))
+    }
+
+    /// Judges a history of a program of the caller's own; with none, W7 does not ask what the program would say.
+    pub fn check_program(&mut self, history: &History, program: Option<&dyn Program>) -> Verdict {
+        self.memory.clear();
+        let mut pass = Pass { history, program, memory: &mut self.memory, found: Findings::new() };
+        pass.run();
+        pass.found.verdict(history.records.len() as u64, history.state.is_some())
+    }
+}
+
+impl Default for Checker {
+    fn default() -> Self {
+        Checker::new()
+    }
+}
+
+impl Memory {
+    fn new() -> Self {
+        Memory {
+            sessions: Vec::new(),
+            session_of_process: [None; 256],
+            notes: None,
+            outcomes: Dense::new(),
+            unresolved: 0,
+            queues: Vec::new(),
+            events: Dense::new(),
+            missing: Vec::new(),
+            subscriptions: Vec::new(),
+            workers: Dense::new(),
+            tokens: Tokens::default(),
+            suspicions: Vec::new(),
+            workflows: Dense::new(),
+            keys: Keys::new(),
+            ledger: Vec::new(),
+            effects: Vec::new(),
+            doubts: Vec::new(),
+            has_unnumbered_effects: false,
+            has_lost_claim: false,
+        }
+    }
+
+    fn clear(&mut self) {
+        self.sessions.iter_mut().for_each(SessionState::reset);
+        self.session_of_process = [None; 256];
+        self.notes = None;
+        self.outcomes.clear();
+        self.unresolved = 0;
+        self.queues.iter_mut().for_each(Queue::reset);
+        self.events.clear();
+        self.missing.clear();
+        self.subscriptions.clear();
+        self.workers.clear();
+        self.tokens.clear();
+        self.suspicions.clear();
+        self.workflows.clear();
+        self.keys.clear();
+        self.ledger.clear();
+        self.effects.clear();
+        self.doubts.clear();
+        self.has_unnumbered_effects = false;
+        self.has_lost_claim = false;
+    }
+}
+
+impl Pass<'_> {
+    fn run(&mut self) {
+        let history = self.history;
+        for (record, index) in history.records.iter().zip(0u32..) {
+            match &record.what {
+                Happening::Call(op) => self.called(index, record, op),
+                Happening::Return(reply) => self.returned(index, record, reply),
+                Happening::Blocked => self.blocked(record.session),
+                Happening::Choice { .. } => self.found.sees(Reach::OpenChoice),
+                Happening::Fault(fault) => self.fault(index, record, fault),
+                Happening::Note(Note::WorkStarted { event }) => self.work_started(index, record, *event),
+                Happening::Note(Note::WorkEnded { .. }) => {}
+                Happening::Note(Note::Dropped) => self.excuse(record.session),
+                Happening::Note(Note::Resolved { outcome }) => self.resolved(index, record, *outcome),
+            }
+        }
+        self.finish();
+    }
+
+    /// What a reply shows at once, whatever becomes of its transaction.
+    pub(super) fn observe(
+        &mut self,
+        index: u32,
+        session: Session,
+        call: u32,
+        op: &Op<Span>,
+        reply: &Reply<Span, Span>,
+    ) {
+        match (op, reply) {
+            (Op::Read { worker, token, after, limit }, Reply::Events(events)) => {
+                self.token_accepted(index, session, call, *worker, *token);
+                self.read(index, session, (*worker, *token), (*after, *limit), *events);
+            }
+            (Op::Hold { worker, token } | Op::Heartbeat { worker, token }, _) => {
+                self.token_accepted(index, session, call, *worker, *token);
+                self.lock(index, session, *worker);
+            }
+            (Op::Claim { worker, dead_interval }, Reply::Claimed { token, victim, .. }) => {
+                self.token_issued(index, *token);
+                if victim.0 != 0 {
+                    self.takeover_ran(index, session, call, *victim, *dead_interval);
+                }
+                self.lock(index, session, *worker);
+            }
+            (Op::Resolve { xid }, Reply::Resolved(outcome)) => self.answered_about(index, *xid, *outcome, call),
+            (Op::Rotate { queue, .. }, Reply::NotRotated { .. }) => self.not_rotated(*queue, index),
+            (Op::Tick { .. }, Reply::Ticked { .. }) if self.session(session).in_transaction => {
+                self.found.sees(Reach::TickInTransaction);
+            }
+            _ => {}
+        }
+    }
+
+    /// The effects first: a handoff of the same transaction asks whether its step had one.
+    pub(super) fn apply_transaction(&mut self, writes: &[Write], done: Done) {
+        let history = self.history;
+        let mut is_fenced = false;
+        for write in writes {
+            if let Happening::Call(op) = &history.records[write.call as usize].what {
+                is_fenced |= matches!(op, Op::Hold { .. } | Op::Claim { .. } | Op::Handoff { .. });
+            }
+        }
+        self.memory.effects.clear();
+        for write in writes {
+            if let Happening::Call(Op::Effect { workflow, sequence, step }) = &history.records[write.call as usize].what
+            {
+                let done = Done { call: write.call, ret: write.ret, ..done };
+                self.effect(done, *workflow, *sequence, *step, is_fenced);
+            }
+        }
+        for write in writes {
+            let Happening::Call(op) = &history.records[write.call as usize].what else { continue };
+            let Happening::Return(reply) = &history.records[write.ret as usize].what else { continue };
+            if !matches!(op, Op::Effect { .. }) {
+                self.apply(op, reply, Done { call: write.call, ret: write.ret, ..done });
+            }
+        }
+        self.effects_committed(writes, done);
+    }
+
+    /// A committed call.
+    pub(super) fn apply(&mut self, op: &Op<Span>, reply: &Reply<Span, Span>, done: Done) {
+        match (op, reply) {
+            (Op::Claim { worker, .. }, Reply::Claimed { token, prev, next, victim }) => {
+                self.claimed(done, *worker, *token, (*prev, *next), *victim);
+            }
+            (Op::Handoff { worker, token, decisions }, Reply::HandedOff { appended, table }) => {
+                self.handed_off(done, *worker, *token, *decisions, Some(*appended), *table);
+            }
+            (Op::Tick { queue }, Reply::Ticked { tick, at, snapshot }) => {
+                self.ticked(done, *queue, *tick, *at, snapshot)
+            }
+            (Op::Heartbeat { worker, token } | Op::Hold { worker, token }, _) => self.alive(done, *worker, *token),
+            (Op::Append { queue, payload }, Reply::Appended { event, table }) => {
+                self.appended(done, *queue, *payload, *event, *table);
+            }
+            (Op::Start { queue, key, step, state }, Reply::Started { workflow, event, table }) => {
+                self.started(done, (*queue, *key), (*step, *state), (*workflow, *event, *table));
+            }
+            (Op::Effect { workflow, sequence, step }, _) => self.effect(done, *workflow, *sequence, *step, false),
+            (Op::Rotate { queue, .. }, Reply::Rotated { table, horizon }) => {
+                self.rotated(done, *queue, *table, *horizon)
+            }
+            (Op::CreateQueue { queue, kind }, _) => self.queue(*queue).kind = Some(*kind),
+            (Op::Subscribe { queue, consumer }, Reply::Subscribed { cursor }) => {
+                self.subscribed(done, *queue, *consumer, Some(*cursor));
+            }
+            (Op::Register { consumer }, Reply::Registered { worker }) => self.registered(done, *consumer, *worker),
+            _ => {}
+        }
+    }
+
+    /// A committed call (or one whose fate nobody told) without its reply: what it did follows only as far as the
+    /// question says.
+    pub(super) fn apply_lost(&mut self, op: &Op<Span>, done: Done, is_in_doubt: bool) {
+        match op {
+            Op::Handoff { worker, token, decisions } if !is_in_doubt => {
+                self.handed_off(done, *worker, *token, *decisions, None, u8::MAX);
+            }
+            Op::Handoff { worker, decisions, .. } => self.handoff_in_doubt(done, *worker, *decisions),
+            Op::Append { queue, payload } => self.append_lost(done, *queue, *payload),
+            Op::Start { queue, key, step, state } => self.start_lost(done, (*queue, *key), (*step, *state)),
+            Op::Tick { queue } => self.queue(*queue).lost_ticks += 1,
+            Op::Claim { worker, .. } => self.claim_lost(done, *worker),
+            Op::Heartbeat { worker, token } | Op::Hold { worker, token } if !is_in_doubt => {
+                self.alive(done, *worker, *token);
+            }
+            Op::Effect { workflow, sequence, step } if !is_in_doubt => {
+                self.effect(done, *workflow, *sequence, *step, false);
+            }
+            Op::CreateQueue { queue, kind } if !is_in_doubt => self.queue(*queue).kind = Some(*kind),
+            Op::Subscribe { queue, consumer } => self.subscribed(done, *queue, *consumer, None),
+            _ => {}
+        }
+    }
+
+    /// What is judged at the end of the history.
+    fn finish(&mut self) {
+        let doubts = self.count_doubts();
+        if doubts > 0 {
+            self.found.unknown(Property::D3);
+        }
+        self.leftovers(doubts > 0);
+        match &self.history.state {
+            Some(state) => self.compare_state(state, doubts > 0),
+            None => {}
+        }
+        self.liveness(doubts > 0);
+    }
+}

@@ -1,0 +1,388 @@
+//! Leases: which worker holds which window, under which token, and since when it was silent. Q8, Q9, Q10, and D5 for tokens.
+//!
+//! - **Q8** A token is given out for a window that nobody holds; a token whose window was taken over, or finished, is
+//!   accepted no more by any call. Broken by claiming without a lock, by a takeover that leaves the victim's row.
+//! - **Q9** A handoff that commits does so under the token that its worker's lease has at that time. Broken by ignoring
+//!   the fence's row count.
+//! - **Q10** A takeover runs at least the dead interval (the one that its call names) after the victim's last claim,
+//!   heartbeat or hold ran, by the records' clock, and not while a transaction that did one of these is open. A call's
+//!   time lies between its two records; the pair that excuses most counts. That the transaction was really open is
+//!   taken as proved only when a later reply in its session shows that the server had not ended it. Broken by heartbeats
+//!   at transaction start.
+//! - **D5** No token is given out that a committed transaction had been given. Broken by a sequence that rewinds.
+//!
+//! A claim whose reply was lost leaves a lease with a window that nobody knows; whoever takes it over tells.
+
+use super::checker::{Done, Pass};
+use super::clue::Clue;
+use super::transactions::{NONE, Write};
+use super::window::Progress;
+use super::{Property, Reach};
+use crate::name::{Consumer, Micros, Session, Tick, Token, WorkerId};
+use crate::op::Op;
+use crate::record::Happening;
+use crate::reply::Reply;
+use alloc::format;
+
+/// What a worker's lease row says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Nothing was claimed yet.
+    Free,
+    Open,
+    /// The reply to a claim was lost: it holds a window that nobody knows, or none.
+    Lost,
+    /// Taken over by that worker.
+    Stolen(WorkerId),
+    Finished,
+}
+
+pub(super) struct Worker {
+    pub(super) consumer: u8,
+    pub(super) phase: Phase,
+    /// Of the open window, or of the last one.
+    pub(super) token: Token,
+    pub(super) window: (u32, u32),
+    /// The earliest time at which its last committed sign of life can have run.
+    pub(super) heartbeat: Micros,
+    heartbeat_record: u32,
+    pub(super) claimed: u32,
+    /// By this record the token was dead for certain; [`NONE`] while it lives.
+    ended: u32,
+    /// The open transaction that wrote the lease: its session, and the record since when.
+    locked_by: Option<(Session, u32)>,
+    pub(super) progress: Progress,
+}
+
+/// A takeover while the victim's transaction seemed to be open: proved when that session shows that it was.
+#[derive(Clone, Copy)]
+pub(super) struct Suspicion {
+    pub(super) holder: Session,
+    held: u32,
+    takeover: u32,
+    victim: WorkerId,
+}
+
+impl Pass<'_> {
+    pub(super) fn registered(&mut self, done: Done, consumer: Consumer, worker: WorkerId) {
+        self.found.exercised(Property::D5);
+        if self.memory.workers.get(worker.0).is_some() {
+            let clue = Clue(self.history);
+            self.found.violated(Property::D5, &[done.record()], || {
+                format!("the identity {worker} was given out again at {}", clue.at(done.record()))
+            });
+        }
+        self.memory.workers.insert(worker.0, Worker::new(consumer.0));
+    }
+
+    pub(super) fn token_issued(&mut self, index: u32, token: Token) {
+        self.found.exercised(Property::D5);
+        if self.memory.tokens.contains(token.0) {
+            let clue = Clue(self.history);
+            let first = (0..index).find(
+                |earlier| matches!(clue.reply(*earlier), Some(Reply::Claimed { token: given, .. }) if given == token),
+            );
+            self.found.violated(Property::D5, &[first.unwrap_or(NONE), index], || {
+                let at = first.map_or(Micros(0), |first| clue.at(first));
+                format!("token {token}, given out at {at}, was given out again at {}", clue.at(index))
+            });
+        }
+    }
+
+    pub(super) fn claimed(
+        &mut self,
+        done: Done,
+        worker: WorkerId,
+        token: Token,
+        window: (Tick, Tick),
+        victim: WorkerId,
+    ) {
+        self.memory.tokens.insert(token.0);
+        let Some(consumer) = self.memory.workers.get(worker.0).map(|known| known.consumer) else { return };
+        match victim.0 {
+            0 => self.window_given(done, consumer, window, worker),
+            _ => self.taken_over(done, consumer, worker, window, victim),
+        }
+        let at = Clue(self.history).at(done.call);
+        let Some(known) = self.memory.workers.get_mut(worker.0) else { return };
+        known.phase = Phase::Open;
+        known.token = token;
+        known.window = (window.0.0, window.1.0);
+        known.heartbeat = at;
+        known.heartbeat_record = done.record();
+        known.claimed = done.record();
+        known.ended = NONE;
+        known.progress = Progress::NEW;
+    }
+
+    fn taken_over(&mut self, done: Done, consumer: u8, thief: WorkerId, window: (Tick, Tick), victim: WorkerId) {
+        self.found.sees(Reach::Takeover);
+        self.found.exercised(Property::Q8);
+        self.found.exercised(Property::L2);
+        if self.memory.workers.get(victim.0).is_none_or(|known| known.phase != Phase::Open) {
+            // The victim's own claim may have its reply still under way.
+            self.settle(done.record(), |op, reply| {
+                matches!((op, reply), (Op::Claim { worker, .. }, Reply::Claimed { .. }) if *worker == victim)
+            });
+        }
+        let phase = self.memory.workers.get(victim.0).map_or(Phase::Free, |known| known.phase);
+        let was = self.memory.workers.get(victim.0).filter(|_| phase == Phase::Open).map(|known| known.window);
+        match phase {
+            Phase::Lost => {
+                self.found.sees(Reach::TakeoverOfLostClaim);
+                self.forget_holder_of(consumer, (window.0.0, window.1.0), done, thief);
+            }
+            Phase::Finished | Phase::Stolen(_) => self.taken_from_nobody(done, thief, window, victim),
+            Phase::Open | Phase::Free => {}
+        }
+        if let Some(known) = self.memory.workers.get_mut(victim.0) {
+            known.phase = Phase::Stolen(thief);
+            known.ended = done.commit;
+        }
+        self.window_moved(done, consumer, window, thief, was);
+    }
+
+    /// The claim that was lost had itself taken the window over from somebody: that one's token is dead too.
+    fn forget_holder_of(&mut self, consumer: u8, window: (u32, u32), done: Done, thief: WorkerId) {
+        let holder = self.range_of(consumer, window).map(|range| range.holder);
+        let Some(holder) = holder.and_then(|holder| self.memory.workers.get_mut(holder.0)) else { return };
+        if holder.phase == Phase::Open && holder.window == window {
+            holder.phase = Phase::Stolen(thief);
+            holder.ended = done.commit;
+        }
+    }
+
+    /// The victim's window was finished or taken over before: by whom, the victim's lease tells.
+    fn taken_from_nobody(&mut self, done: Done, thief: WorkerId, window: (Tick, Tick), victim: WorkerId) {
+        let clue = Clue(self.history);
+        let Some(known) = self.memory.workers.get(victim.0) else { return };
+        let (ended, phase) = (known.ended, known.phase);
+        if ended >= done.call {
+            return;
+        }
+        self.found.violated(Property::Q8, &[ended, done.record()], || {
+            let how = match phase {
+                Phase::Stolen(other) => format!("{other} had taken it over"),
+                _ => "it had been finished".into(),
+            };
+            let (prev, next, at) = (window.0, window.1, clue.at(done.record()));
+            format!(
+                "{thief} took the window ({prev},{next}] over from {victim} at {at}, but {how} at {}",
+                clue.at(ended)
+            )
+        });
+    }
+
+    /// A takeover ran: whatever becomes of its transaction, the victim must have been silent for long enough.
+    pub(super) fn takeover_ran(&mut self, index: u32, session: Session, call: u32, victim: WorkerId, interval: Micros) {
+        self.found.exercised(Property::Q10);
+        let clue = Clue(self.history);
+        let Some(known) = self.memory.workers.get(victim.0) else { return };
+        let (heartbeat, record, locked_by) = (known.heartbeat, known.heartbeat_record, known.locked_by);
+        let alive = matches!(known.phase, Phase::Open | Phase::Lost);
+        let silent = clue.at(index) - heartbeat;
+        if alive && silent < interval {
+            self.found.violated(Property::Q10, &[record, index], || {
+                let (thief, at) = (clue.process(index), clue.at(index));
+                format!(
+                    "{thief} took the window of {victim} over at {at}, although {victim} had shown itself at {heartbeat}, \
+                     {silent} earlier, and the dead interval is {interval}"
+                )
+            });
+        }
+        let Some((holder, held)) = locked_by.filter(|(holder, held)| *holder != session && *held < call) else {
+            return;
+        };
+        let in_flight = self.session(holder).call;
+        let is_ending = match clue.op(in_flight) {
+            Some(op) => op.is_transaction_control(),
+            None => false,
+        };
+        if !is_ending {
+            self.memory.suspicions.push(Suspicion { holder, held, takeover: index, victim });
+        }
+    }
+
+    /// A reply in a session shows that the server had not ended it, nor its transaction, when the takeover ran.
+    /// A refusal of a call that was under way at that time may have been what ended it.
+    pub(super) fn confirm_suspicions(&mut self, index: u32, session: Session, call: u32, is_refusal: bool) {
+        let clue = Clue(self.history);
+        for place in (0..self.memory.suspicions.len()).rev() {
+            let Suspicion { holder, takeover, .. } = self.memory.suspicions[place];
+            if holder != session || index == takeover {
+                continue;
+            }
+            if is_refusal && call < takeover {
+                self.memory.suspicions.swap_remove(place);
+                continue;
+            }
+            let Suspicion { held, takeover, victim, .. } = self.memory.suspicions.swap_remove(place);
+            self.found.violated(Property::Q10, &[held, takeover, index], || {
+                let (at, since, thief) = (clue.at(takeover), clue.at(held), clue.process(takeover));
+                format!(
+                    "{thief} took the window of {victim} over at {at}, although a transaction of {victim} held it since \
+                     {since} and was still open at {}",
+                    clue.at(index)
+                )
+            });
+        }
+    }
+
+    /// The reply to a claim is lost, and it committed, or may have.
+    pub(super) fn claim_lost(&mut self, done: Done, worker: WorkerId) {
+        self.memory.has_lost_claim = true;
+        let at = Clue(self.history).at(done.call);
+        let Some(known) = self.memory.workers.get_mut(worker.0) else { return };
+        known.phase = Phase::Lost;
+        known.heartbeat = at;
+        known.heartbeat_record = done.call;
+        known.ended = NONE;
+    }
+
+    /// A committed heartbeat or hold.
+    pub(super) fn alive(&mut self, done: Done, worker: WorkerId, token: Token) {
+        let at = Clue(self.history).at(done.call);
+        let Some(known) = self.memory.workers.get_mut(worker.0) else { return };
+        if known.token == token && known.phase == Phase::Open {
+            known.heartbeat = known.heartbeat.max(at);
+            known.heartbeat_record = done.record();
+        }
+    }
+
+    /// A call ran under a token and was not refused.
+    pub(super) fn token_accepted(&mut self, index: u32, session: Session, call: u32, worker: WorkerId, token: Token) {
+        let clue = Clue(self.history);
+        let Some(known) = self.memory.workers.get(worker.0) else { return };
+        let (ended, phase) = (known.ended, known.phase);
+        if known.token == token && phase == Phase::Open {
+            return;
+        }
+        let is_dead = known.token == token && ended < call;
+        if !is_dead && (known.token == token || self.claims_itself(session, worker, token)) {
+            return;
+        }
+        let is_old = self.memory.tokens.contains(token.0);
+        self.found.violated(Property::Q8, &[if is_dead { ended } else { NONE }, index], || {
+            let (at, process) = (clue.at(index), clue.process(index));
+            let why = match phase {
+                Phase::Stolen(thief) if is_dead => format!("{thief} had taken its window over at {}", clue.at(ended)),
+                _ if is_dead => format!("its window had been finished at {}", clue.at(ended)),
+                _ if is_old => "it is not the token of its lease any more".into(),
+                _ => "no committed claim had been given it".into(),
+            };
+            format!("a call of {process} as {worker} under token {token} was accepted at {at}, although {why}")
+        });
+    }
+
+    /// Whether the session's open transaction was itself given this token.
+    pub(super) fn claims_itself(&mut self, session: Session, worker: WorkerId, token: Token) -> bool {
+        self.own_claim(session, worker, token).is_some()
+    }
+
+    /// The window that the session's open transaction was given under this token.
+    fn own_claim(&mut self, session: Session, worker: WorkerId, token: Token) -> Option<(u32, u32)> {
+        let clue = Clue(self.history);
+        let writes = &self.session(session).writes;
+        writes.iter().rev().find_map(|write| match (clue.op(write.call)?, clue.reply(write.ret)?) {
+            (Op::Claim { worker: to, .. }, Reply::Claimed { token: given, prev, next, .. })
+                if to == worker && given == token =>
+            {
+                Some((prev.0, next.0))
+            }
+            _ => None,
+        })
+    }
+
+    /// The queue and the window that a worker reads under a token, if that is known.
+    pub(super) fn window_of(&mut self, session: Session, worker: WorkerId, token: Token) -> Option<(u8, u32, u32)> {
+        let known = self.memory.workers.get(worker.0)?;
+        let consumer = known.consumer;
+        let window = if known.token == token { Some(known.window) } else { None };
+        let window = window.or_else(|| self.own_claim(session, worker, token))?;
+        let queue = self.subscription(consumer)?.queue;
+        Some((queue, window.0, window.1))
+    }
+
+    /// The fence of a handoff that commits. The window that it ends, if the token stands for one.
+    pub(super) fn fence(&mut self, done: Done, worker: WorkerId, token: Token) -> Option<(u8, (u32, u32))> {
+        self.found.exercised(Property::Q9);
+        let clue = Clue(self.history);
+        let known = self.memory.workers.get_mut(worker.0)?;
+        let (consumer, window, ended, phase) = (known.consumer, known.window, known.ended, known.phase);
+        let is_own = known.token == token;
+        if is_own && matches!(phase, Phase::Open) {
+            known.phase = Phase::Finished;
+            known.ended = done.commit;
+            if done.commit != NONE && clue.at(done.commit) - known.heartbeat >= self.history.header.dead_interval {
+                self.found.sees(Reach::HeldWindowKept);
+            }
+            return Some((consumer, window));
+        }
+        if is_own && ended >= done.commit_call {
+            return Some((consumer, window));
+        }
+        self.found.violated(Property::Q9, &[if is_own { ended } else { NONE }, done.record(), done.commit], || {
+            let (at, process) = (clue.at(done.commit), clue.process(done.record()));
+            let why = match phase {
+                Phase::Stolen(thief) if is_own => format!("{thief} had taken its window over at {}", clue.at(ended)),
+                Phase::Finished if is_own => format!("its window had been finished at {}", clue.at(ended)),
+                _ => "that was not the token of its lease".into(),
+            };
+            format!("a handoff of {process} as {worker} under token {token} committed at {at}, although {why}")
+        });
+        is_own.then_some((consumer, window))
+    }
+
+    /// An open transaction has written a lease.
+    pub(super) fn lock(&mut self, index: u32, session: Session, worker: WorkerId) {
+        if !self.session(session).in_transaction {
+            return;
+        }
+        if let Some(known) = self.memory.workers.get_mut(worker.0) {
+            if known.locked_by.is_none() {
+                known.locked_by = Some((session, index));
+            }
+        }
+    }
+
+    /// What a transaction, or a part of it, had locked is free.
+    pub(super) fn unlock(&mut self, writes: &[Write]) {
+        let history = self.history;
+        for write in writes {
+            let Happening::Call(op) = &history.records[write.call as usize].what else { continue };
+            if let Op::Claim { worker, .. } | Op::Hold { worker, .. } | Op::Heartbeat { worker, .. } = op
+                && let Some(known) = self.memory.workers.get_mut(worker.0)
+                && known.locked_by.is_some_and(|(_, since)| since == write.ret)
+            {
+                known.locked_by = None;
+            }
+        }
+    }
+
+    /// Something went wrong for whoever uses this session: steps of its window may run again.
+    pub(super) fn excuse(&mut self, session: Session) {
+        let worker = self.session(session).worker;
+        let Some(known) = self.memory.workers.get(worker) else { return };
+        let (consumer, window) = (known.consumer, known.window);
+        if let Some(range) = self.range_of(consumer, window) {
+            range.excuses += 1;
+        }
+    }
+}
+
+impl Worker {
+    const fn new(consumer: u8) -> Self {
+        Worker {
+            consumer,
+            phase: Phase::Free,
+            token: Token(0),
+            window: (0, 0),
+            heartbeat: Micros(0),
+            heartbeat_record: NONE,
+            claimed: NONE,
+            ended: NONE,
+            locked_by: None,
+            progress: Progress::NEW,
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! The end of a history: what must have happened by then, and whether the rows that are left are the right ones.
+//! L1, L2, and the parts of D1, D2, Q1, Q8, W1, W8 and W9 that look at the final state.
+//!
+//! - **L1** At the end, if it comes `liveness_bound` or more after `faults_end`: every event of a queue with
+//!   subscriptions is acknowledged by all of them, and every workflow has ended. An end that comes earlier with work left
+//!   over is unknown. Broken by whatever gets stuck.
+//! - **L2** At such an end no window is held by a worker whose last sign of life lies before `faults_end`.
+//! - **The rows**: the ledger holds exactly what committed transactions wrote (D1: one is missing; D2: one is of a
+//!   transaction that did not commit); every event that somebody still waits for has its row (Q1), and every row its
+//!   committed transaction (D2); start keys are those that committed (D1, W9); workflow rows are those of the live ones
+//!   (W1: one is missing; W8: one of an ended workflow); a window stands in one row (Q8).
+//!
+//! With a transaction in doubt, rows are not compared, and what depends on them is unknown.
+
+use super::Property;
+use super::checker::Pass;
+use super::clue::Clue;
+use super::lease::Phase;
+use super::log::UNTOLD_TABLE;
+use super::transactions::NONE;
+use super::workflow::LedgerLine;
+use crate::history::{LedgerRow, State};
+use crate::name::{Consumer, EventId, Micros, Queue, Tick, WorkerId, WorkflowId};
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::vec::Vec;
+
+type LedgerKey = (u32, u32, u16, u32);
+
+impl Pass<'_> {
+    /// What had waited for something that never came.
+    pub(super) fn leftovers(&mut self, has_doubts: bool) {
+        self.judge_missing(has_doubts);
+        self.judge_doubts(has_doubts);
+        if has_doubts {
+            for property in [Property::D1, Property::D2, Property::Q1, Property::W1, Property::W5] {
+                self.found.unknown(property);
+            }
+        }
+        self.judge_gaps();
+    }
+
+    /// Events before a window that was given out, in no window themselves.
+    fn judge_gaps(&mut self) {
+        for consumer in 0..self.memory.subscriptions.len() {
+            let Some(subscription) = &self.memory.subscriptions[consumer] else { continue };
+            let Some(range) = subscription.ranges.front() else { continue };
+            let log = &self.memory.queues[subscription.queue as usize];
+            let position = subscription.position;
+            if position >= log.end_of(range.prev) || self.memory.has_lost_claim {
+                continue;
+            }
+            let Some(event) = log.seen.get((position - log.seen_base) as usize).copied() else { continue };
+            let (clue, range, finished) = (Clue(self.history), *range, subscription.finished);
+            let born = self.memory.events.get(event).map_or(NONE, |known| known.born);
+            let records = [born, range.record()];
+            self.found.violated(Property::Q4, &records, || {
+                let (event, consumer) = (EventId(event), Consumer(consumer as u8));
+                let (from, prev, next) = (Tick(finished), Tick(range.prev), Tick(range.next));
+                let at = clue.at(range.record());
+                format!(
+                    "{consumer} gave out ({prev},{next}] at {at} after {from}, and left out {event}, which lies between"
+                )
+            });
+            self.lost_event(range.record(), consumer as u8, EventId(event), None);
+        }
+    }
+
+    pub(super) fn compare_state(&mut self, state: &State, has_doubts: bool) {
+        if has_doubts {
+            return;
+        }
+        self.compare_ledger(state);
+        self.compare_events(state);
+        self.compare_workflows(state);
+        self.compare_keys(state);
+        self.compare_leases(state);
+    }
+
+    fn compare_ledger(&mut self, state: &State) {
+        if self.memory.has_unnumbered_effects {
+            return self.found.unknown(Property::D1);
+        }
+        let sum = |keys: &mut dyn Iterator<Item = LedgerKey>| keys.fold(0u64, |sum, key| sum.wrapping_add(mix(key)));
+        let of_history = sum(&mut self.memory.ledger.iter().map(key_of_line));
+        let of_state = sum(&mut state.ledger.iter().map(key_of_row));
+        if of_history == of_state && self.memory.ledger.len() == state.ledger.len() {
+            return;
+        }
+        let mut rows: Vec<LedgerKey> = state.ledger.iter().map(key_of_row).collect();
+        rows.sort_unstable();
+        let mut lines: Vec<LedgerLine> = self.memory.ledger.clone();
+        lines.sort_unstable_by_key(key_of_line);
+        self.ledger_differs(&lines, &rows);
+    }
+
+    fn ledger_differs(&mut self, lines: &[LedgerLine], rows: &[LedgerKey]) {
+        let clue = Clue(self.history);
+        let (mut lines, mut rows) = (lines.iter().peekable(), rows.iter().peekable());
+        loop {
+            let missing = match (lines.peek(), rows.peek()) {
+                (None, None) => return,
+                (Some(line), Some(row)) if key_of_line(line) == **row => {
+                    (lines.next(), rows.next());
+                    continue;
+                }
+                (Some(line), row) => row.is_none_or(|row| key_of_line(line) < **row),
+                (None, Some(_)) => false,
+            };
+            if let (true, Some(line)) = (missing, lines.peek().copied()) {
+                lines.next();
+                self.found.violated(Property::D1, &[line.record], || {
+                    let (workflow, sequence, xid) = (clue.workflow(line.workflow), line.sequence, line.xid);
+                    format!("the effect of {workflow} step {sequence} was committed by {xid}, and is not in the ledger at the end")
+                });
+            } else if let Some((workflow, sequence, _, xid)) = rows.next().copied() {
+                self.found.violated(Property::D2, &[], || {
+                    let workflow = clue.workflow(WorkflowId(workflow));
+                    format!("the ledger has an effect of {workflow} step {sequence} by x{xid} at the end, which no committed transaction wrote")
+                });
+            }
+        }
+    }
+
+    fn compare_events(&mut self, state: &State) {
+        let clue = Clue(self.history);
+        let mut rows: BTreeSet<u32> = BTreeSet::new();
+        for row in &state.events {
+            rows.insert(row.event.id.0);
+            let is_known =
+                self.memory.events.get(row.event.id.0).is_some() || self.memory.events.is_retired(row.event.id.0);
+            if !is_known && self.memory.missing.is_empty() {
+                self.found.violated(Property::D2, &[], || {
+                    let (event, table, queue) = (row.event.id, row.table, row.queue);
+                    format!(
+                        "{event} lies in table {table} of {queue} at the end, and no committed transaction appended it"
+                    )
+                });
+            }
+        }
+        for queue in 0..self.memory.queues.len() {
+            let log = &self.memory.queues[queue];
+            if log.consumers.is_empty() {
+                continue;
+            }
+            let gone = log.seen.iter().copied().find(|event| !rows.contains(event));
+            let Some((event, known)) = gone.and_then(|event| Some((event, *self.memory.events.get(event)?))) else {
+                continue;
+            };
+            if known.table == UNTOLD_TABLE {
+                continue;
+            }
+            self.found.violated(Property::Q1, &[known.born], || {
+                let (event, queue, at) = (EventId(event), Queue(queue as u8), clue.at(known.born));
+                format!("{event}, committed at {at}, is not finished, and its row is gone from {queue} at the end")
+            });
+        }
+    }
+
+    fn compare_workflows(&mut self, state: &State) {
+        let clue = Clue(self.history);
+        let mut rows: BTreeSet<u32> = BTreeSet::new();
+        for row in &state.workflows {
+            rows.insert(row.workflow.0);
+            let ended = match self.memory.workflows.get(row.workflow.0) {
+                Some(known) => known.ended,
+                None if self.memory.workflows.is_retired(row.workflow.0) => 0,
+                None => continue,
+            };
+            if ended != NONE {
+                self.found.violated(Property::W8, &[ended], || {
+                    format!("{} has ended, and has a row of a live workflow at the end", clue.workflow(row.workflow))
+                });
+            }
+        }
+        let gone = self.memory.workflows.iter().find(|(id, known)| known.ended == NONE && !rows.contains(id));
+        if let Some((id, known)) = gone {
+            let records = [self.memory.events.get(known.continuation).map_or(NONE, |event| event.born)];
+            self.found.violated(Property::W1, &records, || {
+                format!("{} has not ended, and has no row at the end", clue.workflow(WorkflowId(id)))
+            });
+        }
+    }
+
+    fn compare_keys(&mut self, state: &State) {
+        let rows: BTreeSet<(u8, u32, u32)> =
+            state.start_keys.iter().map(|row| (row.queue.0, row.key.0, row.workflow.0)).collect();
+        let gone = self.memory.keys.iter().find(|(queue, key, id)| !rows.contains(&(queue.0, key.0, id.0)));
+        if let Some((queue, key, id)) = gone {
+            self.found.violated(Property::D1, &[], || {
+                format!(
+                    "{key} of {queue} was started as {id} by a committed transaction, and its key is gone at the end"
+                )
+            });
+        }
+        let alien = state.start_keys.iter().find(|row| self.memory.keys.get(row.queue, row.key).is_none());
+        if let Some(row) = alien.filter(|_| self.memory.missing.is_empty()) {
+            self.found.violated(Property::D2, &[], || {
+                format!("the key {} of {} is taken at the end, and no committed start used it", row.key, row.queue)
+            });
+        }
+    }
+
+    fn compare_leases(&mut self, state: &State) {
+        let mut windows: Vec<(u8, u32, u32, WorkerId)> = state
+            .workers
+            .iter()
+            .filter_map(|row| row.window.map(|(_, prev, next)| (row.consumer.0, prev.0, next.0, row.worker)))
+            .collect();
+        windows.sort_unstable();
+        for pair in windows.windows(2) {
+            let ((consumer, prev, end, one), (same, start, next, other)) = (pair[0], pair[1]);
+            if consumer == same && start < end {
+                self.found.violated(Property::Q8, &[], || {
+                    let (consumer, window, second) =
+                        (Consumer(consumer), (Tick(prev), Tick(end)), (Tick(start), Tick(next)));
+                    format!(
+                        "at the end two workers of {consumer} hold overlapping windows: {one} ({},{}] and {other} ({},{}]",
+                        window.0, window.1, second.0, second.1
+                    )
+                });
+            }
+        }
+    }
+
+    /// What must have happened by the end.
+    pub(super) fn liveness(&mut self, has_doubts: bool) {
+        let header = &self.history.header;
+        let Some(state) = &self.history.state else { return };
+        let end = self.history.records.last().map_or(Micros(0), |record| record.at);
+        let is_late = end.0 >= header.faults_end.0.saturating_add(header.liveness_bound.0);
+        self.judge_drain(end, is_late, has_doubts);
+        if is_late {
+            self.judge_takeovers(end);
+            self.judge_rotation(state, end);
+        }
+    }
+
+    fn judge_drain(&mut self, end: Micros, is_late: bool, has_doubts: bool) {
+        let clue = Clue(self.history);
+        let waiting = (0..self.memory.queues.len()).find_map(|queue| {
+            let log = &self.memory.queues[queue];
+            let event = log.seen.front().copied().or_else(|| log.first_pending())?;
+            (!log.consumers.is_empty()).then_some(event)
+        });
+        let live = self.memory.workflows.iter().find(|(_, known)| known.ended == NONE).map(|(id, _)| id);
+        self.found.exercised(Property::L1);
+        if waiting.is_none() && live.is_none() {
+            return;
+        }
+        if has_doubts || !is_late {
+            return self.found.unknown(Property::L1);
+        }
+        let event = waiting.and_then(|event| Some((EventId(event), *self.memory.events.get(event)?)));
+        let records =
+            [event.map_or(NONE, |(_, known)| known.born), self.last_touch(event.map(|(_, known)| known.tick))];
+        self.found.violated(Property::L1, &records, || {
+            let who = match (live, event) {
+                (_, Some((_, known))) if known.workflow.0 != 0 => clue.workflow(known.workflow),
+                (Some(live), _) => clue.workflow(WorkflowId(live)),
+                _ => "a message".into(),
+            };
+            let waits = match event {
+                Some((event, known)) if known.tick == 0 => format!("{event} is seen by no tick"),
+                Some((event, known)) => format!("{event}, seen since {}, is not acknowledged", Tick(known.tick)),
+                None => "it has no event that anyone could work on".into(),
+            };
+            let faults_end = self.history.header.faults_end;
+            format!("{who} is not done at {end}, {} after the last fault: {waits}", end - faults_end)
+        });
+    }
+
+    /// The last record that speaks of the window in which an event waits: its claim.
+    fn last_touch(&self, tick: Option<u32>) -> u32 {
+        let Some(tick) = tick.filter(|tick| *tick != 0) else { return NONE };
+        let holder = self
+            .memory
+            .workers
+            .iter()
+            .find(|(_, worker)| worker.phase == Phase::Open && worker.window.0 < tick && tick <= worker.window.1);
+        holder.map_or(NONE, |(_, worker)| worker.claimed)
+    }
+
+    fn judge_takeovers(&mut self, end: Micros) {
+        let clue = Clue(self.history);
+        let faults_end = self.history.header.faults_end;
+        if end - faults_end <= self.history.header.dead_interval {
+            return;
+        }
+        let silent = self
+            .memory
+            .workers
+            .iter()
+            .find(|(_, worker)| worker.phase == Phase::Open && worker.heartbeat <= faults_end);
+        let Some((id, worker)) = silent else { return };
+        let (window, heartbeat, claimed) = (worker.window, worker.heartbeat, worker.claimed);
+        self.found.violated(Property::L2, &[claimed], || {
+            let (worker, prev, next, at) = (WorkerId(id), Tick(window.0), Tick(window.1), clue.at(claimed));
+            format!(
+                "{worker} still holds the window ({prev},{next}] at {end}, claimed at {at}, and was silent since {heartbeat}"
+            )
+        });
+    }
+}
+
+fn key_of_line(line: &LedgerLine) -> LedgerKey {
+    (line.workflow.0, line.sequence, line.step.0, line.xid.0)
+}
+
+fn key_of_row(row: &LedgerRow) -> LedgerKey {
+    (row.workflow.0, row.sequence, row.step.0, row.xid.0)
+}
+
+/// Spreads a row over 64 bits, so that sums of rows tell multisets apart.
+fn mix((workflow, sequence, step, xid): LedgerKey) -> u64 {
+    let mut mixed = u64::from(workflow) << 32 | u64::from(sequence);
+    for part in [u64::from(step) << 32 | u64::from(xid), 0x94d0_49bb_1331_11eb] {
+        mixed = (mixed ^ part).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed ^= mixed >> 31;
+    }
+    mixed
+}

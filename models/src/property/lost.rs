@@ -1,0 +1,250 @@
+//! What committed without anybody being told: the reply was lost, so ids are missing, and only the question is known.
+//!
+//! Whoever is handed such an event names it at last; until then it waits here. What fits nothing that waits, and no call
+//! in flight, comes from nowhere (Q2), or from a transaction that did not commit (D2).
+
+use super::Property;
+use super::checker::{Done, Pass};
+use super::clue::Clue;
+use super::log::{Entry, UNTOLD, UNTOLD_TABLE};
+use super::transactions::{Known, NONE};
+use super::workflow::Workflow;
+use crate::name::{Key, Queue, Step, WorkerId, WorkflowId};
+use crate::op::{Decision, Op, Verb};
+use crate::record::Span;
+use crate::reply::{Event, Outcome, Reply};
+use alloc::format;
+
+/// An event that was appended, or may have been, and whose id is not known.
+#[derive(Clone, Copy)]
+pub(super) struct Missing {
+    done: Done,
+    queue: Queue,
+    what: What,
+    /// Nobody told whether it committed.
+    is_in_doubt: bool,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Message {
+        payload: u64,
+    },
+    /// The workflow is known once a repeated start has told it.
+    Start {
+        key: Key,
+        step: Step,
+        state: u64,
+        workflow: Option<WorkflowId>,
+    },
+    Successor(Decision),
+    /// A handoff in doubt: any of its successors shows that it committed.
+    Handoff {
+        worker: WorkerId,
+        decisions: Span,
+    },
+}
+
+impl Pass<'_> {
+    pub(super) fn append_lost(&mut self, done: Done, queue: Queue, payload: u64) {
+        self.miss(done, queue, What::Message { payload });
+    }
+
+    pub(super) fn start_lost(&mut self, done: Done, (queue, key): (Queue, Key), (step, state): (Step, u64)) {
+        if self.memory.keys.get(queue, key).is_none() {
+            self.miss(done, queue, What::Start { key, step, state, workflow: None });
+        }
+    }
+
+    pub(super) fn successor_lost(&mut self, done: Done, queue: u8, decision: &Decision) {
+        self.miss(done, Queue(queue), What::Successor(*decision));
+    }
+
+    pub(super) fn handoff_in_doubt(&mut self, done: Done, worker: WorkerId, decisions: Span) {
+        self.miss(done, Queue(0), What::Handoff { worker, decisions });
+    }
+
+    fn miss(&mut self, done: Done, queue: Queue, what: What) {
+        self.memory.missing.push(Missing { done, queue, what, is_in_doubt: done.commit == NONE });
+    }
+
+    /// The record by which a lost start of this key had committed, if it had before the other one was called.
+    pub(super) fn lost_start_before(&self, done: Done, queue: Queue, key: Key) -> Option<u32> {
+        self.memory.missing.iter().find_map(|missing| match missing.what {
+            What::Start { key: same, .. } if same == key && missing.queue == queue => {
+                (missing.done.commit < done.call).then_some(missing.done.commit)
+            }
+            _ => None,
+        })
+    }
+
+    /// A repeated start tells the workflow that a lost one had started.
+    pub(super) fn find_lost_start(&mut self, queue: Queue, key: Key, id: WorkflowId) -> bool {
+        let mut found = None;
+        for missing in &mut self.memory.missing {
+            if let What::Start { key: same, workflow, .. } = &mut missing.what
+                && *same == key
+                && missing.queue == queue
+                && workflow.is_none()
+            {
+                *workflow = Some(id);
+                found = Some(missing.done.commit);
+                if core::mem::take(&mut missing.is_in_doubt) {
+                    self.memory.unresolved -= 1;
+                }
+                break;
+            }
+        }
+        let Some(commit) = found else { return false };
+        self.memory.keys.insert(queue, key, id);
+        self.memory.workflows.insert(id.0, Workflow::new(NONE, commit));
+        true
+    }
+
+    /// Somebody was handed an event that no reply had told of. True if it is known now.
+    pub(super) fn meet(&mut self, index: u32, event: &Event, queue: Option<u8>) -> bool {
+        let history = self.history;
+        let id = event.id.0;
+        let shows = |_: &Op<Span>, reply: &Reply<Span, Span>| match reply {
+            Reply::Appended { event, .. } | Reply::Started { event, .. } => event.0 == id,
+            Reply::HandedOff { appended, .. } => history.ids(*appended).contains(&id),
+            _ => false,
+        };
+        if self.settle(index, shows) && self.memory.events.get(id).is_some() {
+            return true;
+        }
+        self.believe_handoff(index, event);
+        let place = self.memory.missing.iter().position(|missing| missing.is(event, queue));
+        if let Some(place) = place {
+            let missing = self.memory.missing.swap_remove(place);
+            self.adopt(index, event, missing);
+            return true;
+        }
+        self.from_nowhere(index, event);
+        false
+    }
+
+    /// A successor of a handoff in doubt is there, so the handoff committed.
+    fn believe_handoff(&mut self, index: u32, event: &Event) {
+        let history = self.history;
+        let place = self.memory.missing.iter().position(|missing| match missing.what {
+            What::Handoff { decisions, .. } => {
+                history.decisions(decisions).iter().any(|decision| is_successor(decision, event))
+            }
+            _ => false,
+        });
+        let Some(place) = place else { return };
+        let Missing { done, what, .. } = self.memory.missing.swap_remove(place);
+        self.memory.unresolved -= 1;
+        let Some(Op::Handoff { token, .. }) = Clue(history).op(done.call) else { return };
+        if let What::Handoff { worker, decisions } = what {
+            self.handed_off(Done { commit: index, ..done }, worker, token, decisions, None, UNTOLD_TABLE);
+        }
+    }
+
+    fn adopt(&mut self, index: u32, event: &Event, missing: Missing) {
+        let Missing { done, queue, what, is_in_doubt } = missing;
+        if is_in_doubt {
+            self.memory.unresolved -= 1;
+        }
+        let commit = if done.commit == NONE { index } else { done.commit };
+        let done = Done { xid: event.xid, commit, ..done };
+        let mut entry = Entry::new(done, queue, UNTOLD_TABLE, (event.workflow, UNTOLD, event.step.0, event.state));
+        entry.is_truncated = true;
+        match what {
+            What::Start { key, workflow: None, .. } => self.adopt_start(done, queue, key, event),
+            What::Start { .. } | What::Successor(_) => {
+                if let Some(workflow) = self.memory.workflows.get_mut(event.workflow.0)
+                    && workflow.continuation == NONE
+                {
+                    workflow.continuation = event.id.0;
+                }
+            }
+            What::Message { .. } | What::Handoff { .. } => {}
+        }
+        self.add_event(done, event.id, entry);
+    }
+
+    fn adopt_start(&mut self, done: Done, queue: Queue, key: Key, event: &Event) {
+        let clue = Clue(self.history);
+        if let Some(known) = self.memory.keys.get(queue, key) {
+            self.found.violated(Property::W9, &[done.record(), done.commit], || {
+                let (again, at) = (event.workflow, clue.at(done.record()));
+                format!("{key} of {queue} was started twice: as {known}, and, with a reply that was lost at {at}, as {again}")
+            });
+        }
+        self.memory.keys.insert(queue, key, event.workflow);
+        let workflow = Workflow::new(event.id.0, done.commit);
+        self.memory.workflows.insert(event.workflow.0, workflow);
+    }
+
+    fn from_nowhere(&mut self, index: u32, event: &Event) {
+        let clue = Clue(self.history);
+        let birth = clue.birth_of(event.id);
+        let aborted = matches!(
+            self.memory.outcomes.get(event.xid.0),
+            Some(Known::RolledBack | Known::Resolved(Outcome::Aborted, _))
+        );
+        let at = clue.at(index);
+        match birth {
+            Some(birth) => self.found.violated(Property::D2, &[birth, index], || {
+                let (id, process, born) = (event.id, clue.process(birth), clue.at(birth));
+                let not = if aborted { "was rolled back" } else { "had not committed" };
+                format!(
+                    "{id} was delivered at {at}, but the transaction in which {process} appended it at {born} {not}"
+                )
+            }),
+            None if aborted => self.found.violated(Property::D2, &[index], || {
+                format!("{} was delivered at {at} from {}, which had aborted", event.id, event.xid)
+            }),
+            None => self.found.violated(Property::Q2, &[index], || {
+                format!("{} ({}) was delivered at {at}, and nobody appended it", event.id, event.xid)
+            }),
+        }
+    }
+
+    /// At the end: a lost append that committed, was due in a finished window, and was delivered to nobody.
+    pub(super) fn judge_missing(&mut self, has_doubts: bool) {
+        let (history, clue) = (self.history, Clue(self.history));
+        for place in 0..self.memory.missing.len() {
+            let Missing { done, queue, what, is_in_doubt } = self.memory.missing[place];
+            let was_due = self.memory.subscriptions.iter().flatten().any(|subscription| {
+                let log = &self.memory.queues[subscription.queue as usize];
+                let tick = log.ticks.iter().find(|tick| tick.sees(history, done.xid));
+                subscription.queue == queue.0 && tick.is_some_and(|tick| tick.number <= subscription.finished)
+            });
+            // A lost start may have found its key known, and appended nothing.
+            let is_sure = matches!(what, What::Message { .. } | What::Successor(_));
+            if is_in_doubt || has_doubts || !is_sure || done.xid.0 == 0 || !was_due {
+                continue;
+            }
+            self.found.violated(Property::Q1, &[done.call, done.commit], || {
+                let (process, at, xid) = (clue.process(done.call), clue.at(done.call), done.xid);
+                format!(
+                    "what {process} appended at {at} ({xid}, the reply was lost, it committed) was delivered to nobody"
+                )
+            });
+        }
+    }
+}
+
+impl Missing {
+    fn is(&self, event: &Event, queue: Option<u8>) -> bool {
+        let same_queue = queue.is_none_or(|queue| queue == self.queue.0);
+        let same_transaction = self.done.xid.0 == 0 || self.done.xid == event.xid;
+        same_queue
+            && same_transaction
+            && match self.what {
+                What::Message { payload } => event.workflow.0 == 0 && event.state == payload,
+                What::Start { step, state, workflow, .. } => {
+                    event.step == step && event.state == state && workflow.is_none_or(|id| id == event.workflow)
+                }
+                What::Successor(decision) => is_successor(&decision, event),
+                What::Handoff { .. } => false,
+            }
+    }
+}
+
+fn is_successor(decision: &Decision, event: &Event) -> bool {
+    decision.verb == Verb::Goto && decision.workflow == event.workflow && decision.sequence == event.sequence
+}

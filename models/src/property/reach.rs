@@ -1,0 +1,82 @@
+//! Reach: the *sometimes* side of the checks. A goal that no run of a sweep ever hits means that the sweep proved less
+//! than it seems to.
+//!
+//! Counted from histories alone, like the properties. Not here: which faults a plan asked for (the simulator knows).
+
+macro_rules! goals {
+    ($($(#[$doc:meta])* $variant:ident $name:literal)*) => {
+        /// Something that a sweep should have seen at least once.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        #[repr(u8)]
+        pub enum Reach {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Reach {
+            /// In the order in which they are reported.
+            pub const ALL: [Reach; [$(Reach::$variant),*].len()] = [$(Reach::$variant),*];
+
+            pub const fn name(self) -> &'static str {
+                match self { $(Reach::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+goals! {
+    /// A window moved to another worker.
+    Takeover "takeover"
+    /// The victim of a takeover had a transaction open at some time, and came back to find its token dead.
+    StaleTokenRefused "takeover-victim-refused"
+    /// A claim whose reply was lost, so that nobody knew of the window, was taken over.
+    TakeoverOfLostClaim "takeover-of-lost-claim"
+    /// A takeover had to wait for, or skip, a lease that a transaction held.
+    HeldWindowKept "takeover-kept-off-by-hold"
+    BlockedCall "blocked-call"
+    OpenChoice "open-choice"
+    LostReplyCommitted "lost-reply-committed"
+    LostReplyAborted "lost-reply-aborted"
+    /// A tick's snapshot had transactions in progress.
+    TickInProgress "tick-with-in-progress"
+    /// An event that was in progress at one tick came with a later one.
+    InProgressDelivered "in-progress-delivered"
+    TickInTransaction "tick-in-transaction"
+    /// An append went to a table that was not current.
+    LateAppend "late-append"
+    Redelivery "redelivery"
+    PagedRead "paged-read"
+    WindowMismatchRefused "window-mismatch-refused"
+    WindowOpenRefused "window-open-refused"
+    OneConsumerRefused "one-consumer-refused"
+    IsolationRefused "isolation-level-refused"
+    WroteBeforeRefused "wrote-before-refused"
+    FailedTransactionRefused "failed-transaction-refused"
+    UniqueViolation "unique-violation"
+    Deadlock "deadlock"
+    SerializationFailure "serialization-failure"
+    LockTimeout "lock-timeout"
+    EmptyPoll "empty-poll"
+    RotationDone "rotation-done"
+    RotationRefused "rotation-refused"
+    /// A start with a key that was known.
+    StartRepeated "start-repeated"
+    /// An append, start or handoff that was rolled back.
+    WriteRolledBack "write-rolled-back"
+    /// A savepoint was rolled back to, and undid something.
+    SavepointUndone "savepoint-undone"
+    RepeatableReadCommit "repeatable-read-commit"
+    ExternalWorkRepeated "external-work-repeated"
+    ServerCrash "server-crash"
+    Crash "crash"
+    CrashInTransaction "crash-in-transaction"
+    /// A process died while its transaction held its window.
+    CrashWhileHolding "crash-while-holding"
+    Pause "pause"
+    LostReply "lost-reply"
+}
+
+impl Reach {
+    pub fn by_name(name: &str) -> Option<Reach> {
+        Reach::ALL.into_iter().find(|reach| reach.name() == name)
+    }
+}

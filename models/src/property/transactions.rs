@@ -1,0 +1,589 @@
+//! Transactions: what a session has pending, and what became of it. D1, D2 (in part), D3, D5 (in part).
+//!
+//! A call outside `begin … commit` is a transaction of its own, committed by a reply that is no refusal. Inside, what
+//! was done waits for the commit; a refusal fails the transaction, `rollback to` takes back what followed its savepoint,
+//! a refused commit ends it. The death of a session (a lost reply, a crash of its process or of the server) aborts what
+//! no commit was asked for; of what one was asked for, the note in that session tells.
+//!
+//! - **D1** An acknowledged commit is a fact: a later answer or note that calls it aborted or in progress breaks it, and
+//!   so does a final state without its rows (judged in [`liveness`](super::liveness)). Broken by asynchronous commits.
+//! - **D3** What a lost reply's note says is what every later answer about that transaction says, and what was never
+//!   asked to commit did not. Unknown if no note says it. Broken by retrying blindly, by a target that guesses.
+
+use super::checker::{Done, Pass};
+use super::clue::{Clue, holder};
+use super::{Property, Reach};
+use crate::history::History;
+use crate::name::{Process, Session, Xid};
+use crate::op::{Isolation, Op};
+use crate::record::{Fault, Happening, Record, Span};
+use crate::reply::{Outcome, Refusal, Reply};
+use alloc::format;
+use alloc::vec::Vec;
+
+/// Stands for "no record".
+pub(super) const NONE: u32 = u32::MAX;
+
+/// One call of an open transaction that did something.
+#[derive(Clone, Copy)]
+pub(super) struct Write {
+    pub(super) call: u32,
+    pub(super) ret: u32,
+}
+
+pub(super) struct SessionState {
+    is_used: bool,
+    /// The call without a return, or [`NONE`].
+    pub(super) call: u32,
+    /// The return of `call` was looked up ahead, and counts already.
+    settled: bool,
+    blocked: bool,
+    pub(super) in_transaction: bool,
+    repeatable_read: bool,
+    failed: bool,
+    pub(super) dead: bool,
+    /// Died with a commit in flight, and no note says what became of it. `call` is that commit's.
+    pub(super) undecided: bool,
+    begun: u32,
+    xid: Xid,
+    /// The worker that was named in it last, or [`NONE`].
+    pub(super) worker: u32,
+    pub(super) writes: Vec<Write>,
+    savepoints: Vec<(u8, u32)>,
+    resolution: Option<Outcome>,
+    lost_reply: bool,
+    /// Died in an open transaction that nobody had asked to commit.
+    never_asked: bool,
+}
+
+impl SessionState {
+    pub(super) const fn new() -> Self {
+        SessionState {
+            is_used: false,
+            call: NONE,
+            settled: false,
+            blocked: false,
+            in_transaction: false,
+            repeatable_read: false,
+            failed: false,
+            dead: false,
+            undecided: false,
+            begun: NONE,
+            xid: Xid(0),
+            worker: NONE,
+            writes: Vec::new(),
+            savepoints: Vec::new(),
+            resolution: None,
+            lost_reply: false,
+            never_asked: false,
+        }
+    }
+
+    /// As new, and keeps its memory.
+    pub(super) fn reset(&mut self) {
+        let (mut writes, mut savepoints) = (core::mem::take(&mut self.writes), core::mem::take(&mut self.savepoints));
+        writes.clear();
+        savepoints.clear();
+        *self = SessionState { writes, savepoints, ..SessionState::new() };
+    }
+}
+
+/// What is known of a transaction by its number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Committed at that record, and its client was told so.
+    Acknowledged(u32),
+    /// A note said so, at that record.
+    Resolved(Outcome, u32),
+    /// Rolled back, and its client was told so.
+    RolledBack,
+}
+
+impl Pass<'_> {
+    #[inline]
+    pub(super) fn session(&mut self, session: Session) -> &mut SessionState {
+        let index = session.0 as usize;
+        if self.memory.sessions.len() <= index {
+            self.memory.sessions.resize_with(index + 1, SessionState::new);
+        }
+        &mut self.memory.sessions[index]
+    }
+
+    #[inline]
+    pub(super) fn called(&mut self, index: u32, record: &Record, op: &Op<Span>) {
+        self.memory.session_of_process[record.process.0 as usize] = Some(record.session);
+        let state = self.session(record.session);
+        let was = core::mem::replace(&mut state.call, index);
+        state.is_used = true;
+        state.blocked = false;
+        if let Some((worker, _)) = holder(*op) {
+            state.worker = worker.0;
+        }
+        if let Op::Claim { worker, .. } = op {
+            state.worker = worker.0;
+        }
+        if was != NONE || state.dead {
+            self.found.ill_formed(index, "a call in a session that has one in flight, or is dead");
+        }
+    }
+
+    #[inline]
+    pub(super) fn returned(&mut self, index: u32, record: &Record, reply: &Reply<Span, Span>) {
+        let history = self.history;
+        let state = self.session(record.session);
+        let call = core::mem::replace(&mut state.call, NONE);
+        if state.dead || call == NONE {
+            return self.returned_to_nobody(index, record.session, reply);
+        }
+        if record.xid.0 != 0 {
+            state.xid = record.xid;
+        }
+        if core::mem::take(&mut state.settled) {
+            return;
+        }
+        let Happening::Call(op) = &history.records[call as usize].what else { return };
+        match (op, reply) {
+            (Op::Claim { .. }, Reply::Idle) => self.found.sees(Reach::EmptyPoll),
+            (_, Reply::Unknown) => self.lost(index, record.session, call),
+            (_, Reply::Refused(refusal)) => self.refused(index, record.session, op, *refusal),
+            (Op::Begin { isolation }, _) if !state.in_transaction => {
+                state.in_transaction = true;
+                state.repeatable_read = *isolation == Isolation::RepeatableRead;
+                state.failed = false;
+                state.begun = call;
+                state.xid = Xid(0);
+            }
+            (Op::Commit, Reply::Committed) => self.commit(record.session, call, index),
+            (Op::Commit | Op::Rollback, _) => self.abort(record.session, true),
+            (Op::Savepoint { level }, _) => {
+                let len = state.writes.len() as u32;
+                state.savepoints.push((*level, len));
+            }
+            (Op::RollbackTo { level }, _) => self.rollback_to(record.session, *level),
+            _ => self.done(index, record, call, op, reply),
+        }
+        if !self.memory.suspicions.is_empty() && !matches!(reply, Reply::Unknown) {
+            self.confirm_suspicions(index, record.session, call, matches!(reply, Reply::Refused(_)));
+        }
+    }
+
+    /// A call that did what it was asked: kept until the commit, or committed by its reply.
+    fn done(&mut self, index: u32, record: &Record, call: u32, op: &Op<Span>, reply: &Reply<Span, Span>) {
+        self.observe(index, record.session, call, op, reply);
+        let state = self.session(record.session);
+        if !state.in_transaction {
+            let done = Done { call, ret: index, begun: call, commit_call: call, commit: index, xid: record.xid };
+            self.note_outcome(record.xid, Known::Acknowledged(index));
+            self.apply(op, reply, done);
+        } else if is_write(op, reply) {
+            state.writes.push(Write { call, ret: index });
+        }
+    }
+
+    fn refused(&mut self, index: u32, session: Session, op: &Op<Span>, refusal: Refusal) {
+        self.see_refusal(refusal);
+        self.excuse(session);
+        match op {
+            Op::Commit => self.abort(session, false),
+            _ => self.fail(session),
+        }
+        if let (Op::Rotate { queue, .. }, Refusal::LockNotAvailable | Refusal::Deadlock) = (op, refusal) {
+            self.not_rotated(*queue, index);
+        }
+    }
+
+    /// A failed transaction holds only what it had locked before its last savepoint.
+    fn fail(&mut self, session: Session) {
+        let state = self.session(session);
+        if !state.in_transaction || core::mem::replace(&mut state.failed, true) {
+            return;
+        }
+        let kept = state.savepoints.last().map_or(0, |(_, len)| *len as usize).min(state.writes.len());
+        let writes = core::mem::take(&mut state.writes);
+        self.unlock(&writes[kept..]);
+        self.session(session).writes = writes;
+    }
+
+    fn see_refusal(&mut self, refusal: Refusal) {
+        self.found.sees(match refusal {
+            Refusal::StaleToken => Reach::StaleTokenRefused,
+            Refusal::WindowMismatch => Reach::WindowMismatchRefused,
+            Refusal::OneConsumer => Reach::OneConsumerRefused,
+            Refusal::WindowOpen => Reach::WindowOpenRefused,
+            Refusal::IsolationLevel => Reach::IsolationRefused,
+            Refusal::WroteBefore => Reach::WroteBeforeRefused,
+            Refusal::FailedTransaction => Reach::FailedTransactionRefused,
+            Refusal::UniqueViolation => Reach::UniqueViolation,
+            Refusal::SerializationFailure => Reach::SerializationFailure,
+            Refusal::Deadlock => Reach::Deadlock,
+            Refusal::LockNotAvailable => Reach::LockTimeout,
+            Refusal::WrongQueueKind | Refusal::UndefinedObject => return,
+        });
+    }
+
+    /// Commits what the session has pending, as one transaction.
+    pub(super) fn commit(&mut self, session: Session, commit_call: u32, commit: u32) {
+        let state = self.session(session);
+        if !state.in_transaction {
+            return;
+        }
+        let writes = core::mem::take(&mut state.writes);
+        let (begun, xid, repeatable_read) = (state.begun, state.xid, state.repeatable_read);
+        state.in_transaction = false;
+        state.savepoints.clear();
+        if !writes.is_empty() {
+            self.note_outcome(xid, Known::Acknowledged(commit));
+        }
+        if repeatable_read && !writes.is_empty() {
+            self.found.sees(Reach::RepeatableReadCommit);
+        }
+        self.unlock(&writes);
+        self.apply_transaction(&writes, Done { call: NONE, ret: NONE, begun, commit_call, commit, xid });
+        self.give_back(session, writes);
+    }
+
+    /// Ends the session's transaction, if it has one, without a trace.
+    pub(super) fn abort(&mut self, session: Session, was_told: bool) {
+        let state = self.session(session);
+        if !state.in_transaction {
+            return;
+        }
+        let writes = core::mem::take(&mut state.writes);
+        let xid = state.xid;
+        state.in_transaction = false;
+        state.savepoints.clear();
+        if !writes.is_empty() {
+            self.found.sees(Reach::WriteRolledBack);
+            self.excuse(session);
+            if was_told {
+                self.note_outcome(xid, Known::RolledBack);
+            }
+        }
+        self.unlock(&writes);
+        self.give_back(session, writes);
+    }
+
+    fn give_back(&mut self, session: Session, mut writes: Vec<Write>) {
+        writes.clear();
+        self.session(session).writes = writes;
+    }
+
+    fn rollback_to(&mut self, session: Session, level: u8) {
+        let state = self.session(session);
+        let Some(place) = state.savepoints.iter().rposition(|(other, _)| *other == level) else { return };
+        let len = state.savepoints[place].1 as usize;
+        state.savepoints.truncate(place + 1);
+        state.failed = false;
+        if state.writes.len() > len {
+            let undone = state.writes.split_off(len);
+            self.unlock(&undone);
+            self.found.sees(Reach::SavepointUndone);
+        }
+    }
+
+    /// A reply that nobody waits for. To a dead session it is the news of its death; else the history is no history.
+    fn returned_to_nobody(&mut self, index: u32, session: Session, reply: &Reply<Span, Span>) {
+        let state = self.session(session);
+        match reply {
+            Reply::Unknown => state.lost_reply = true,
+            _ if state.dead => self.found.ill_formed(index, "a reply to a dead session"),
+            _ => self.found.ill_formed(index, "a return without a call"),
+        }
+    }
+
+    fn lost(&mut self, index: u32, session: Session, call: u32) {
+        self.found.sees(Reach::LostReply);
+        let state = self.session(session);
+        state.lost_reply = true;
+        state.call = call;
+        self.session_died(index, session);
+    }
+
+    /// The session is gone, with the transaction that it had open; a commit that was in flight has a fate of its own.
+    pub(super) fn session_died(&mut self, index: u32, session: Session) {
+        self.memory.suspicions.retain(|suspicion| suspicion.holder != session);
+        let state = self.session(session);
+        if core::mem::replace(&mut state.dead, true) {
+            return;
+        }
+        let call = core::mem::replace(&mut state.call, NONE);
+        if core::mem::take(&mut state.settled) {
+            return;
+        }
+        self.excuse(session);
+        let state = self.session(session);
+        let (in_transaction, failed) = (state.in_transaction, state.failed);
+        let op = match call {
+            NONE => None,
+            call => Clue(self.history).op(call),
+        };
+        match op {
+            Some(Op::Commit) if in_transaction && !failed => self.commit_in_flight(session, call),
+            Some(op) if !in_transaction && may_write(&op) => self.call_in_flight(index, session, call, &op),
+            _ => {
+                self.session(session).never_asked = in_transaction && !matches!(op, Some(Op::Commit));
+                self.abort(session, false);
+            }
+        }
+    }
+
+    /// Everything that the transaction did is known; whether it committed, the note says.
+    fn commit_in_flight(&mut self, session: Session, call: u32) {
+        match self.fate(session, call) {
+            Some((Outcome::Committed, note)) => {
+                self.commit(session, call, note);
+            }
+            Some((Outcome::Aborted, _)) => self.abort(session, false),
+            Some((Outcome::InProgress, _)) | None => {
+                let state = self.session(session);
+                state.undecided = !state.writes.is_empty();
+                state.call = call;
+                if state.undecided {
+                    self.memory.unresolved += 1;
+                } else {
+                    self.abort(session, false);
+                }
+            }
+        }
+    }
+
+    /// A transaction of one call: what it did is known only from what it was asked to do.
+    fn call_in_flight(&mut self, index: u32, session: Session, call: u32, op: &Op<Span>) {
+        let xid = xid_of(self.history, index, call);
+        let fate = self.fate(session, call);
+        match fate {
+            Some((Outcome::Committed, note)) => {
+                let xid = if xid.0 != 0 { xid } else { self.history.records[note as usize].xid };
+                let done = Done { call, ret: NONE, begun: call, commit_call: call, commit: note, xid };
+                self.apply_lost(op, done, false);
+            }
+            Some((Outcome::Aborted, _)) => {}
+            Some((Outcome::InProgress, _)) | None => {
+                self.memory.unresolved += 1;
+                let done = Done { call, ret: NONE, begun: call, commit_call: call, commit: NONE, xid };
+                self.apply_lost(op, done, true);
+            }
+        }
+    }
+
+    /// What the note in this session, after that record, says. The notes are gathered once, when one is first needed.
+    fn fate(&mut self, session: Session, call: u32) -> Option<(Outcome, u32)> {
+        let history = self.history;
+        let notes = self.memory.notes.get_or_insert_with(|| {
+            let mut notes: Vec<(u16, u32, Outcome)> = Vec::new();
+            for (record, index) in history.records.iter().zip(0..) {
+                if let Happening::Note(crate::record::Note::Resolved { outcome }) = record.what {
+                    notes.push((record.session.0, index, outcome));
+                }
+            }
+            notes.sort_unstable_by_key(|(session, index, _)| (*session, *index));
+            notes
+        });
+        let first = notes.partition_point(|(other, index, _)| (*other, *index) <= (session.0, call));
+        let of_session = notes[first..].iter().take_while(|(other, ..)| *other == session.0);
+        let last = of_session.last()?;
+        Some((last.2, last.1))
+    }
+
+    /// A note says what became of the transaction that the session's death left open.
+    pub(super) fn resolved(&mut self, index: u32, record: &Record, outcome: Outcome) {
+        self.found.exercised(Property::D3);
+        let state = self.session(record.session);
+        let before = state.resolution.replace(outcome);
+        let (lost_reply, never_asked) = (state.lost_reply, state.never_asked);
+        match outcome {
+            Outcome::Committed if lost_reply => self.found.sees(Reach::LostReplyCommitted),
+            Outcome::Aborted if lost_reply => self.found.sees(Reach::LostReplyAborted),
+            _ => {}
+        }
+        let clue = Clue(self.history);
+        let contradicts = before.is_some_and(|before| before != Outcome::InProgress && before != outcome);
+        if contradicts || (never_asked && outcome == Outcome::Committed) {
+            self.found.violated(Property::D3, &[index], || {
+                let before =
+                    if contradicts { "the opposite was said before" } else { "nobody had asked for its commit" };
+                let (session, process) = (record.session, clue.process(index));
+                format!("the transaction of {process} in session {session} is said to have {outcome:?}, but {before}")
+            });
+        }
+        self.answered_about(index, record.xid, outcome, NONE);
+        if record.xid.0 != 0 {
+            self.note_outcome(record.xid, Known::Resolved(outcome, index));
+        }
+    }
+
+    /// Somebody was told what became of a transaction: it must not contradict what is known. `call` is the question's
+    /// record, or [`NONE`] for a note.
+    pub(super) fn answered_about(&mut self, index: u32, xid: Xid, outcome: Outcome, call: u32) {
+        let clue = Clue(self.history);
+        match self.memory.outcomes.get(xid.0) {
+            Some(Known::Acknowledged(commit)) if *commit < call && outcome != Outcome::Committed => {
+                let commit = *commit;
+                self.found.violated(Property::D1, &[commit, index], || {
+                    let (process, at) = (clue.process(commit), clue.at(commit));
+                    format!(
+                        "{process} was told at {at} that {xid} had committed; at {} it is {outcome:?}",
+                        clue.at(index)
+                    )
+                });
+            }
+            Some(Known::Resolved(known, note))
+                if *known != outcome && *known != Outcome::InProgress && outcome != Outcome::InProgress =>
+            {
+                let (known, note) = (*known, *note);
+                self.found.violated(Property::D3, &[note, index], || {
+                    format!("{xid} was found {known:?} at {}, and {outcome:?} at {}", clue.at(note), clue.at(index))
+                });
+            }
+            Some(Known::RolledBack) if outcome == Outcome::Committed => {
+                self.found.violated(Property::D3, &[index], || {
+                    format!("{xid} was rolled back, and at {} it is said to have committed", clue.at(index))
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn note_outcome(&mut self, xid: Xid, known: Known) {
+        if xid.0 != 0 {
+            self.found.exercised(Property::D1);
+            self.memory.outcomes.insert(xid.0, known);
+        }
+    }
+
+    /// Looks whether a call in flight, or one whose fate nobody told, has done what somebody has just seen: if so it
+    /// counts from here on. `seen` is asked about each call and the reply that it is going to have.
+    pub(super) fn settle(&mut self, index: u32, seen: impl Fn(&Op<Span>, &Reply<Span, Span>) -> bool) -> bool {
+        let mut found = false;
+        for number in 0..self.memory.sessions.len() {
+            let session = Session(number as u16);
+            let state = &self.memory.sessions[number];
+            if state.call == NONE || state.settled || (state.dead && !state.undecided) {
+                continue;
+            }
+            let (call, in_transaction, undecided) = (state.call, state.in_transaction, state.undecided);
+            let matches = match in_transaction {
+                true => state.writes.iter().any(|write| self.would_show(write.call, write.ret, &seen)),
+                false => false,
+            };
+            let clue = Clue(self.history);
+            let Some(op) = clue.op(call) else { continue };
+            if undecided && matches {
+                self.session(session).undecided = false;
+                self.memory.unresolved -= 1;
+                self.session(session).call = NONE;
+                self.commit(session, call, index);
+                found = true;
+            } else if !undecided && (matches && matches!(op, Op::Commit) || !in_transaction) {
+                found |= self.settle_ahead(index, session, call, &op, &seen);
+            }
+        }
+        found
+    }
+
+    fn would_show(&self, call: u32, ret: u32, seen: &impl Fn(&Op<Span>, &Reply<Span, Span>) -> bool) -> bool {
+        let clue = Clue(self.history);
+        matches!((clue.op(call), clue.reply(ret)), (Some(op), Some(reply)) if seen(&op, &reply))
+    }
+
+    fn settle_ahead(
+        &mut self,
+        index: u32,
+        session: Session,
+        call: u32,
+        op: &Op<Span>,
+        seen: &impl Fn(&Op<Span>, &Reply<Span, Span>) -> bool,
+    ) -> bool {
+        let clue = Clue(self.history);
+        let Some(ret) = clue.return_of(call) else { return false };
+        let Some(reply) = clue.reply(ret) else { return false };
+        let xid = self.history.records[ret as usize].xid;
+        if self.session(session).in_transaction {
+            if !matches!(reply, Reply::Committed) {
+                return false;
+            }
+            self.session(session).settled = true;
+            self.commit(session, call, index);
+            return true;
+        }
+        if !may_write(op) || !seen(op, &reply) {
+            return false;
+        }
+        self.session(session).settled = true;
+        self.note_outcome(xid, Known::Acknowledged(index));
+        self.apply(op, &reply, Done { call, ret, begun: call, commit_call: call, commit: index, xid });
+        true
+    }
+
+    pub(super) fn fault(&mut self, index: u32, record: &Record, fault: &Fault) {
+        match fault {
+            Fault::Crash => self.process_crashed(index, record.process, record.session),
+            Fault::Pause { .. } => self.found.sees(Reach::Pause),
+            Fault::LostReply | Fault::ServerRestart | Fault::End => {}
+            Fault::ServerCrash => {
+                self.found.sees(Reach::ServerCrash);
+                for number in 0..self.memory.sessions.len() {
+                    if self.memory.sessions[number].is_used {
+                        self.session_died(index, Session(number as u16));
+                    }
+                }
+            }
+        }
+    }
+
+    fn process_crashed(&mut self, index: u32, process: Process, session: Session) {
+        self.found.sees(Reach::Crash);
+        let session = self.memory.session_of_process[process.0 as usize].unwrap_or(session);
+        let history = self.history;
+        let state = self.session(session);
+        if state.in_transaction && !state.dead {
+            let holds = state
+                .writes
+                .iter()
+                .any(|write| matches!(history.records[write.call as usize].what, Happening::Call(Op::Hold { .. })));
+            self.found.sees(Reach::CrashInTransaction);
+            if holds {
+                self.found.sees(Reach::CrashWhileHolding);
+            }
+        }
+        self.session_died(index, session);
+    }
+
+    pub(super) fn blocked(&mut self, session: Session) {
+        self.found.sees(Reach::BlockedCall);
+        self.session(session).blocked = true;
+    }
+
+    /// Transactions that the history leaves in doubt: without a note, or still running when it ends.
+    pub(super) fn count_doubts(&mut self) -> u32 {
+        let in_flight = self.memory.sessions.iter().filter(|state| {
+            let decides = match Clue(self.history).op(state.call) {
+                Some(Op::Commit) => state.in_transaction && !state.writes.is_empty(),
+                Some(op) => !state.in_transaction && may_write(&op),
+                None => false,
+            };
+            decides && !state.dead && !state.settled && !state.blocked
+        });
+        self.memory.unresolved + in_flight.count() as u32
+    }
+}
+
+/// The number of a transaction of one call, as far as the call's own records tell it.
+fn xid_of(history: &History, index: u32, call: u32) -> Xid {
+    let asked = history.records[call as usize].xid;
+    let ended = &history.records[index as usize];
+    match ended.what {
+        Happening::Return(Reply::Unknown) if asked.0 == 0 => ended.xid,
+        _ => asked,
+    }
+}
+
+/// Whether a call can change anything that other sessions see.
+fn may_write(op: &Op<Span>) -> bool {
+    !matches!(op, Op::Read { .. } | Op::Peek { .. } | Op::LockTable { .. } | Op::Resolve { .. })
+        && !op.is_transaction_control()
+}
+
+fn is_write(op: &Op<Span>, reply: &Reply<Span, Span>) -> bool {
+    may_write(op) && !matches!(reply, Reply::Idle | Reply::NotRotated { .. })
+}

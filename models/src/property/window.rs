@@ -1,0 +1,447 @@
+//! Windows of a subscription: who was given which, what was read of them, what was acknowledged. Q1, Q3, Q4, Q6.
+//!
+//! - **Q4** The windows of a subscription, whoever was given them, neither overlap nor leave out a tick with events in
+//!   it, and are bounded by ticks that somebody took; a takeover moves the victim's window as it was. (Ticks without
+//!   events may be skipped: an empty window is closed, not handed out.) Broken by a takeover that copies the wrong window.
+//! - **Q1** When a window is finished, and all before it, each event in it has been acknowledged; an event that lies in
+//!   what was skipped is lost as well. Looked at once for each event and subscription, as the finished ones grow
+//!   together. Broken by acknowledging more than was read, and by every way to drop an event from a window.
+//! - **Q3** A committed handoff of an event that the subscription had acknowledged. Broken by two tokens on one window.
+//! - **Q6** What was read of a window from its start to its end is the same each time.
+
+use super::checker::{Done, Pass};
+use super::clue::Clue;
+use super::transactions::NONE;
+use super::{Property, Reach};
+use crate::name::{Consumer, EventId, Queue as QueueName, Tick, Token, WorkerId};
+use crate::reply::Event;
+use alloc::collections::VecDeque;
+use alloc::format;
+
+/// Subscriptions of one queue beyond this share the last bit, and are not told apart by Q3.
+const BITS: usize = 32;
+
+pub(super) struct Subscription {
+    pub(super) queue: u8,
+    /// The tick at which it began; none if the reply was lost, and no window was given out yet.
+    start: Option<u32>,
+    /// Its bit in [`Entry::acknowledged`](super::log::Entry::acknowledged).
+    pub(super) bit: u32,
+    /// All windows up to this tick are finished.
+    pub(super) finished: u32,
+    /// All events before this position have been looked at: they are acknowledged, or were told as lost.
+    pub(super) position: u32,
+    /// Windows that were given out and are not, or not all before them, finished; by tick.
+    pub(super) ranges: VecDeque<Range>,
+}
+
+/// A window that was given out.
+#[derive(Clone, Copy)]
+pub(super) struct Range {
+    pub(super) prev: u32,
+    pub(super) next: u32,
+    pub(super) holder: WorkerId,
+    pub(super) is_done: bool,
+    /// The record of the claim that gave it out first.
+    given: u32,
+    /// Aborts, refusals and takeovers that explain why a step of it runs again.
+    pub(super) excuses: u32,
+    /// What a reader saw who read it to its end, and the record of that.
+    fingerprint: Option<(u64, u32)>,
+}
+
+/// How far the holder of a lease has read.
+#[derive(Clone, Copy)]
+pub(super) struct Progress {
+    last: u32,
+    count: u32,
+    fingerprint: u64,
+    /// The pages did not follow one on the other.
+    is_broken: bool,
+}
+
+impl Range {
+    /// The claim that gave it out first.
+    pub(super) fn record(&self) -> u32 {
+        self.given
+    }
+}
+
+impl Progress {
+    pub(super) const NEW: Progress = Progress { last: 0, count: 0, fingerprint: 0, is_broken: false };
+}
+
+impl Pass<'_> {
+    pub(super) fn subscribed(&mut self, done: Done, queue: QueueName, consumer: Consumer, cursor: Option<Tick>) {
+        if let Some(cursor) = cursor {
+            self.know_tick(done.record(), queue, cursor);
+        }
+        let index = consumer.0 as usize;
+        if self.memory.subscriptions.len() <= index {
+            self.memory.subscriptions.resize_with(index + 1, || None);
+        }
+        if self.memory.subscriptions[index].is_some() {
+            return;
+        }
+        let log = self.queue(queue);
+        log.consumers.push(consumer.0);
+        let bit = 1u32 << (log.consumers.len() - 1).min(BITS - 1);
+        let start = cursor.map(|cursor| cursor.0);
+        let position = start.map_or(log.seen_base, |start| log.end_of(start).max(log.seen_base));
+        self.memory.subscriptions[index] = Some(Subscription {
+            queue: queue.0,
+            start,
+            bit,
+            finished: start.unwrap_or(0),
+            position,
+            ranges: VecDeque::new(),
+        });
+    }
+
+    pub(super) fn subscription(&mut self, consumer: u8) -> Option<&mut Subscription> {
+        self.memory.subscriptions.get_mut(consumer as usize)?.as_mut()
+    }
+
+    /// A window that moves on from the cursor is given out.
+    pub(super) fn window_given(&mut self, done: Done, consumer: u8, (prev, next): (Tick, Tick), holder: WorkerId) {
+        self.found.exercised(Property::Q4);
+        let Some(queue) = self.subscription(consumer).map(|subscription| QueueName(subscription.queue)) else { return };
+        self.know_ends(done, queue, (prev, next));
+        let start = self.queue(queue).end_of(prev.0);
+        let Some(subscription) = self.subscription(consumer) else { return };
+        if subscription.start.is_none() {
+            subscription.start = Some(prev.0);
+            subscription.finished = prev.0;
+            subscription.position = subscription.position.max(start);
+        }
+        let ranges = &mut subscription.ranges;
+        let place = ranges.partition_point(|range| range.prev < prev.0);
+        let before = place.checked_sub(1).map(|place| ranges[place]).filter(|range| range.next > prev.0);
+        let after = ranges.get(place).copied().filter(|range| range.prev < next.0);
+        let range = Range {
+            prev: prev.0,
+            next: next.0,
+            holder,
+            is_done: false,
+            given: done.record(),
+            excuses: 0,
+            fingerprint: None,
+        };
+        match before.or(after) {
+            None if prev.0 >= subscription.finished => ranges.insert(place, range),
+            None => self.given_again(done, consumer, (prev, next)),
+            Some(other) => {
+                if let Some(same) = ranges.get_mut(place).filter(|same| same.prev == prev.0 && same.next == next.0) {
+                    same.holder = holder;
+                }
+                self.overlaps(done, consumer, (prev, next), other);
+            }
+        }
+    }
+
+    fn know_ends(&mut self, done: Done, queue: QueueName, (prev, next): (Tick, Tick)) {
+        let clue = Clue(self.history);
+        for tick in [prev, next] {
+            if !self.know_tick(done.record(), queue, tick) {
+                self.found.violated(Property::Q4, &[done.record()], || {
+                    format!(
+                        "the window ({prev},{next}] was given out at {}, and nobody took tick {tick}",
+                        clue.at(done.record())
+                    )
+                });
+            }
+        }
+        if next <= prev {
+            self.found.violated(Property::Q4, &[done.record()], || {
+                format!(
+                    "the window ({prev},{next}] was given out at {}, which ends before it starts",
+                    clue.at(done.record())
+                )
+            });
+        }
+    }
+
+    fn given_again(&mut self, done: Done, consumer: u8, (prev, next): (Tick, Tick)) {
+        let clue = Clue(self.history);
+        let finished = self.subscription(consumer).map_or(Tick(0), |subscription| Tick(subscription.finished));
+        self.found.violated(Property::Q4, &[done.record()], || {
+            let (consumer, at) = (Consumer(consumer), clue.at(done.record()));
+            format!(
+                "{consumer} was given the window ({prev},{next}] at {at}, although all up to {finished} was finished"
+            )
+        });
+    }
+
+    fn overlaps(&mut self, done: Done, consumer: u8, (prev, next): (Tick, Tick), other: Range) {
+        let clue = Clue(self.history);
+        let records = [other.given, done.record()];
+        let sentence = || {
+            let (other_prev, other_next, holder) = (Tick(other.prev), Tick(other.next), other.holder);
+            let (at, before, consumer) = (clue.at(done.record()), clue.at(other.given), Consumer(consumer));
+            format!(
+                "{consumer} gave out the window ({prev},{next}] at {at}, and ({other_prev},{other_next}] to {holder} at {before}"
+            )
+        };
+        self.found.violated(Property::Q4, &records, sentence);
+        if !other.is_done {
+            self.found.violated(Property::Q8, &records, || format!("two live tokens: {}", sentence()));
+        }
+    }
+
+    /// A window moves from a victim to another worker. `was` is the victim's, as far as it is known.
+    pub(super) fn window_moved(
+        &mut self,
+        done: Done,
+        consumer: u8,
+        (prev, next): (Tick, Tick),
+        holder: WorkerId,
+        was: Option<(u32, u32)>,
+    ) {
+        self.found.exercised(Property::Q4);
+        let clue = Clue(self.history);
+        if let Some(was) = was.filter(|was| *was != (prev.0, next.0)) {
+            self.found.violated(Property::Q4, &[done.record()], || {
+                let (at, was) = (clue.at(done.record()), (Tick(was.0), Tick(was.1)));
+                format!("{holder} took over ({prev},{next}] at {at}, but its victim had ({},{}]", was.0, was.1)
+            });
+        }
+        let Some(subscription) = self.subscription(consumer) else { return };
+        let known = subscription.ranges.iter_mut().find(|range| range.prev == prev.0 && range.next == next.0);
+        match known {
+            Some(range) => {
+                range.holder = holder;
+                range.excuses += 1;
+            }
+            None if next.0 > subscription.finished => {
+                self.window_given(done, consumer, (prev, next), holder);
+                let range = self.range_of(consumer, (prev.0, next.0));
+                range.into_iter().for_each(|range| range.excuses += 1);
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn range_of(&mut self, consumer: u8, (prev, next): (u32, u32)) -> Option<&mut Range> {
+        let subscription = self.subscription(consumer)?;
+        subscription.ranges.iter_mut().find(|range| range.prev == prev && range.next == next)
+    }
+
+    /// A page was read: with the last one, the whole window is compared with what it should be, and was before.
+    pub(super) fn page_read(
+        &mut self,
+        index: u32,
+        worker: WorkerId,
+        token: Token,
+        (after, limit): (EventId, u32),
+        events: &[Event],
+    ) {
+        let Some(known) = self.memory.workers.get_mut(worker.0).filter(|known| known.token == token) else { return };
+        let progress = &mut known.progress;
+        match after.0 {
+            0 => *progress = Progress::NEW,
+            _ => self.found.sees(Reach::PagedRead),
+        }
+        progress.is_broken |= progress.last != after.0;
+        for event in events {
+            progress.is_broken |= event.id.0 <= progress.last;
+            progress.last = event.id.0;
+            progress.fingerprint = progress.fingerprint.wrapping_add(fingerprint(event));
+        }
+        progress.count += events.len() as u32;
+        if progress.is_broken || events.len() as u64 >= u64::from(limit) {
+            return;
+        }
+        let (progress, consumer, window) = (*progress, known.consumer, known.window);
+        let Some(queue) = self.subscription(consumer).map(|subscription| subscription.queue) else { return };
+        self.judge_complete(index, (worker, token), queue, window.0, window.1, progress.count);
+        self.compare_reads(index, consumer, window, progress.fingerprint);
+    }
+
+    fn compare_reads(&mut self, index: u32, consumer: u8, window: (u32, u32), fingerprint: u64) {
+        let clue = Clue(self.history);
+        let Some(range) = self.range_of(consumer, window) else { return };
+        let before = range.fingerprint.get_or_insert((fingerprint, index));
+        let (expected, first) = *before;
+        if first == index {
+            return;
+        }
+        self.found.exercised(Property::Q6);
+        self.found.sees(Reach::Redelivery);
+        if expected != fingerprint {
+            self.found.violated(Property::Q6, &[first, index], || {
+                let (prev, next) = (Tick(window.0), Tick(window.1));
+                format!(
+                    "the window ({prev},{next}] of {} had other events at {} than at {}",
+                    Consumer(consumer),
+                    clue.at(index),
+                    clue.at(first)
+                )
+            });
+        }
+    }
+
+    /// A committed handoff acknowledges an event for a subscription.
+    pub(super) fn acknowledge(&mut self, done: Done, consumer: u8, event: EventId) {
+        self.found.exercised(Property::Q3);
+        let Some(Some(subscription)) = self.memory.subscriptions.get(consumer as usize) else { return };
+        let bit = subscription.bit;
+        let Some(known) = self.memory.events.get_mut(event.0) else { return };
+        let was = known.acknowledged & bit != 0 && bit != 1 << (BITS - 1);
+        known.acknowledged |= bit;
+        if was {
+            self.acknowledged_twice(done, consumer, event);
+        }
+    }
+
+    pub(super) fn acknowledged_twice(&mut self, done: Done, consumer: u8, event: EventId) {
+        let clue = Clue(self.history);
+        let first = first_handoff(clue, event, done.record());
+        let records = [first.unwrap_or(NONE), done.record(), done.commit];
+        self.found.violated(Property::Q3, &records, || {
+            let (again, consumer) = (clue.under_token(done.record()), Consumer(consumer));
+            let first = first.map_or_else(|| "before".into(), |first| format!("by {}", clue.under_token(first)));
+            format!(
+                "{event} was acknowledged twice for {consumer}: {first}, and by {again}{}",
+                clue.death_of_token(done.record())
+            )
+        });
+    }
+
+    /// A committed handoff has ended a window.
+    pub(super) fn window_finished(&mut self, done: Done, consumer: u8, window: (u32, u32)) {
+        self.found.exercised(Property::Q1);
+        if let Some(range) = self.range_of(consumer, window) {
+            range.is_done = true;
+        }
+        self.advance(done, consumer);
+    }
+
+    /// Lets the finished part of a subscription grow, and looks at each event that it grows over.
+    fn advance(&mut self, done: Done, consumer: u8) {
+        loop {
+            let Some(Some(subscription)) = self.memory.subscriptions.get_mut(consumer as usize) else { return };
+            let Some(range) = subscription.ranges.front().copied().filter(|range| range.is_done) else { break };
+            let queue = subscription.queue;
+            let (gap_end, end) = {
+                let log = &self.memory.queues[queue as usize];
+                (log.end_of(range.prev), log.end_of(range.next))
+            };
+            if !self.look_until(done, consumer, gap_end, None) {
+                return;
+            }
+            self.look_until(done, consumer, end, Some(range));
+            let Some(subscription) = self.subscription(consumer) else { return };
+            subscription.finished = subscription.finished.max(range.next);
+            subscription.ranges.pop_front();
+        }
+        let queue = self.subscription(consumer).map(|subscription| subscription.queue);
+        queue.into_iter().for_each(|queue| self.trim(queue, done.commit_call));
+    }
+
+    /// Looks at the events up to a position. In a finished window, one without an acknowledgement is lost; between
+    /// windows it may still be given out, so there the look stops: false.
+    fn look_until(&mut self, done: Done, consumer: u8, end: u32, range: Option<Range>) -> bool {
+        let Some(Some(subscription)) = self.memory.subscriptions.get_mut(consumer as usize) else { return false };
+        let (bit, queue, mut position) = (subscription.bit, subscription.queue, subscription.position);
+        while position < end {
+            let log = &self.memory.queues[queue as usize];
+            let event = position.checked_sub(log.seen_base).and_then(|index| log.seen.get(index as usize));
+            let Some(event) = event.copied() else { break };
+            let is_acknowledged = self.memory.events.get(event).is_none_or(|known| known.acknowledged & bit != 0);
+            match (is_acknowledged, range) {
+                (true, _) => {}
+                (false, None) => break,
+                (false, Some(_)) => self.lost_event(done.record(), consumer, EventId(event), range),
+            }
+            position += 1;
+        }
+        let Some(subscription) = self.subscription(consumer) else { return false };
+        subscription.position = position;
+        position >= end
+    }
+
+    /// An event for which there is no end any more.
+    pub(super) fn lost_event(&mut self, record: u32, consumer: u8, event: EventId, range: Option<Range>) {
+        let clue = Clue(self.history);
+        let Some(known) = self.memory.events.get(event.0).copied() else { return };
+        self.found.violated(Property::Q1, &[known.born, range.map_or(NONE, |range| range.given), record], || {
+            let (born, consumer, tick) = (clue.at(known.born), Consumer(consumer), Tick(known.tick));
+            let ended = match range {
+                Some(range) => {
+                    let (prev, next) = (Tick(range.prev), Tick(range.next));
+                    format!("its window ({prev},{next}] was finished at {} without it", clue.at(record))
+                }
+                None => format!("all up to {tick}, with which it came, is finished"),
+            };
+            let of = if known.workflow.0 == 0 { "".into() } else { format!(" of {}", clue.workflow(known.workflow)) };
+            format!("{event}{of}, committed at {born}, is lost to {consumer}: {ended}")
+        });
+        self.continuation_lost(record, event);
+    }
+
+    /// An event got its place among those that had been looked at already.
+    pub(super) fn insert_behind(&mut self, queue: u8, event: u32, position: u32) {
+        for consumer in 0..self.memory.subscriptions.len() {
+            let Some(subscription) = &mut self.memory.subscriptions[consumer] else { continue };
+            if subscription.queue != queue || subscription.position <= position {
+                continue;
+            }
+            subscription.position += 1;
+            let (bit, is_own) = (
+                subscription.bit,
+                subscription
+                    .start
+                    .is_some_and(|start| start < self.memory.events.get(event).map_or(0, |known| known.tick)),
+            );
+            let Some(known) = self.memory.events.get(event) else { continue };
+            if is_own && known.acknowledged & bit == 0 {
+                let born = known.born;
+                self.lost_event(born, consumer as u8, EventId(event), None);
+            }
+        }
+    }
+
+    /// Lets go of events that all subscriptions are done with, and of ticks that lie behind all of them. `commit_call`
+    /// is the commit that finished them.
+    pub(super) fn trim(&mut self, queue: u8, commit_call: u32) {
+        let mut position = self.memory.queues[queue as usize].seen_end();
+        let mut finished = NONE;
+        for consumer in &self.memory.queues[queue as usize].consumers {
+            if let Some(Some(subscription)) = self.memory.subscriptions.get(*consumer as usize) {
+                position = position.min(subscription.position);
+                finished = finished.min(subscription.finished);
+            }
+        }
+        while self.memory.queues[queue as usize].seen_base < position {
+            let log = &mut self.memory.queues[queue as usize];
+            let Some(event) = log.seen.pop_front() else { break };
+            log.seen_base += 1;
+            self.event_finished(queue, event, commit_call);
+        }
+        let ticks = &mut self.memory.queues[queue as usize].ticks;
+        while ticks.get(1).is_some_and(|second| second.number <= finished) {
+            ticks.pop_front();
+        }
+    }
+}
+
+/// The first accepted handoff of an event before that record.
+pub(super) fn first_handoff(clue: Clue<'_>, event: EventId, before: u32) -> Option<u32> {
+    use crate::op::Op;
+    use crate::reply::Reply;
+    (0..before).find(|index| {
+        let accepted = matches!(clue.reply(*index), Some(Reply::HandedOff { .. } | Reply::Unknown));
+        accepted
+            && matches!(clue.effect(*index), Some((Op::Handoff { decisions, .. }, _))
+                if clue.0.decisions(decisions).iter().any(|decision| decision.event == event))
+    })
+}
+
+/// Order does not matter, content does.
+fn fingerprint(event: &Event) -> u64 {
+    let mut mixed = u64::from(event.id.0) << 32 | u64::from(event.xid.0);
+    for part in [event.state, u64::from(event.workflow.0) << 32 | u64::from(event.sequence), u64::from(event.step.0)] {
+        mixed = (mixed ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+    mixed
+}

@@ -1,0 +1,504 @@
+//! Workflows: starts, steps, ends, and what a step leaves behind. W1 to W9.
+//!
+//! A workflow is followed by its continuations: a committed start or `goto` gives it one, the handoff of that event takes
+//! it away again.
+//!
+//! - **W1** After each commit a live workflow has one continuation more than were taken away, an ended one none. Broken
+//!   by every lost or double advance.
+//! - **W3** No event is handed off twice with a successor or an end, by whichever consumer. Broken by a zombie whose
+//!   handoff commits, and by a second consumer.
+//! - **W4** A successor's sequence is higher than its predecessor's, and it is delivered with that sequence.
+//! - **W5** The step's effect is committed once, in the transaction of its handoff, if the program asks for one; none is
+//!   committed for a step that was handed off before. Judged for transactions that held their window or handed it off:
+//!   what a client writes without either is outside the contract, and its own business.
+//! - **W2** An effect in a transaction that held its window comes with the handoff of its step in the same transaction;
+//!   a successor is delivered under the number of the transaction that acknowledged its predecessor. Broken by a client
+//!   that forgets the handoff, or acknowledges separately.
+//! - **W6** External work for an event is started at most once more often than something went wrong for a holder of its
+//!   window: a takeover, a refusal, an abort, a lost reply, a death. Broken by a redelivery after the commit.
+//! - **W7** A step is delivered as it was appended, and its decision is the one that the program takes.
+//! - **W8** Nothing of a workflow commits (handoff, effect under a lease) when its end had committed already.
+//! - **W9** A committed start with a key that a committed start had used answers with that workflow and appends nothing.
+
+use super::checker::{Done, Pass};
+use super::clue::Clue;
+use super::dense::Dense;
+use super::log::{Entry, UNTOLD};
+use super::transactions::{NONE, Write};
+use super::window::first_handoff;
+use super::{Property, Reach};
+use crate::name::{EventId, Key, Queue, Step, Token, WorkerId, WorkflowId, Xid};
+use crate::op::{Decision, Op, Verb};
+use crate::record::{Record, Span};
+use crate::reply::Reply;
+use crate::workload::Next;
+use alloc::collections::BTreeMap;
+use alloc::format;
+
+pub(super) struct Workflow {
+    /// The event that continues it, or [`NONE`] if nobody was told its id.
+    pub(super) continuation: u32,
+    pub(super) continuation_count: i32,
+    /// By this record its last step had committed.
+    advanced: u32,
+    /// By this record its end had committed; [`NONE`] while it lives.
+    pub(super) ended: u32,
+}
+
+/// A row of the application's ledger that a committed transaction wrote.
+#[derive(Clone, Copy)]
+pub(super) struct LedgerLine {
+    pub(super) workflow: WorkflowId,
+    pub(super) sequence: u32,
+    pub(super) step: Step,
+    pub(super) xid: Xid,
+    pub(super) record: u32,
+}
+
+/// The workflow of each key of each queue.
+pub(super) struct Keys {
+    /// (queue, workflow) of a key, for the first queue that used it.
+    first: Dense<(u8, u32)>,
+    others: BTreeMap<(u8, u32), u32>,
+}
+
+impl Keys {
+    pub(super) const fn new() -> Self {
+        Keys { first: Dense::new(), others: BTreeMap::new() }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.first.clear();
+        self.others.clear();
+    }
+
+    pub(super) fn get(&self, queue: Queue, key: Key) -> Option<WorkflowId> {
+        match self.first.get(key.0) {
+            Some((first, workflow)) if *first == queue.0 => Some(WorkflowId(*workflow)),
+            Some(_) => self.others.get(&(queue.0, key.0)).copied().map(WorkflowId),
+            None => None,
+        }
+    }
+
+    pub(super) fn insert(&mut self, queue: Queue, key: Key, workflow: WorkflowId) {
+        if self.first.get(key.0).is_none() {
+            self.first.insert(key.0, (queue.0, workflow.0));
+        } else if self.get(queue, key).is_none() {
+            self.others.insert((queue.0, key.0), workflow.0);
+        }
+    }
+
+    /// Every key, with its queue and its workflow.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Queue, Key, WorkflowId)> {
+        let first = self.first.iter().map(|(key, (queue, workflow))| (Queue(*queue), Key(key), WorkflowId(*workflow)));
+        first
+            .chain(self.others.iter().map(|((queue, key), workflow)| (Queue(*queue), Key(*key), WorkflowId(*workflow))))
+    }
+}
+
+impl Pass<'_> {
+    pub(super) fn started(
+        &mut self,
+        done: Done,
+        (queue, key): (Queue, Key),
+        (step, state): (Step, u64),
+        (workflow, event, table): (WorkflowId, EventId, u8),
+    ) {
+        if event.0 == 0 {
+            return self.start_repeated(done, queue, key, workflow);
+        }
+        self.found.exercised(Property::W9);
+        let known = self.memory.keys.get(queue, key);
+        let lost = self.lost_start_before(done, queue, key);
+        if known.is_some() || lost.is_some() {
+            self.started_twice(done, queue, key, (known, lost), workflow);
+        }
+        self.memory.keys.insert(queue, key, workflow);
+        self.memory.workflows.insert(workflow.0, Workflow::new(event.0, done.commit));
+        let entry = Entry::new(done, queue, table, (workflow, UNTOLD, step.0, state));
+        self.add_event(done, event, entry);
+    }
+
+    fn started_twice(
+        &mut self,
+        done: Done,
+        queue: Queue,
+        key: Key,
+        (known, lost): (Option<WorkflowId>, Option<u32>),
+        workflow: WorkflowId,
+    ) {
+        let clue = Clue(self.history);
+        let first = lost.or_else(|| known.and_then(|known| first_start(clue, known)));
+        self.found.violated(Property::W9, &[first.unwrap_or(NONE), done.record(), done.commit], || {
+            let at = clue.at(done.record());
+            let as_first = known.map_or_else(|| "a workflow whose id was lost".into(), |known| format!("{known}"));
+            let first = first.map_or_else(|| "before".into(), |first| format!("at {}", clue.at(first)));
+            format!("{key} of {queue} was started twice: as {as_first} {first}, and as {workflow} at {at}")
+        });
+    }
+
+    /// A start that answers that its key was known.
+    fn start_repeated(&mut self, done: Done, queue: Queue, key: Key, workflow: WorkflowId) {
+        self.found.sees(Reach::StartRepeated);
+        self.found.exercised(Property::W9);
+        if self.memory.keys.get(queue, key).is_none() {
+            let same_key = |op: &Op<Span>, reply: &Reply<Span, Span>| {
+                matches!((op, reply), (Op::Start { queue: other, key: same, .. }, Reply::Started { .. })
+                    if *other == queue && *same == key)
+            };
+            let _ = self.settle(done.record(), same_key) || self.find_lost_start(queue, key, workflow);
+        }
+        let clue = Clue(self.history);
+        match self.memory.keys.get(queue, key) {
+            Some(known) if known == workflow => {}
+            Some(known) => self.found.violated(Property::W9, &[done.record()], || {
+                format!(
+                    "{key} of {queue} is {known}, but a repeated start was told {workflow} at {}",
+                    clue.at(done.record())
+                )
+            }),
+            None => self.found.violated(Property::D2, &[done.record()], || {
+                let at = clue.at(done.record());
+                format!("a start of {key} was told at {at} that the key was known, and no committed start had used it")
+            }),
+        }
+    }
+
+    pub(super) fn handed_off(
+        &mut self,
+        done: Done,
+        worker: WorkerId,
+        token: Token,
+        decisions: Span,
+        appended: Option<Span>,
+        table: u8,
+    ) {
+        let history = self.history;
+        let fence = self.fence(done, worker, token);
+        let consumer = self.memory.workers.get(worker.0).map(|known| known.consumer);
+        let mut successors = appended.map(|appended| history.ids(appended).iter());
+        for decision in history.decisions(decisions) {
+            let successor = match (&mut successors, decision.verb) {
+                (Some(successors), Verb::Goto) => Successor::of(successors.next()),
+                (None, Verb::Goto) => Successor::Untold,
+                _ => Successor::None,
+            };
+            self.decide(done, consumer, decision, successor, table);
+        }
+        if let Some((consumer, window)) = fence {
+            self.window_finished(done, consumer, window);
+        }
+    }
+
+    fn decide(&mut self, done: Done, consumer: Option<u8>, decision: &Decision, successor: Successor, table: u8) {
+        let event = decision.event;
+        let Some(known) = self.memory.events.get(event.0).copied() else {
+            return self.decided_unknown(done, consumer, event);
+        };
+        if let Some(consumer) = consumer {
+            self.acknowledge(done, consumer, event);
+        }
+        if known.workflow.0 == 0 {
+            return;
+        }
+        if decision.verb == Verb::Acknowledge {
+            return self.continuation_lost(done.record(), event);
+        }
+        self.found.exercised(Property::W3);
+        let is_again = known.consumed != NONE;
+        if is_again {
+            self.continued_twice(done, &known, event);
+        } else if let Some(known) = self.memory.events.get_mut(event.0) {
+            known.consumed = done.record();
+        }
+        self.judge_decision(done, &known, decision);
+        self.count_continuation(done, &known, decision, successor, is_again);
+        if let Successor::Told(id) = successor {
+            let content = (decision.workflow, decision.sequence, decision.step.0, decision.state);
+            let entry = Entry::new(done, Queue(known.queue), table, content);
+            self.add_event(done, id, entry);
+        }
+    }
+
+    /// A handoff of an event that is not live: it was finished long ago, or never there.
+    fn decided_unknown(&mut self, done: Done, consumer: Option<u8>, event: EventId) {
+        let clue = Clue(self.history);
+        if self.memory.events.is_retired(event.0) {
+            consumer.into_iter().for_each(|consumer| self.acknowledged_twice(done, consumer, event));
+            return;
+        }
+        self.found.violated(Property::Q2, &[done.record()], || {
+            let who = clue.under_token(done.record());
+            format!("{event}, which no committed transaction appended, was handed off by {who}")
+        });
+    }
+
+    fn continued_twice(&mut self, done: Done, known: &Entry, event: EventId) {
+        let clue = Clue(self.history);
+        let (first, again) = (known.consumed, done.record());
+        self.found.violated(Property::W3, &[known.born, first, again, done.commit], || {
+            let (workflow, sequence) = (clue.workflow(known.workflow), known.sequence);
+            format!(
+                "{workflow} step {sequence} has two successors: {}, committed by {}, and {}, committed by {}{}",
+                clue.successor(first, event),
+                clue.under_token(first),
+                clue.successor(again, event),
+                clue.under_token(again),
+                clue.death_of_token(again)
+            )
+        });
+    }
+
+    /// The decision itself: the workflow's own, rising, what the program says, with the effect that the program asks for.
+    fn judge_decision(&mut self, done: Done, known: &Entry, decision: &Decision) {
+        let clue = Clue(self.history);
+        let event = decision.event;
+        let records = [known.born, done.record(), done.commit];
+        if decision.verb == Verb::Goto {
+            self.found.exercised(Property::W4);
+            if known.sequence != UNTOLD && decision.sequence <= known.sequence {
+                self.found.violated(Property::W4, &records, || {
+                    let (workflow, at) = (clue.workflow(known.workflow), clue.at(done.record()));
+                    format!("{workflow} went from step {} to step {} at {at}", known.sequence, decision.sequence)
+                });
+            }
+            if decision.workflow != known.workflow {
+                self.found.violated(Property::W7, &records, || {
+                    let (other, own) = (clue.workflow(decision.workflow), clue.workflow(known.workflow));
+                    format!("{event} belongs to {own}, and its handoff appended a step of {other}")
+                });
+            }
+        }
+        let Some(program) = self.program else { return self.judge_effects(done, known, event, None) };
+        self.found.exercised(Property::W7);
+        let asked = program.decide(Step(known.step), known.state);
+        let was = match decision.verb {
+            Verb::Goto => Next::Goto { step: decision.step, state: decision.state },
+            _ => Next::Complete,
+        };
+        if asked.next != was {
+            self.found.violated(Property::W7, &records, || {
+                let (workflow, step) = (clue.workflow(known.workflow), clue.step(Step(known.step)));
+                let state = known.state;
+                let asked = asked.next;
+                format!(
+                    "{workflow} was handed off at {step} (state {state}) with {was:?}, and the program says {asked:?}"
+                )
+            });
+        }
+        self.judge_effects(done, known, event, Some(asked.effect));
+    }
+
+    fn judge_effects(&mut self, done: Done, known: &Entry, event: EventId, expected: Option<bool>) {
+        if expected == Some(true) {
+            self.found.exercised(Property::W5);
+        }
+        let count = self.memory.events.get(event.0).map_or(0, |known| known.effects);
+        if count == 1 || (count == 0 && expected != Some(true)) {
+            return;
+        }
+        let clue = Clue(self.history);
+        self.found.violated(Property::W5, &[known.born, done.record(), done.commit], || {
+            let (workflow, step) = (clue.workflow(known.workflow), clue.step(Step(known.step)));
+            let who = clue.under_token(done.record());
+            match count {
+                0 => format!("{workflow} left {step} (step {}) without its effect, by {who}", known.sequence),
+                _ => format!("{workflow} left {step} (step {}) with {count} effects, by {who}", known.sequence),
+            }
+        });
+    }
+
+    fn count_continuation(
+        &mut self,
+        done: Done,
+        known: &Entry,
+        decision: &Decision,
+        successor: Successor,
+        is_again: bool,
+    ) {
+        let Some(workflow) = self.memory.workflows.get_mut(known.workflow.0) else {
+            if self.memory.workflows.is_retired(known.workflow.0) {
+                self.went_on(done, known.workflow, NONE);
+            }
+            return;
+        };
+        self.found.exercised(Property::W8);
+        let ended = workflow.ended;
+        if !is_again {
+            workflow.continuation_count -= 1;
+        }
+        match decision.verb {
+            Verb::Goto => {
+                workflow.continuation_count += i32::from(!matches!(successor, Successor::None));
+                workflow.continuation = successor.id();
+            }
+            _ if ended == NONE => workflow.ended = done.commit,
+            _ => {}
+        }
+        workflow.advanced = done.commit;
+        if ended < done.commit_call {
+            self.went_on(done, known.workflow, ended);
+        }
+        if let (Successor::Untold, Verb::Goto) = (successor, decision.verb) {
+            self.successor_lost(done, known.queue, decision);
+        }
+        self.judge_continuation(done.record(), done.commit, known.workflow);
+    }
+
+    fn judge_continuation(&mut self, record: u32, commit: u32, workflow: WorkflowId) {
+        let clue = Clue(self.history);
+        self.found.exercised(Property::W1);
+        let Some(known) = self.memory.workflows.get(workflow.0) else { return };
+        let (count, is_live) = (known.continuation_count, known.ended == NONE);
+        if count == i32::from(is_live) {
+            return;
+        }
+        self.found.violated(Property::W1, &[record, commit], || {
+            let (name, at) = (clue.workflow(workflow), clue.at(record));
+            match (is_live, count) {
+                (true, ..=0) => format!("{name} is live and has had no continuation since {at}"),
+                (true, _) => format!("{name} has {count} continuations since {at}"),
+                (false, _) => format!("{name} has ended, and since {at} the balance of its continuations is {count}"),
+            }
+        });
+    }
+
+    fn went_on(&mut self, done: Done, workflow: WorkflowId, ended: u32) {
+        let clue = Clue(self.history);
+        self.found.violated(Property::W8, &[ended, done.record(), done.commit], || {
+            let ended = if ended == NONE { "before".into() } else { format!("at {}", clue.at(ended)) };
+            let who = clue.under_token(done.record());
+            format!("{} had ended {ended}, and was committed to again by {who}", clue.workflow(workflow))
+        });
+    }
+
+    /// An event was ended without a successor, although its workflow did not end.
+    pub(super) fn continuation_lost(&mut self, record: u32, event: EventId) {
+        let Some(known) = self.memory.events.get_mut(event.0) else { return };
+        if known.workflow.0 == 0 || known.consumed != NONE {
+            return;
+        }
+        known.consumed = record;
+        let workflow = known.workflow;
+        if let Some(known) = self.memory.workflows.get_mut(workflow.0) {
+            known.continuation_count -= 1;
+            self.judge_continuation(record, record, workflow);
+        }
+    }
+
+    /// A committed row in the application's ledger. Fenced: its transaction held a window, or handed one off.
+    pub(super) fn effect(&mut self, done: Done, workflow: WorkflowId, sequence: u32, step: Step, is_fenced: bool) {
+        let xid = done.xid;
+        self.memory.has_unnumbered_effects |= xid.0 == 0;
+        self.memory.ledger.push(LedgerLine { workflow, sequence, step, xid, record: done.record() });
+        if !is_fenced {
+            return;
+        }
+        let (continuation, advanced, ended) = match self.memory.workflows.get(workflow.0) {
+            Some(known) => (known.continuation, known.advanced, known.ended),
+            None if self.memory.workflows.is_retired(workflow.0) => (NONE, 0, 0),
+            None => return,
+        };
+        if ended < done.commit_call {
+            self.went_on(done, workflow, ended);
+        }
+        if let Some(event) = self.memory.events.get_mut(continuation)
+            && event.consumed == NONE
+            && (event.sequence == sequence || event.sequence == UNTOLD)
+        {
+            event.effects = event.effects.saturating_add(1);
+            self.memory.effects.push((continuation, done.record()));
+        } else if continuation != NONE && advanced < done.commit_call {
+            let clue = Clue(self.history);
+            self.found.violated(Property::W5, &[advanced, done.record(), done.commit], || {
+                let (name, step) = (clue.workflow(workflow), clue.step(step));
+                let (who, at) = (clue.process(done.record()), clue.at(done.record()));
+                let before = clue.at(advanced);
+                format!("{name} had gone on from step {sequence} ({step}) by {before}, and its effect was committed again by {who} at {at}")
+            });
+        }
+    }
+
+    /// The transaction is applied: each effect in it must have come with its step's handoff.
+    pub(super) fn effects_committed(&mut self, writes: &[Write], done: Done) {
+        for place in 0..self.memory.effects.len() {
+            let (event, record) = self.memory.effects[place];
+            self.found.exercised(Property::W2);
+            let Some(known) = self.memory.events.get(event).copied() else { continue };
+            if writes.iter().any(|write| write.ret == known.consumed) {
+                continue;
+            }
+            let clue = Clue(self.history);
+            self.found.violated(Property::W2, &[record, done.commit], || {
+                let (workflow, step) = (clue.workflow(known.workflow), clue.step(Step(known.step)));
+                let (who, at) = (clue.process(done.commit), clue.at(done.commit));
+                format!(
+                    "{who} committed the effect of {workflow} at {step} (step {}) at {at} without its handoff",
+                    known.sequence
+                )
+            });
+        }
+    }
+
+    pub(super) fn work_started(&mut self, index: u32, record: &Record, event: EventId) {
+        let worker = self.session(record.session).worker;
+        let Some(worker) = self.memory.workers.get(worker) else { return };
+        let (consumer, window, claimed) = (worker.consumer, worker.window, worker.claimed);
+        let Some(known) = self.memory.events.get_mut(event.0) else { return };
+        known.attempts = known.attempts.saturating_add(1);
+        let known = *known;
+        if known.attempts == 1 {
+            return;
+        }
+        self.found.exercised(Property::W6);
+        self.found.sees(Reach::ExternalWorkRepeated);
+        let Some(excuses) = self.range_of(consumer, window).map(|range| range.excuses) else { return };
+        if known.tick <= window.0 || known.tick > window.1 || u32::from(known.attempts) <= 1 + excuses {
+            return;
+        }
+        let clue = Clue(self.history);
+        let first = first_handoff(clue, event, index).unwrap_or(NONE);
+        self.found.violated(Property::W6, &[first, claimed, index], || {
+            let (workflow, step, at) = (clue.workflow(known.workflow), clue.step(Step(known.step)), clue.at(index));
+            let times = known.attempts;
+            format!(
+                "external work of {workflow} at {step} ({event}) was started for the {times}th time at {at}, and {excuses} \
+                 aborts, crashes and takeovers explain at most {}",
+                excuses + 1
+            )
+        });
+    }
+}
+
+/// What follows on a decision.
+#[derive(Clone, Copy)]
+enum Successor {
+    None,
+    /// Its id was in a reply that was lost.
+    Untold,
+    Told(EventId),
+}
+
+impl Successor {
+    fn of(id: Option<&u32>) -> Self {
+        id.map_or(Successor::None, |id| Successor::Told(EventId(*id)))
+    }
+
+    const fn id(self) -> u32 {
+        match self {
+            Successor::Told(id) => id.0,
+            _ => NONE,
+        }
+    }
+}
+
+impl Workflow {
+    pub(super) const fn new(continuation: u32, commit: u32) -> Self {
+        Workflow { continuation, continuation_count: 1, advanced: commit, ended: NONE }
+    }
+}
+
+fn first_start(clue: Clue<'_>, workflow: WorkflowId) -> Option<u32> {
+    (0..clue.0.records.len() as u32)
+        .find(|index| matches!(clue.reply(*index), Some(Reply::Started { workflow: other, .. }) if other == workflow))
+}
