@@ -7,3 +7,5 @@ pub mod target;
 pub mod run;
 pub mod parity;
 pub mod bench;
+pub mod lockstep;
+pub mod simulate;

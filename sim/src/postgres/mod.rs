@@ -12,6 +12,7 @@ mod account;
 pub mod binaries;
 pub mod cluster;
 pub mod control;
+pub mod freeze;
 mod home;
 pub mod one_cpu;
 pub mod server;

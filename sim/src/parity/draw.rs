@@ -1,0 +1,175 @@
+//! Draws schedules from seeds: few rows, few names, several sessions, so that they are in each other's way all the time.
+//!
+//! Each seed draws its own mix first: kinds of statements are left out altogether or come often, so that rare pairs meet.
+
+use tourbillon_models::op::Isolation;
+
+use crate::random::Stream;
+
+use super::schedule::{Line, Schedule, SESSIONS, SessionIndex, Step};
+use super::statement::{
+    BOUND, CELLS, Cell, NAMES, POLICIES, ROW_LOCKS, Selection, Statement, TABLE_LOCKS, TABLES,
+};
+use tourbillon_engine::store::statement::Policy;
+
+/// Kinds of steps inside a transaction that a seed weighs against each other.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Write,
+    Create,
+    Read,
+    LockOne,
+    LockMany,
+    Advisory,
+    LockTable,
+    Events,
+    Sequence,
+    Savepoint,
+}
+
+const KINDS: [Kind; 10] = [
+    Kind::Write,
+    Kind::Create,
+    Kind::Read,
+    Kind::LockOne,
+    Kind::LockMany,
+    Kind::Advisory,
+    Kind::LockTable,
+    Kind::Events,
+    Kind::Sequence,
+    Kind::Savepoint,
+];
+
+struct Mix {
+    session_count: u64,
+    cell_count: u64,
+    weights: [u64; KINDS.len()],
+    /// Of eight transactions.
+    repeatable_read: u64,
+    /// Of sixteen locking selects, that do not wait.
+    impatient: u64,
+    /// Of a hundred steps: ends of waits, of sessions, of the server.
+    misfortunes: [u64; 3],
+}
+
+/// The schedule of a seed.
+pub fn draw(seed: u64) -> Schedule {
+    let mut stream = Stream::new(seed, "parity", 0);
+    let mix = mix(&mut stream);
+    let mut open = [false; SESSIONS];
+    let count = stream.between(12, 60);
+    let lines = (0..count).map(|_| {
+        let step = step(&mut stream, &mix, &mut open);
+        Line { step, then: stream.below(24) as u32 }
+    });
+    Schedule { lines: lines.collect() }
+}
+
+fn mix(stream: &mut Stream) -> Mix {
+    let mut weights = KINDS.map(|_| *stream.choose(&[0, 1, 2, 6]));
+    if weights.iter().all(|weight| *weight == 0) {
+        weights[Kind::Write as usize] = 1;
+    }
+    Mix {
+        session_count: stream.between(2, SESSIONS as u64),
+        cell_count: stream.between(1, CELLS.into()),
+        weights,
+        repeatable_read: *stream.choose(&[0, 0, 2, 6]),
+        impatient: *stream.choose(&[0, 0, 4, 8]),
+        misfortunes: [*stream.choose(&[0, 0, 6]), *stream.choose(&[0, 0, 0, 3]), u64::from(stream.chance(1, 16))],
+    }
+}
+
+fn step(stream: &mut Stream, mix: &Mix, open: &mut [bool; SESSIONS]) -> Step {
+    let session = stream.below(mix.session_count) as SessionIndex;
+    let [times_out, dies, server_dies] = mix.misfortunes;
+    let lot = stream.below(100);
+    if lot < times_out {
+        return Step::TimesOut(session);
+    } else if lot < times_out + dies {
+        open[session] = false;
+        return Step::Dies(session);
+    } else if lot < times_out + dies + server_dies {
+        *open = [false; SESSIONS];
+        return Step::ServerDies;
+    } else if lot >= 97 {
+        return Step::Xids;
+    }
+    Step::Statement(session, statement(stream, mix, &mut open[session]))
+}
+
+/// Transactions are opened more often than ended, so that locks are held for long.
+fn statement(stream: &mut Stream, mix: &Mix, open: &mut bool) -> Statement {
+    if !*open && stream.chance(3, 4) {
+        *open = true;
+        let repeatable_read = stream.chance(mix.repeatable_read, 8);
+        return Statement::Begin(if repeatable_read { Isolation::RepeatableRead } else { Isolation::ReadCommitted });
+    }
+    if *open && stream.chance(1, 6) {
+        *open = false;
+        return if stream.chance(2, 3) { Statement::Commit } else { Statement::Rollback };
+    }
+    let kind = kind(stream, mix);
+    of_kind(stream, mix, kind)
+}
+
+fn kind(stream: &mut Stream, mix: &Mix) -> Kind {
+    let mut lot = stream.below(mix.weights.iter().sum());
+    for (kind, weight) in KINDS.into_iter().zip(mix.weights) {
+        if lot < weight {
+            return kind;
+        }
+        lot -= weight;
+    }
+    unreachable!("a lot is below the sum of the weights")
+}
+
+fn of_kind(stream: &mut Stream, mix: &Mix, kind: Kind) -> Statement {
+    match kind {
+        Kind::Write if stream.chance(3, 4) => Statement::Update(cell(stream, mix)),
+        Kind::Write => Statement::Delete(cell(stream, mix)),
+        Kind::Create if stream.chance(1, 2) => Statement::Insert(id(stream, mix)),
+        Kind::Create => Statement::InsertOrNothing(id(stream, mix)),
+        Kind::Read if stream.chance(1, 4) => Statement::HasXid,
+        Kind::Read if stream.chance(1, 2) => Statement::GetAll,
+        Kind::Read => Statement::Get(id(stream, mix)),
+        Kind::LockOne => {
+            let cell = cell(stream, mix);
+            Statement::Lock(Selection::One(cell), *stream.choose(&ROW_LOCKS), policy(stream, mix))
+        }
+        Kind::LockMany => {
+            let limit = *stream.choose(&[None, None, Some(1), Some(2)]);
+            let selection = Selection::UpTo { bound: stream.below(u64::from(BOUND) + 1) as u8, limit };
+            Statement::Lock(selection, *stream.choose(&ROW_LOCKS), policy(stream, mix))
+        }
+        Kind::Advisory if stream.chance(1, 4) => Statement::TryAdvisoryLock(name(stream)),
+        Kind::Advisory => Statement::AdvisoryLock(name(stream)),
+        Kind::LockTable => {
+            let policy = if stream.chance(1, 4) { Policy::NoWait } else { Policy::Wait };
+            Statement::LockTable(*stream.choose(&TABLES), *stream.choose(&TABLE_LOCKS), policy)
+        }
+        Kind::Events if stream.chance(1, 2) => Statement::Append(name(stream)),
+        Kind::Events if stream.chance(1, 2) => Statement::Truncate,
+        Kind::Events => Statement::GetEvents,
+        Kind::Sequence => Statement::NextValue,
+        Kind::Savepoint if stream.chance(1, 2) => Statement::Savepoint(name(stream)),
+        Kind::Savepoint => Statement::RollbackTo(name(stream)),
+    }
+}
+
+fn id(stream: &mut Stream, mix: &Mix) -> u8 {
+    1 + stream.below(mix.cell_count) as u8
+}
+
+fn name(stream: &mut Stream) -> u8 {
+    1 + stream.below(NAMES.into()) as u8
+}
+
+fn cell(stream: &mut Stream, mix: &Mix) -> Cell {
+    let at_most = if stream.chance(1, 2) { None } else { Some(stream.below(u64::from(BOUND) + 1) as u8) };
+    Cell { id: id(stream, mix), at_most }
+}
+
+fn policy(stream: &mut Stream, mix: &Mix) -> Policy {
+    if stream.chance(mix.impatient, 16) { *stream.choose(&POLICIES[1..]) } else { Policy::Wait }
+}

@@ -1,0 +1,349 @@
+//! One run of a schedule: every statement to the store and to the server, every answer and every block compared.
+//!
+//! The store goes first and says what must happen. A session that waits is frozen on the server, and goes on when the
+//! store says so; so the store's choices are imposed where PostgreSQL leaves one open, and nothing is left to chance.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crate::postgres::Error;
+use crate::postgres::control::Expect;
+
+use super::model::{Model, Reached};
+use super::peer::{Found, Peer};
+use super::schedule::{Line, Schedule, SessionIndex, Step};
+use super::statement::Statement;
+use super::tables::Answer;
+
+/// How long the server's waits may differ from the store's before that counts: a deadlock check comes 1 ms late.
+const DOUBT: Duration = Duration::from_millis(500);
+
+/// What a run, or many, came across.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    pub statements: u64,
+    /// Statements that had to wait, each wait counted.
+    pub blocked: u64,
+    pub deadlocks: u64,
+    /// Times that several could have gone on first.
+    pub choices: u64,
+    pub refusals: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: Counts) {
+        self.statements += other.statements;
+        self.blocked += other.blocked;
+        self.deadlocks += other.deadlocks;
+        self.choices += other.choices;
+        self.refusals += other.refusals;
+    }
+}
+
+/// Where store and server parted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Difference {
+    /// All that happened before, a line each.
+    pub transcript: Vec<String>,
+    pub step: String,
+    pub store: String,
+    pub server: String,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.transcript.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
+        write!(f, "  {}\n    store:  {}\n    server: {}", self.step, self.store, self.server)
+    }
+}
+
+/// Why a run ended early.
+#[derive(Debug)]
+pub enum Stop {
+    Difference(Box<Difference>),
+    /// The server could not be used.
+    Server(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Server(error)
+    }
+}
+
+/// Runs a schedule on both. After a difference the server's sessions are new.
+pub fn run(model: &mut Model, peer: &mut Peer, schedule: &Schedule) -> Result<Counts, Stop> {
+    let statements = statements_by_session(schedule);
+    model.begin(statements.len());
+    peer.begin(&statements)?;
+    let mut lockstep = Lockstep {
+        under_way: vec![None; statements.len()],
+        drawn: vec![Vec::new(); statements.len()],
+        safe_value: 0,
+        model,
+        peer,
+        statements: &statements,
+        counts: Counts::default(),
+        transcript: Vec::new(),
+        step: String::new(),
+    };
+    let ended = schedule.lines.iter().try_for_each(|line| lockstep.line(*line)).and_then(|()| lockstep.end());
+    let counts = lockstep.counts;
+    if ended.is_err() {
+        peer.abandon()?;
+    }
+    ended.map(|()| counts)
+}
+
+/// What each session may be asked to execute; the last statements of a run are everyone's.
+fn statements_by_session(schedule: &Schedule) -> Vec<BTreeSet<String>> {
+    let last = [Statement::Commit, Statement::GetAll, Statement::GetEvents].map(|statement| statement.to_string());
+    let mut statements = vec![BTreeSet::from(last); schedule.session_count().max(1)];
+    for line in &schedule.lines {
+        if let Step::Statement(session, statement) = line.step {
+            statements[session].insert(statement.to_string());
+        }
+    }
+    statements
+}
+
+struct Lockstep<'a, 'b> {
+    model: &'a mut Model,
+    peer: &'a mut Peer<'b>,
+    statements: &'a [BTreeSet<String>],
+    /// What each session was asked and has not answered.
+    under_way: Vec<Option<Statement>>,
+    /// Values of the sequence that each session's open transaction has seen.
+    drawn: Vec<Vec<i64>>,
+    /// The highest value that a transaction saw whose commit was on disk.
+    safe_value: i64,
+    counts: Counts,
+    transcript: Vec<String>,
+    step: String,
+}
+
+impl Lockstep<'_, '_> {
+    fn line(&mut self, line: Line) -> Result<(), Stop> {
+        if !self.applies(line.step) {
+            return Ok(());
+        }
+        self.step = line.to_string();
+        match line.step {
+            Step::Statement(session, statement) => self.statement(session, statement)?,
+            Step::TimesOut(session) => {
+                self.model.time_out(session);
+                self.peer.cancel(session)?;
+                self.go_on(session)?;
+            }
+            Step::Dies(session) => self.die(session)?,
+            Step::ServerDies => self.crash()?,
+            Step::Xids => self.compare_xids()?,
+        }
+        self.let_go(line.then)
+    }
+
+    fn applies(&self, step: Step) -> bool {
+        match step {
+            Step::Statement(session, statement) => {
+                !self.model.is_suspended(session) && statement.fits(self.model.is_in_transaction(session))
+            }
+            Step::TimesOut(session) => self.model.is_waiting(session),
+            Step::Dies(session) => self.model.is_suspended(session) || self.model.is_in_transaction(session),
+            Step::ServerDies | Step::Xids => true,
+        }
+    }
+
+    fn statement(&mut self, session: SessionIndex, statement: Statement) -> Result<(), Stop> {
+        self.counts.statements += 1;
+        self.under_way[session] = Some(statement);
+        let had_xid = statement == Statement::Commit && self.model.xids().contains(&session);
+        let reached = self.model.start(session, statement);
+        self.peer.start(session, &statement.to_string());
+        self.settle(session, reached)?;
+        match statement {
+            Statement::Commit if had_xid => self.keep_values(session),
+            Statement::Commit | Statement::Rollback => self.drawn[session].clear(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The store's call has returned or waits: the server's statement must have come to the same.
+    fn settle(&mut self, session: SessionIndex, mut reached: Reached) -> Result<(), Stop> {
+        while reached == Reached::Blocked && self.model.released().contains(&session) {
+            // It only stood back for others, or was served before them after all: on the server it never stopped.
+            reached = self.model.resume(session);
+        }
+        let statement = self.under_way[session].expect("only a statement under way can settle");
+        let expect = if reached == Reached::Blocked { Expect::Block } else { Expect::Return };
+        let found = self.peer.settle(session, statement, expect)?;
+        match reached {
+            Reached::Returned(answer) => {
+                self.under_way[session] = None;
+                self.compare(&describe(&answer), &describe_found(&found))?;
+                self.note(session, statement, &answer);
+                if self.under_way.iter().any(Option::is_some) {
+                    self.compare_waits()?;
+                }
+            }
+            Reached::Blocked => {
+                self.counts.blocked += 1;
+                let blockers = self.model.blockers(session).into_iter().collect();
+                self.compare(&waits_for(&blockers), &describe_found(&found))?;
+                self.compare_waits()?;
+                self.peer.freeze(session)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, session: SessionIndex, statement: Statement, answer: &Answer) {
+        match answer {
+            Answer::Refused(code) => {
+                self.counts.refusals += 1;
+                self.counts.deadlocks += u64::from(code == "40P01");
+            }
+            Answer::Rows(rows) if statement == Statement::NextValue => {
+                self.drawn[session].push(rows[0][0]);
+                if !self.model.is_in_transaction(session) {
+                    self.drawn[session].clear();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn keep_values(&mut self, session: SessionIndex) {
+        self.safe_value = self.drawn[session].drain(..).fold(self.safe_value, i64::max);
+    }
+
+    /// Lets those go on that a step released, and those that they release.
+    fn let_go(&mut self, mut then: u32) -> Result<(), Stop> {
+        loop {
+            let released = self.model.released();
+            let count = released.len() as u32;
+            if count == 0 {
+                return Ok(());
+            }
+            self.counts.choices += u64::from(count > 1);
+            let session = released[(then % count) as usize];
+            then /= count;
+            self.go_on(session)?;
+        }
+    }
+
+    fn go_on(&mut self, session: SessionIndex) -> Result<(), Stop> {
+        self.step = format!("s{} goes on", session + 1);
+        self.peer.go_on(session)?;
+        let reached = self.model.resume(session);
+        self.settle(session, reached)
+    }
+
+    fn die(&mut self, session: SessionIndex) -> Result<(), Stop> {
+        self.model.die(session);
+        self.under_way[session] = None;
+        self.drawn[session].clear();
+        self.peer.die(session)?;
+        self.transcript.push(self.step.clone());
+        self.compare_waits()
+    }
+
+    fn crash(&mut self) -> Result<(), Stop> {
+        self.model.crash();
+        self.under_way.fill(None);
+        self.drawn.iter_mut().for_each(Vec::clear);
+        self.peer.crash(self.statements)?;
+        self.transcript.push(self.step.clone());
+        let Reached::Returned(Answer::Rows(rows)) = self.model.start(0, Statement::NextValue) else {
+            unreachable!("nobody is in the way after a crash");
+        };
+        let ours = rows[0][0];
+        let theirs = self.peer.rename_next_value(ours)?;
+        // Both may go on where they like, as long as no value is issued twice that a commit on disk has seen.
+        self.compare_if(ours <= self.safe_value || theirs <= self.safe_value, || {
+            (format!("next value {ours}"), format!("next value {theirs}"))
+        })
+    }
+
+    fn compare_xids(&mut self) -> Result<(), Stop> {
+        let (ours, theirs) = (self.model.xids(), self.peer.xids()?);
+        self.compare(&list(ours), &list(theirs))
+    }
+
+    /// Everyone whom the server lets wait must wait in the store, and nobody else.
+    fn compare_waits(&mut self) -> Result<(), Stop> {
+        let ours: BTreeSet<SessionIndex> =
+            (0..self.under_way.len()).filter(|session| self.model.is_waiting(*session)).collect();
+        let begin = Instant::now();
+        loop {
+            let theirs = self.peer.waiting()?;
+            if theirs == ours {
+                return Ok(());
+            }
+            if begin.elapsed() > DOUBT {
+                let waiting = |sessions| format!("waiting: {}", list(sessions));
+                return self.compare_if(true, || (waiting(ours), waiting(theirs)));
+            }
+        }
+    }
+
+    fn compare(&mut self, ours: &str, theirs: &str) -> Result<(), Stop> {
+        self.compare_if(ours != theirs, || (ours.to_string(), theirs.to_string()))?;
+        self.transcript.push(format!("{} => {ours}", self.step));
+        Ok(())
+    }
+
+    fn compare_if(&mut self, differs: bool, sides: impl FnOnce() -> (String, String)) -> Result<(), Stop> {
+        if !differs {
+            return Ok(());
+        }
+        let (store, server) = sides();
+        let transcript = std::mem::take(&mut self.transcript);
+        Err(Stop::Difference(Box::new(Difference { transcript, step: self.step.clone(), store, server })))
+    }
+
+    /// Commits whatever is open, then compares all that is there.
+    fn end(&mut self) -> Result<(), Stop> {
+        let sessions = 0..self.under_way.len();
+        loop {
+            let open: Vec<SessionIndex> = sessions.clone().filter(|it| self.model.is_in_transaction(*it)).collect();
+            let Some(next) = open.iter().find(|it| !self.model.is_suspended(**it)) else {
+                self.step = "the end".to_string();
+                let stuck = || ("nobody can go on".to_string(), "nobody can go on".to_string());
+                self.compare_if(!open.is_empty(), stuck)?;
+                break;
+            };
+            self.line(Line { step: Step::Statement(*next, Statement::Commit), then: 0 })?;
+        }
+        for step in [Step::Statement(0, Statement::GetAll), Step::Statement(0, Statement::GetEvents), Step::Xids] {
+            self.line(Line { step, then: 0 })?;
+        }
+        Ok(())
+    }
+}
+
+fn list(sessions: impl IntoIterator<Item = SessionIndex>) -> String {
+    let names: Vec<String> = sessions.into_iter().map(|session| format!("s{}", session + 1)).collect();
+    if names.is_empty() { "nobody".to_string() } else { names.join(", ") }
+}
+
+fn describe(answer: &Answer) -> String {
+    match answer {
+        // How a cancelled statement says that its wait was too long.
+        Answer::Refused(code) if code == "57014" => describe(&Answer::Refused("55P03".to_string())),
+        // A savepoint that does not exist is the only thing here that does not.
+        Answer::Refused(code) if code == "42704" => describe(&Answer::Refused("3B001".to_string())),
+        answer => answer.to_string(),
+    }
+}
+
+fn waits_for(blockers: &BTreeSet<SessionIndex>) -> String {
+    format!("waits for {}", list(blockers.iter().copied()))
+}
+
+fn describe_found(found: &Found) -> String {
+    match found {
+        Found::Returned(answer) => describe(answer),
+        Found::Blocked(blockers) => waits_for(blockers),
+    }
+}
