@@ -49,7 +49,10 @@ pub fn plan(seed: u64, scale: Scale) -> Plan {
             when: point(any_worker(&mut stream), CallKind::Handoff, stream.below(6)),
             what: PlannedEffect::Pause { duration: Micros::from_secs(5) },
         },
-        PlannedFault { when: point(any_worker(&mut stream), CallKind::Commit, stream.below(6)), what: PlannedEffect::LostReply },
+        PlannedFault {
+            when: point(any_worker(&mut stream), CallKind::Commit, stream.below(6)),
+            what: PlannedEffect::LostReply,
+        },
         PlannedFault {
             when: When::Time { at: stream.span(Micros::from_secs(5), third), process: Process(0) },
             what: PlannedEffect::ServerCrash { down_for: Micros::from_millis(500) },

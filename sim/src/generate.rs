@@ -147,9 +147,8 @@ fn statement(op: PlainOp) -> (Micros, PlainOp) {
 
 pub fn setup(kind: QueueKind, consumers: u64) -> ScriptOptions {
     let mut statements = vec![statement(Op::CreateQueue { queue: QUEUE, kind })];
-    statements.extend((0..consumers as u8).map(|index| {
-        statement(Op::Subscribe { queue: QUEUE, consumer: Consumer(index) })
-    }));
+    statements
+        .extend((0..consumers as u8).map(|index| statement(Op::Subscribe { queue: QUEUE, consumer: Consumer(index) })));
     ScriptOptions::Once { rounds: vec![Round { at: Micros(0), on_lost_reply: OnLostReply::GiveUp, statements }] }
 }
 
@@ -279,7 +278,11 @@ fn add_clients(plan: &mut Plan, options: &Options, program: Option<&dyn Program>
         let client = stream.below(options.clients) as usize;
         let at = stream.span(START, options.faults_end);
         let op = arrival(item, options, program);
-        let round = Round { at, on_lost_reply: on_lost_reply(program), statements: client_statements(&mut stream, op, program.is_some()) };
+        let round = Round {
+            at,
+            on_lost_reply: on_lost_reply(program),
+            statements: client_statements(&mut stream, op, program.is_some()),
+        };
         rounds[client].push(round);
     }
     for (index, rounds) in rounds.into_iter().enumerate() {
@@ -338,7 +341,12 @@ fn add_holders(plan: &mut Plan, options: &Options) {
         let rounds = (0..stream.between(1, 3)).map(|_| {
             let table = stream.below(3) as u8;
             let peek = Op::Peek { queue: QUEUE, table };
-            let lock = *stream.choose(&[TableLock::AccessShare, TableLock::RowExclusive, TableLock::Share, TableLock::AccessExclusive]);
+            let lock = *stream.choose(&[
+                TableLock::AccessShare,
+                TableLock::RowExclusive,
+                TableLock::Share,
+                TableLock::AccessExclusive,
+            ]);
             let op = if stream.chance(1, 2) { peek } else { Op::LockTable { queue: QUEUE, table, mode: lock } };
             let isolation = if stream.chance(1, 2) { Isolation::RepeatableRead } else { Isolation::ReadCommitted };
             let open_for = stream.span(Micros::from_millis(50), Micros::from_millis(2000));
@@ -352,7 +360,10 @@ fn add_faults(plan: &mut Plan, options: &Options) {
     let mut stream = Stream::new(plan.seed, "fault", 0);
     let named = |prefix: &str| -> Vec<Process> {
         let processes = plan.processes.iter().enumerate();
-        processes.filter(|(_, process)| process.name.starts_with(prefix)).map(|(index, _)| Process(index as u8)).collect()
+        processes
+            .filter(|(_, process)| process.name.starts_with(prefix))
+            .map(|(index, _)| Process(index as u8))
+            .collect()
     };
     let (workers, clients, late) = (named("worker-"), named("client-"), named("late-producer-"));
     let duties = [named("ticker"), named("rotation")].concat();
@@ -386,7 +397,10 @@ fn add_faults(plan: &mut Plan, options: &Options) {
     if options.has(FaultKind::ServerCrash) {
         faults.extend((0..stream.between(1, 2)).map(|_| {
             let down_for = stream.span(Micros::from_millis(20), Micros::from_millis(800));
-            PlannedFault { when: somewhere(&mut stream, options, &callers), what: PlannedEffect::ServerCrash { down_for } }
+            PlannedFault {
+                when: somewhere(&mut stream, options, &callers),
+                what: PlannedEffect::ServerCrash { down_for },
+            }
         }));
     }
     plan.faults = faults;
@@ -403,7 +417,8 @@ fn somewhere(stream: &mut Stream, options: &Options, processes: &[Process]) -> W
 /// The calls of a transaction are few among many idle claims, so they are aimed at by kind.
 fn point(stream: &mut Stream, process: Process) -> When {
     use CallKind::{Any, Append, Begin, Claim, Commit, Effect, Handoff, Hold, Read, Start};
-    let call = *stream.choose(&[Any, Begin, Claim, Read, Hold, Effect, Handoff, Handoff, Commit, Commit, Start, Append]);
+    let call =
+        *stream.choose(&[Any, Begin, Claim, Read, Hold, Effect, Handoff, Handoff, Commit, Commit, Start, Append]);
     let nth = stream.below(if call == Any { 150 } else { 10 }) as u32;
     let phase = if stream.chance(1, 2) { Phase::Before } else { Phase::After };
     When::Point { process, call, nth, phase }

@@ -64,9 +64,17 @@ pub struct PlannedFault {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
-    Time { at: Micros, process: Process },
+    Time {
+        at: Micros,
+        process: Process,
+    },
     /// At the process's n-th call of this kind, counted from 0 over all its incarnations.
-    Point { process: Process, call: CallKind, nth: u32, phase: Phase },
+    Point {
+        process: Process,
+        call: CallKind,
+        nth: u32,
+        phase: Phase,
+    },
 }
 
 impl When {

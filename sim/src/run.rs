@@ -47,9 +47,17 @@ pub fn run<T: Target>(
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Event {
     /// Stale if the process has got another since.
-    Wake { process: u8, ticket: u32 },
-    LockTimeout { process: u8, ticket: u32 },
-    Fault { index: u16 },
+    Wake {
+        process: u8,
+        ticket: u32,
+    },
+    LockTimeout {
+        process: u8,
+        ticket: u32,
+    },
+    Fault {
+        index: u16,
+    },
     ServerUp,
     FaultsEnd,
     /// A look whether everything is done.
@@ -183,7 +191,8 @@ impl<'a, T: Target> Scheduler<'a, T> {
 
     fn run(&mut self) -> Result<(), T::Stop> {
         let last = match self.plan.end {
-            End::Drained => self.plan.faults_end + self.plan.liveness_bound,
+            // A little longer, so that the history's last record lies beyond the bound.
+            End::Drained => self.plan.faults_end + self.plan.liveness_bound + Micros::from_secs(1),
             End::At(time) => time,
         };
         while let Some(Reverse((at, _, _, event))) = self.heap.pop() {

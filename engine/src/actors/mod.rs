@@ -4,8 +4,8 @@
 //! knows no connection, thread or clock but the time it is told, which is its own process's. The same actors run in
 //! the simulator, over a network, and against a server.
 
-pub mod worker;
 pub mod script;
+pub mod worker;
 
 use tourbillon_models::history::{PlainOp, PlainReply};
 use tourbillon_models::name::{Micros, Xid};

@@ -54,11 +54,21 @@ enum State {
     /// Before a round.
     Between,
     /// Before the pause that precedes a statement.
-    Pause { index: usize },
-    Ready { index: usize },
-    Called { index: usize },
-    RollBack { then: Then },
-    RollingBack { then: Then },
+    Pause {
+        index: usize,
+    },
+    Ready {
+        index: usize,
+    },
+    Called {
+        index: usize,
+    },
+    RollBack {
+        then: Then,
+    },
+    RollingBack {
+        then: Then,
+    },
     Resolve,
     Resolving,
 }

@@ -81,23 +81,60 @@ enum State {
     BeginningClaim,
     Claiming,
     /// Claimed inside an open transaction.
-    Lingering { lease: Option<Lease> },
-    CommittingClaim { lease: Option<Lease> },
-    Read { lease: Lease },
-    Reading { lease: Lease },
-    Work { lease: Lease, index: usize },
-    Working { lease: Lease, index: usize },
-    Worked { lease: Lease, index: usize },
-    Beating { lease: Lease, index: usize },
-    Begin { lease: Lease },
-    Beginning { lease: Lease },
-    Holding { lease: Lease },
-    Effecting { lease: Lease, index: usize },
-    HandingOff { lease: Lease },
-    Committing { lease: Lease },
+    Lingering {
+        lease: Option<Lease>,
+    },
+    CommittingClaim {
+        lease: Option<Lease>,
+    },
+    Read {
+        lease: Lease,
+    },
+    Reading {
+        lease: Lease,
+    },
+    Work {
+        lease: Lease,
+        index: usize,
+    },
+    Working {
+        lease: Lease,
+        index: usize,
+    },
+    Worked {
+        lease: Lease,
+        index: usize,
+    },
+    Beating {
+        lease: Lease,
+        index: usize,
+    },
+    Begin {
+        lease: Lease,
+    },
+    Beginning {
+        lease: Lease,
+    },
+    Holding {
+        lease: Lease,
+    },
+    Effecting {
+        lease: Lease,
+        index: usize,
+    },
+    HandingOff {
+        lease: Lease,
+    },
+    Committing {
+        lease: Lease,
+    },
     /// Rolls back a transaction that failed; then goes on as `then` says.
-    RollBack { then: Then },
-    RollingBack { then: Then },
+    RollBack {
+        then: Then,
+    },
+    RollingBack {
+        then: Then,
+    },
     Drop,
     Idle,
     Finished,
@@ -108,7 +145,9 @@ enum Then {
     Drop,
     Register,
     /// The transaction was a victim, not wrong: again, with the same decisions.
-    Begin { lease: Lease },
+    Begin {
+        lease: Lease,
+    },
     Claim,
 }
 

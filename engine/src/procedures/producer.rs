@@ -50,15 +50,7 @@ pub fn current_table(db: &Db, queue: Queue) -> Result<u8, Refusal> {
 
 /// An event whose id and transaction are not known yet.
 pub const fn blank_event(state: u64) -> Event {
-    Event {
-        id: EventId(0),
-        xid: Xid(0),
-        workflow: WorkflowId(0),
-        sequence: 0,
-        step: Step(0),
-        attempt: 1,
-        state,
-    }
+    Event { id: EventId(0), xid: Xid(0), workflow: WorkflowId(0), sequence: 0, step: Step(0), attempt: 1, state }
 }
 
 pub async fn insert_event(db: &Db, queue: Queue, table: u8, event: Event) -> Result<EventId, Refusal> {

@@ -118,7 +118,8 @@ fn truncate(db: &Db, queue: Queue, table: u8) {
 
 async fn delete_ticks_below(db: &Db, queue: Queue, horizon: Tick) -> Result<(), Refusal> {
     let old: Vec<Tick> = db.tx.with(|store, slot| {
-        let rows = Has::<TickRow>::rows(&store.tables).range((queue, Tick(0))..(queue, horizon), &store.transactions, slot);
+        let rows =
+            Has::<TickRow>::rows(&store.tables).range((queue, Tick(0))..(queue, horizon), &store.transactions, slot);
         rows.map(|(_, row)| row.tick).collect()
     });
     for tick in old {

@@ -175,12 +175,7 @@ fn queue_of(db: &Db, consumer: Consumer) -> Result<Queue, Refusal> {
     Ok(db.tx.get::<SubscriptionRow>(consumer).ok_or(Refusal::UndefinedObject)?.queue)
 }
 
-pub async fn handoff(
-    db: Db,
-    worker: WorkerId,
-    token: Token,
-    decisions: Vec<Decision>,
-) -> Result<PlainReply, Refusal> {
+pub async fn handoff(db: Db, worker: WorkerId, token: Token, decisions: Vec<Decision>) -> Result<PlainReply, Refusal> {
     db.require_read_committed()?;
     let consumer = db.tx.get::<WorkerRow>(worker).ok_or(Refusal::UndefinedObject)?.consumer;
     let queue = queue_of(&db, consumer)?;

@@ -1,0 +1,180 @@
+//! Comparison of what the model and the server said, up to the renaming of ids.
+
+use super::renaming::{Mismatch, Pairing, Renaming, same_snapshot};
+use tourbillon_models::history::{PlainOp, PlainReply, State};
+use tourbillon_models::name::{EventId, Xid};
+use tourbillon_models::op::{Decision, Op};
+use tourbillon_models::reply::{Event, Reply};
+
+/// The operation with the server's ids in it.
+pub fn for_server(op: &PlainOp, renaming: &Renaming) -> PlainOp {
+    let decision = |decision: &Decision| Decision {
+        event: renaming.events.to_server(decision.event),
+        workflow: renaming.workflows.to_server(decision.workflow),
+        ..*decision
+    };
+    match op {
+        Op::Effect { workflow, sequence, step } => {
+            Op::Effect { workflow: renaming.workflows.to_server(*workflow), sequence: *sequence, step: *step }
+        }
+        Op::Heartbeat { worker, token } => {
+            Op::Heartbeat { worker: renaming.workers.to_server(*worker), token: renaming.tokens.to_server(*token) }
+        }
+        Op::Claim { worker, dead_interval } => {
+            Op::Claim { worker: renaming.workers.to_server(*worker), dead_interval: *dead_interval }
+        }
+        Op::Read { worker, token, after, limit } => Op::Read {
+            worker: renaming.workers.to_server(*worker),
+            token: renaming.tokens.to_server(*token),
+            after: renaming.events.to_server(*after),
+            limit: *limit,
+        },
+        Op::Hold { worker, token } => {
+            Op::Hold { worker: renaming.workers.to_server(*worker), token: renaming.tokens.to_server(*token) }
+        }
+        Op::Handoff { worker, token, decisions } => Op::Handoff {
+            worker: renaming.workers.to_server(*worker),
+            token: renaming.tokens.to_server(*token),
+            decisions: decisions.iter().map(decision).collect(),
+        },
+        Op::Resolve { xid } => Op::Resolve { xid: renaming.xids.to_server(*xid) },
+        other => other.clone(),
+    }
+}
+
+/// Whether two replies say the same; pairs the ids that they show.
+pub fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainReply) -> Result<(), Mismatch> {
+    match (model, server) {
+        (Reply::Subscribed { cursor: ours }, Reply::Subscribed { cursor: theirs }) => pairing.tick(*ours, *theirs),
+        (Reply::Appended { event: ours, table }, Reply::Appended { event: theirs, table: other }) => {
+            pairing.event(*ours, *theirs)?;
+            same("event table", table, other)
+        }
+        (
+            Reply::Started { workflow: ours, event, table },
+            Reply::Started { workflow: theirs, event: their_event, table: other },
+        ) => {
+            pairing.workflow(*ours, *theirs)?;
+            pairing.event(*event, *their_event)?;
+            same("event table", table, other)
+        }
+        (Reply::Registered { worker: ours }, Reply::Registered { worker: theirs }) => pairing.worker(*ours, *theirs),
+        (
+            Reply::Claimed { token, prev, next, victim },
+            Reply::Claimed { token: their_token, prev: their_prev, next: their_next, victim: their_victim },
+        ) => {
+            pairing.token(*token, *their_token)?;
+            pairing.tick(*prev, *their_prev)?;
+            pairing.tick(*next, *their_next)?;
+            pairing.worker(*victim, *their_victim)
+        }
+        (Reply::Events(ours), Reply::Events(theirs)) => {
+            same("number of events", &ours.len(), &theirs.len())?;
+            ours.iter().zip(theirs).try_for_each(|(ours, theirs)| same_event(pairing, ours, theirs))
+        }
+        (Reply::HandedOff { appended: ours, table }, Reply::HandedOff { appended: theirs, table: other }) => {
+            same("number of successors", &ours.len(), &theirs.len())?;
+            ours.iter().zip(theirs).try_for_each(|(ours, theirs)| pairing.event(EventId(*ours), EventId(*theirs)))?;
+            same("event table", table, other)
+        }
+        (
+            Reply::Ticked { tick, at, snapshot },
+            Reply::Ticked { tick: their_tick, at: their_at, snapshot: their_snapshot },
+        ) => {
+            pairing.tick(*tick, *their_tick)?;
+            same("time of the tick", at, their_at)?;
+            same_snapshot(&pairing.renaming.xids, snapshot, their_snapshot)
+        }
+        (Reply::Rotated { table, horizon }, Reply::Rotated { table: other, horizon: their_horizon }) => {
+            same("event table", table, other)?;
+            pairing.tick(*horizon, *their_horizon)
+        }
+        (Reply::NotRotated { horizon }, Reply::NotRotated { horizon: theirs }) => pairing.tick(*horizon, *theirs),
+        (model, server) => same("reply", model, server),
+    }
+}
+
+/// Whether the transactions of both sides have an id, or neither.
+pub fn same_xid(pairing: &mut Pairing<'_>, model: Xid, server: Option<Xid>) -> Result<(), Mismatch> {
+    pairing.xid(model, server.unwrap_or(Xid(0)))
+}
+
+fn same_event(pairing: &mut Pairing<'_>, ours: &Event, theirs: &Event) -> Result<(), Mismatch> {
+    pairing.event(ours.id, theirs.id)?;
+    pairing.xid(ours.xid, theirs.xid)?;
+    pairing.workflow(ours.workflow, theirs.workflow)?;
+    let rest = |event: &Event| (event.sequence, event.step, event.attempt, event.state);
+    same("event's sequence, step, attempt and state", &rest(ours), &rest(theirs))
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, model: &T, server: &T) -> Result<(), Mismatch> {
+    match model == server {
+        true => Ok(()),
+        false => Err(Mismatch(format!("{what}: the model says {model:?} and the server {server:?}"))),
+    }
+}
+
+/// Whether two states hold the same rows. Snapshots are compared by what they see.
+pub fn same_state(renaming: &Renaming, model: &State, server: State) -> Result<(), Mismatch> {
+    let mut model = in_order(model.clone());
+    let mut server = in_order(for_model(renaming, server)?);
+    same("ticks", &model.ticks.len(), &server.ticks.len())?;
+    for (ours, theirs) in model.ticks.iter_mut().zip(&mut server.ticks) {
+        same_snapshot(&renaming.xids, &ours.snapshot, &theirs.snapshot)?;
+        ours.snapshot = theirs.snapshot.clone();
+    }
+    same("queues", &model.queues, &server.queues)?;
+    same("ticks", &model.ticks, &server.ticks)?;
+    same("subscriptions", &model.subscriptions, &server.subscriptions)?;
+    same("workers", &model.workers, &server.workers)?;
+    same("start keys", &model.start_keys, &server.start_keys)?;
+    same("workflows", &model.workflows, &server.workflows)?;
+    same("events", &model.events, &server.events)?;
+    same("ledger", &model.ledger, &server.ledger)
+}
+
+/// Rows without an order of their own are put into one.
+fn in_order(mut state: State) -> State {
+    state.ticks.sort_by_key(|row| (row.queue, row.tick));
+    state.workers.sort_by_key(|row| row.worker);
+    state.start_keys.sort_by_key(|row| (row.queue, row.key));
+    state.workflows.sort_by_key(|row| row.workflow);
+    state.events.sort_by_key(|row| (row.queue, row.table, row.event.id));
+    state.ledger.sort_by_key(|row| (row.xid, row.workflow, row.sequence, row.step));
+    state
+}
+
+fn for_model(renaming: &Renaming, mut state: State) -> Result<State, Mismatch> {
+    for row in &mut state.ticks {
+        row.tick = renaming.ticks.to_model(row.tick)?;
+    }
+    for row in &mut state.subscriptions {
+        row.cursor = renaming.ticks.to_model(row.cursor)?;
+    }
+    for row in &mut state.workers {
+        row.worker = renaming.workers.to_model(row.worker)?;
+        if let Some((token, prev, next)) = &mut row.window {
+            *token = renaming.tokens.to_model(*token)?;
+            *prev = renaming.ticks.to_model(*prev)?;
+            *next = renaming.ticks.to_model(*next)?;
+        }
+    }
+    for row in &mut state.start_keys {
+        row.workflow = renaming.workflows.to_model(row.workflow)?;
+    }
+    for row in &mut state.workflows {
+        row.workflow = renaming.workflows.to_model(row.workflow)?;
+    }
+    for row in &mut state.events {
+        row.event.id = renaming.events.to_model(row.event.id)?;
+        row.event.xid = renaming.xids.to_model(row.event.xid)?;
+        if row.event.workflow.0 != 0 {
+            row.event.workflow = renaming.workflows.to_model(row.event.workflow)?;
+        }
+    }
+    for row in &mut state.ledger {
+        row.workflow = renaming.workflows.to_model(row.workflow)?;
+        row.xid = renaming.xids.to_model(row.xid)?;
+    }
+    Ok(state)
+}

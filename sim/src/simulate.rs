@@ -1,0 +1,142 @@
+//! One seed, from plan to verdict: the pipeline on one screen.
+//!
+//! seed → plan → run → history → check → verdict. A [`Simulator`] keeps the memory of the engine, the history and the
+//! checker between seeds.
+
+use crate::generate::{Limits, generate};
+use crate::plan::Plan;
+use crate::run::{Summary, run};
+use crate::target::{Chooser, Direct, Target};
+use std::rc::Rc;
+use tourbillon_engine::guard::Guards;
+use tourbillon_models::history::{FORMAT, Header, History};
+use tourbillon_models::name::Step;
+use tourbillon_models::property::Checker;
+use tourbillon_models::verdict::Verdict;
+use tourbillon_models::workload::{Program, StepOutcome};
+
+/// A program and its name, as a plan refers to it; no program is a plain queue of messages.
+#[derive(Clone)]
+pub struct Work {
+    pub name: String,
+    pub program: Option<Rc<dyn Program>>,
+}
+
+impl Work {
+    /// A workload of the project's, by name.
+    pub fn named(name: &str) -> Option<Work> {
+        let workload = tourbillon_models::workload::Workload::by_name(name)?;
+        let program = workload.program().map(|program| Rc::new(BuiltIn(program)) as Rc<dyn Program>);
+        Some(Work { name: name.to_owned(), program })
+    }
+
+    /// A program of one's own.
+    pub fn own(program: impl Program + 'static) -> Work {
+        Work { name: program.name().to_owned(), program: Some(Rc::new(program)) }
+    }
+
+    pub fn steps(&self) -> Vec<&str> {
+        self.program.as_ref().map_or_else(Vec::new, |program| program.steps().to_vec())
+    }
+
+    pub fn plan(&self, seed: u64, limits: &Limits) -> Plan {
+        generate(seed, &self.name, self.program.as_deref(), limits)
+    }
+}
+
+/// One of the project's own programs.
+struct BuiltIn(&'static (dyn Program + Sync));
+
+impl Program for BuiltIn {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn summary(&self) -> &str {
+        self.0.summary()
+    }
+
+    fn steps(&self) -> &[&str] {
+        self.0.steps()
+    }
+
+    fn start(&self, index: u32, size: u64) -> (Step, u64) {
+        self.0.start(index, size)
+    }
+
+    fn decide(&self, step: Step, state: u64) -> StepOutcome {
+        self.0.decide(step, state)
+    }
+}
+
+/// What a history's reader must know of a plan.
+pub fn header(plan: &Plan, work: &Work, guards: Guards, target: &str, server: Option<String>) -> Header {
+    Header {
+        format: FORMAT,
+        seed: plan.seed,
+        workload: work.name.clone(),
+        steps: work.steps().into_iter().map(str::to_owned).collect(),
+        target: target.to_owned(),
+        server,
+        without: guards.removed().map(|guard| guard.name().to_owned()).collect(),
+        processes: plan.processes.iter().map(|process| process.name.clone()).collect(),
+        dead_interval: plan.dead_interval,
+        faults_end: plan.faults_end,
+        liveness_bound: plan.liveness_bound,
+        rotation_period: plan.rotation_period,
+        options: plan.options.clone(),
+    }
+}
+
+/// Runs plans on the direct target and checks their histories.
+pub struct Simulator {
+    target: Direct,
+    checker: Checker,
+    history: Option<History>,
+}
+
+impl Default for Simulator {
+    fn default() -> Self {
+        let target = Direct::new(Guards::ALL, Chooser::seeded(0));
+        Simulator { target, checker: Checker::new(), history: None }
+    }
+}
+
+impl Simulator {
+    /// Runs a plan with choices drawn from its seed.
+    pub fn run(&mut self, plan: &Plan, work: &Work, guards: Guards) -> (Summary, Verdict) {
+        self.run_with(plan, work, guards, Chooser::seeded(plan.seed))
+    }
+
+    pub fn run_with(&mut self, plan: &Plan, work: &Work, guards: Guards, chooser: Chooser) -> (Summary, Verdict) {
+        self.target.restart(guards, chooser);
+        let header = header(plan, work, guards, "direct", None);
+        let history = match &mut self.history {
+            Some(history) => {
+                history.restart(header);
+                history
+            }
+            none => none.insert(History::new(header)),
+        };
+        let Ok(summary) = run(plan, work.program.clone(), &mut self.target, history);
+        let verdict = self.checker.check_program(history, work.program.as_deref());
+        (summary, verdict)
+    }
+
+    /// The history of the last run.
+    pub fn history(&self) -> &History {
+        self.history.as_ref().expect("nothing has been run yet")
+    }
+}
+
+/// Runs a plan on any target. The verdict of what comes of it is the caller's to ask for.
+pub fn run_on<T: Target>(
+    plan: &Plan,
+    work: &Work,
+    header: Header,
+    target: &mut T,
+) -> Result<(Summary, History), T::Stop> {
+    let mut history = History::new(header);
+    let summary = run(plan, work.program.clone(), target, &mut history)?;
+    Ok((summary, history))
+}
