@@ -114,23 +114,27 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, model: &T, server: &T) -> Re
     }
 }
 
+/// The first row that is not the same, or missing on one side.
+fn same_rows<T: PartialEq + std::fmt::Debug>(what: &str, model: &[T], server: &[T]) -> Result<(), Mismatch> {
+    (0..model.len().max(server.len())).try_for_each(|index| same(what, &model.get(index), &server.get(index)))
+}
+
 /// Whether two states hold the same rows. Snapshots are compared by what they see.
 pub fn same_state(renaming: &Renaming, model: &State, server: State) -> Result<(), Mismatch> {
     let mut model = in_order(model.clone());
     let mut server = in_order(for_model(renaming, server)?);
-    same("ticks", &model.ticks.len(), &server.ticks.len())?;
     for (ours, theirs) in model.ticks.iter_mut().zip(&mut server.ticks) {
         same_snapshot(&renaming.xids, &ours.snapshot, &theirs.snapshot)?;
         ours.snapshot = theirs.snapshot.clone();
     }
-    same("queues", &model.queues, &server.queues)?;
-    same("ticks", &model.ticks, &server.ticks)?;
-    same("subscriptions", &model.subscriptions, &server.subscriptions)?;
-    same("workers", &model.workers, &server.workers)?;
-    same("start keys", &model.start_keys, &server.start_keys)?;
-    same("workflows", &model.workflows, &server.workflows)?;
-    same("events", &model.events, &server.events)?;
-    same("ledger", &model.ledger, &server.ledger)
+    same_rows("queues", &model.queues, &server.queues)?;
+    same_rows("ticks", &model.ticks, &server.ticks)?;
+    same_rows("subscriptions", &model.subscriptions, &server.subscriptions)?;
+    same_rows("workers", &model.workers, &server.workers)?;
+    same_rows("start keys", &model.start_keys, &server.start_keys)?;
+    same_rows("workflows", &model.workflows, &server.workflows)?;
+    same_rows("events", &model.events, &server.events)?;
+    same_rows("ledger", &model.ledger, &server.ledger)
 }
 
 /// Rows without an order of their own are put into one.

@@ -64,6 +64,10 @@ impl<K: Ord + Copy + fmt::Debug> Pairs<K> {
         self.to_server.get(&model).copied().unwrap_or(model)
     }
 
+    pub fn is_known(&self, model: K) -> bool {
+        self.to_server.contains_key(&model)
+    }
+
     pub fn to_model(&self, server: K) -> Result<K, Mismatch> {
         let known = self.to_model.get(&server).copied();
         known.ok_or_else(|| Mismatch(format!("the server has {server:?}, which no reply has shown")))
