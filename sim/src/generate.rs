@@ -149,7 +149,7 @@ pub fn setup(kind: QueueKind, consumers: u64) -> ScriptOptions {
     let mut statements = vec![statement(Op::CreateQueue { queue: QUEUE, kind })];
     statements
         .extend((0..consumers as u8).map(|index| statement(Op::Subscribe { queue: QUEUE, consumer: Consumer(index) })));
-    ScriptOptions::Once { rounds: vec![Round { at: Micros(0), on_lost_reply: OnLostReply::GiveUp, statements }] }
+    ScriptOptions::Once { rounds: vec![Round { at: Micros(1), on_lost_reply: OnLostReply::GiveUp, statements }] }
 }
 
 fn add_setup(plan: &mut Plan, options: &Options, has_program: bool) {

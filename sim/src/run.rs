@@ -353,7 +353,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
         let Some((slot, _)) = process.connection else { return Ok(()) };
         let deadline = self.target.engine().lock_deadline(slot);
         if process.blocked && process.ticket == ticket && deadline.is_some_and(|deadline| deadline <= self.now) {
-            self.target.time_out(slot)?;
+            self.target.time_out(slot, self.now)?;
             self.let_in()?;
         }
         Ok(())
@@ -373,7 +373,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
             if released.len() > 1 {
                 self.record(index, Happening::Choice { among: released.len() as u8 });
             }
-            match self.target.resume(slot, self.now)? {
+            match self.go_on(slot)? {
                 Answer::Returned(reply) => {
                     self.processes[index].blocked = false;
                     self.end_call(index, reply)?;
@@ -382,6 +382,16 @@ impl<'a, T: Target> Scheduler<'a, T> {
             }
         }
         Ok(())
+    }
+
+    /// A call that only let others into a row's queue goes on at once: a real server cannot be stopped in between.
+    fn go_on(&mut self, slot: Slot) -> Result<Answer, T::Stop> {
+        loop {
+            let answer = self.target.resume(slot, self.now)?;
+            if answer != Answer::Blocked || !self.target.engine().released().contains(&slot) {
+                return Ok(answer);
+            }
+        }
     }
 
     fn process_at(&self, slot: Slot) -> usize {
@@ -438,7 +448,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
         let Some((slot, _)) = self.processes[index].connection else { return Ok(()) };
         let xid = self.xid(index);
         let open = self.target.engine().is_in_transaction(slot);
-        self.target.disconnect(slot)?;
+        self.target.disconnect(slot, self.now)?;
         self.processes[index].blocked = false;
         self.processes[index].after = None;
         if open {

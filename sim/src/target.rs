@@ -16,13 +16,13 @@ pub trait Target {
     type Stop;
 
     fn connect(&mut self) -> Result<Slot, Self::Stop>;
-    fn disconnect(&mut self, slot: Slot) -> Result<(), Self::Stop>;
+    fn disconnect(&mut self, slot: Slot, now: Micros) -> Result<(), Self::Stop>;
     fn call(&mut self, slot: Slot, op: PlainOp, environment: Environment) -> Result<Answer, Self::Stop>;
     /// Which of several sessions whose wait is over goes on first: an index into them.
     fn pick(&mut self, released: &[Slot]) -> Result<usize, Self::Stop>;
     fn resume(&mut self, slot: Slot, now: Micros) -> Result<Answer, Self::Stop>;
     /// The session's present wait has taken too long.
-    fn time_out(&mut self, slot: Slot) -> Result<(), Self::Stop>;
+    fn time_out(&mut self, slot: Slot, now: Micros) -> Result<(), Self::Stop>;
     /// The server dies; it is back before the next call.
     fn crash(&mut self) -> Result<(), Self::Stop>;
     /// The final state, once everything is still.
@@ -48,7 +48,8 @@ impl Chooser {
         Chooser::Seeded(Stream::new(seed, "choice", 0))
     }
 
-    fn pick(&mut self, among: usize) -> usize {
+    /// An index below `among`.
+    pub fn pick(&mut self, among: usize) -> usize {
         match self {
             Chooser::Seeded(stream) => stream.below(among as u64) as usize,
             Chooser::Recorded(choices) => usize::from(choices.next().unwrap_or(0)).min(among - 1),
@@ -81,7 +82,7 @@ impl Target for Direct {
         Ok(self.engine.connect().expect("a plan has fewer processes than the store has sessions"))
     }
 
-    fn disconnect(&mut self, slot: Slot) -> Result<(), Infallible> {
+    fn disconnect(&mut self, slot: Slot, _now: Micros) -> Result<(), Infallible> {
         self.engine.disconnect(slot);
         Ok(())
     }
@@ -98,7 +99,7 @@ impl Target for Direct {
         Ok(self.engine.resume(slot, now))
     }
 
-    fn time_out(&mut self, slot: Slot) -> Result<(), Infallible> {
+    fn time_out(&mut self, slot: Slot, _now: Micros) -> Result<(), Infallible> {
         self.engine.time_out(slot);
         Ok(())
     }

@@ -17,7 +17,7 @@ use crate::postgres::Error;
 use crate::postgres::control::{Expect, Rest};
 use crate::postgres::server::Server;
 use crate::postgres::session::{Outcome, Session};
-use crate::target::Target;
+use crate::target::{Chooser, Target};
 use compare::{for_server, same_reply, same_state, same_xid};
 use renaming::{Mismatch, Pairing, Renaming, Shown};
 use std::collections::BTreeMap;
@@ -84,6 +84,14 @@ struct Connection {
     ready: Option<Ready>,
     /// What its transaction showed first.
     shown: Vec<Shown>,
+    /// Its backend is stopped.
+    frozen: bool,
+}
+
+/// Who decides what PostgreSQL leaves open.
+enum Order {
+    Imposed(Chooser),
+    Followed,
 }
 
 /// A server's answer in the vocabulary; the error's text where the engine knows no such error.
@@ -103,19 +111,22 @@ pub struct Lockstep<'a> {
     ids: Ids,
     renaming: Renaming,
     connections: BTreeMap<Slot, Connection>,
+    order: Order,
     clock: Option<Micros>,
     counts: Counts,
 }
 
 impl<'a> Lockstep<'a> {
-    /// Installs the engine, with its guards as told, in a schema of its own.
-    pub fn new(server: &'a mut Server, guards: Guards, steps: &[&str]) -> Result<Self, Error> {
+    /// Installs the engine, with its guards as told, in a schema of its own. The chooser is asked on our own server only.
+    pub fn new(server: &'a mut Server, guards: Guards, steps: &[&str], chooser: Chooser) -> Result<Self, Error> {
         let schema = server.create_schema()?;
         let major = server.version_number() as u32 / 10_000;
         server.install(&install::install(&schema, guards))?;
         server.install(&install::replay_clock(&schema, major))?;
         server.install(&install::workload(&schema))?;
+        let order = if server.can_crash() { Order::Imposed(chooser) } else { Order::Followed };
         Ok(Lockstep {
+            order,
             engine: Engine::new(guards),
             server,
             mapping: Mapping::new(&schema, steps),
@@ -135,7 +146,7 @@ impl<'a> Lockstep<'a> {
     /// Hangs up and drops the schema.
     pub fn close(mut self) -> Result<Counts, Error> {
         for (_, connection) in std::mem::take(&mut self.connections) {
-            self.server.terminate(connection.session)?;
+            self.end_session(connection)?;
         }
         self.server.drop_schema(&self.schema)?;
         Ok(self.counts)
@@ -183,7 +194,13 @@ impl<'a> Lockstep<'a> {
             return Ok(false);
         }
         match self.server.wait_until_blocked_or_done(&mut connection.session, expect)? {
-            Rest::Blocked(_) => Ok(true),
+            Rest::Blocked(_) => {
+                if matches!(self.order, Order::Imposed(_)) {
+                    self.server.freeze(&connection.session)?;
+                    connection.frozen = true;
+                }
+                Ok(true)
+            }
             Rest::Done(outcome) => {
                 self.take(slot, outcome);
                 Ok(false)
@@ -237,9 +254,30 @@ impl<'a> Lockstep<'a> {
         }
     }
 
+    /// A stopped backend must meet its end before it goes on.
+    fn end_session(&mut self, connection: Connection) -> Result<(), Error> {
+        if connection.frozen {
+            let pid = connection.session.pid();
+            self.server.execute(self.server.control().session(), "select pg_terminate_backend($1)", &[&pid])?.done()?;
+            self.server.thaw(&connection.session)?;
+        }
+        self.server.terminate(connection.session)
+    }
+
+    fn thaw(&mut self, slot: Slot) -> Result<(), Error> {
+        let connection = self.connections.get_mut(&slot).expect("a session is connected before it calls");
+        if std::mem::take(&mut connection.frozen) {
+            self.server.thaw(&connection.session)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the wait of the call under way.
     fn cancel(&mut self, slot: Slot) -> Result<(), Error> {
         let connection = self.connections.get_mut(&slot).expect("a session is connected before it calls");
         self.server.cancel(&connection.session)?;
+        self.thaw(slot)?;
+        let connection = self.connections.get_mut(&slot).expect("a session is connected before it calls");
         let outcome = self.server.wait_until_done(&mut connection.session)?;
         self.take(slot, outcome);
         Ok(())
@@ -286,21 +324,6 @@ impl<'a> Lockstep<'a> {
         }
     }
 
-    /// The session that closes a cycle is the one whose deadlock detection runs.
-    fn prepare_for_deadlock(&mut self, slot: Slot) -> Result<(), Error> {
-        let connection = self.connections.get(&slot).expect("a session is connected before it calls");
-        self.server.execute(&connection.session, "set deadlock_timeout = '1ms'", &[])?.done()?;
-        Ok(())
-    }
-
-    fn reset_after_deadlock(&mut self, slot: Slot) -> Result<(), Error> {
-        let connection = self.connections.get(&slot).expect("a session is connected before it calls");
-        if connection.transaction == Transaction::None {
-            self.server.execute(&connection.session, "reset deadlock_timeout", &[])?.done()?;
-        }
-        Ok(())
-    }
-
     fn check_state(&mut self) -> Result<State, Stop> {
         let model = self.engine.state();
         let queries = self.mapping.state_queries();
@@ -318,15 +341,21 @@ impl<'a> Lockstep<'a> {
     }
 }
 
-/// The order in which two calls that returned together ran: the ids that they drew tell.
-fn evidence(ready: &Ready) -> u32 {
+/// The order in which two calls that returned together ran: the numbers that they drew tell.
+fn evidence(ready: &Ready) -> (u32, u32) {
     match ready {
-        Ready::Reply(Reply::Appended { event, .. } | Reply::Started { event, .. }, _) => event.0,
-        Ready::Reply(Reply::HandedOff { appended, .. }, _) => appended.first().copied().unwrap_or(0),
-        Ready::Reply(Reply::Ticked { tick, .. }, _) => tick.0,
-        Ready::Reply(Reply::Claimed { next, .. }, _) => next.0,
-        Ready::Reply(_, xid) => xid.map_or(0, |xid| xid.0),
-        Ready::Refused(_) | Ready::Cancelled | Ready::Strange(_) => u32::MAX,
+        Ready::Reply(reply, xid) => (xid.map_or(0, |xid| xid.0), first_id(reply)),
+        Ready::Refused(_) | Ready::Cancelled | Ready::Strange(_) => (u32::MAX, 0),
+    }
+}
+
+fn first_id(reply: &PlainReply) -> u32 {
+    match reply {
+        Reply::Appended { event, .. } | Reply::Started { event, .. } => event.0,
+        Reply::HandedOff { appended, .. } => appended.first().copied().unwrap_or(0),
+        Reply::Ticked { tick, .. } => tick.0,
+        Reply::Claimed { next, .. } => next.0,
+        _ => 0,
     }
 }
 
@@ -336,19 +365,23 @@ impl Target for Lockstep<'_> {
     fn connect(&mut self) -> Result<Slot, Stop> {
         let slot = self.engine.connect().expect("a plan has fewer processes than the store has sessions");
         let session = self.server.open()?;
+        if matches!(self.order, Order::Imposed(_)) {
+            self.server.execute(&session, "set deadlock_timeout = '1ms'", &[])?.done()?;
+        }
         let transaction = Transaction::default();
         self.connections.insert(
             slot,
-            Connection { session, transaction, op: None, asked: Op::Commit, ready: None, shown: Vec::new() },
+            Connection { session, transaction, op: None, asked: Op::Commit, ready: None, shown: Vec::new(), frozen: false },
         );
         Ok(slot)
     }
 
-    fn disconnect(&mut self, slot: Slot) -> Result<(), Stop> {
+    fn disconnect(&mut self, slot: Slot, now: Micros) -> Result<(), Stop> {
+        self.set_clock(now)?;
         self.engine.disconnect(slot);
-        let connection = self.connections.remove(&slot).expect("a session is connected before it goes");
-        connection.shown.into_iter().for_each(|id| self.renaming.forget(id));
-        self.server.terminate(connection.session)?;
+        let mut connection = self.connections.remove(&slot).expect("a session is connected before it goes");
+        connection.shown.drain(..).for_each(|id| self.renaming.forget(id));
+        self.end_session(connection)?;
         Ok(())
     }
 
@@ -358,18 +391,9 @@ impl Target for Lockstep<'_> {
         if self.cannot_be_asked(&op) {
             return Ok(answer);
         }
-        let deadlock = answer == Answer::Returned(Reply::Refused(Refusal::Deadlock));
-        if deadlock {
-            self.prepare_for_deadlock(slot)?;
-        }
         self.send(slot, &op);
         match &answer {
-            Answer::Returned(reply) => {
-                self.check_return(slot, &op, reply)?;
-                if deadlock {
-                    self.reset_after_deadlock(slot)?;
-                }
-            }
+            Answer::Returned(reply) => self.check_return(slot, &op, reply)?,
             Answer::Blocked => {
                 self.counts.blocked += 1;
                 if !self.settle(slot, Expect::Block)? {
@@ -382,6 +406,9 @@ impl Target for Lockstep<'_> {
 
     fn pick(&mut self, released: &[Slot]) -> Result<usize, Stop> {
         self.counts.choices += 1;
+        if let Order::Imposed(chooser) = &mut self.order {
+            return Ok(chooser.pick(released.len()));
+        }
         let mut waiting: Vec<&mut Session> = self
             .connections
             .iter_mut()
@@ -397,7 +424,7 @@ impl Target for Lockstep<'_> {
         }
         let rank = |slot: &Slot| match &self.connections[slot].ready {
             Some(ready) => (0, evidence(ready)),
-            None => (1, 0),
+            None => (1, (0, 0)),
         };
         let first = released.iter().enumerate().min_by_key(|(_, slot)| rank(slot));
         Ok(first.expect("somebody was released").0)
@@ -406,10 +433,11 @@ impl Target for Lockstep<'_> {
     fn resume(&mut self, slot: Slot, now: Micros) -> Result<Answer, Stop> {
         self.set_clock(now)?;
         let op = self.connection(slot).asked.clone();
+        self.thaw(slot)?;
         let answer = self.engine.resume(slot, now);
         match &answer {
             Answer::Returned(reply) => self.check_return(slot, &op, reply)?,
-            // It only let others go first.
+            // It let others into the row's queue, and goes on by itself.
             Answer::Blocked if self.engine.released().contains(&slot) => {}
             Answer::Blocked => {
                 if !self.settle(slot, Expect::Block)? {
@@ -421,11 +449,11 @@ impl Target for Lockstep<'_> {
         Ok(answer)
     }
 
-    fn time_out(&mut self, slot: Slot) -> Result<(), Stop> {
+    fn time_out(&mut self, slot: Slot, now: Micros) -> Result<(), Stop> {
+        self.set_clock(now)?;
         self.engine.time_out(slot);
-        if self.settle(slot, Expect::Block)? {
-            self.cancel(slot)?;
-        }
+        // At once, and not when its turn comes: others queue behind it.
+        self.cancel(slot)?;
         Ok(())
     }
 
