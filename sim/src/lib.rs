@@ -1,11 +1,17 @@
+pub mod activation;
 pub mod bench;
+pub mod capsule;
+pub mod cli;
 pub mod faults;
 pub mod generate;
+pub mod hunt;
 pub mod lockstep;
 pub mod parity;
 pub mod plan;
 pub mod postgres;
 pub mod random;
+pub mod replay;
 pub mod run;
 pub mod simulate;
+pub mod sweep;
 pub mod target;

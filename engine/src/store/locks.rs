@@ -120,12 +120,21 @@ impl Lock {
         self.holders[request.mode as usize] |= 1 << request.slot;
     }
 
+    fn is_held(&self, request: Request) -> bool {
+        self.holders[request.mode as usize] >> request.slot & 1 != 0
+    }
+
+    /// Nobody holds it, or waits for it, in a mode that this request minds.
+    fn is_free(&self, request: Request) -> bool {
+        let passes_queue = !self.queue.iter().any(|waiter| request.mode.conflicts_with(waiter.mode));
+        passes_queue && self.blockers(request) == 0
+    }
+
     fn acquire(&mut self, request: Request) -> Acquired {
-        if self.holders[request.mode as usize] >> request.slot & 1 != 0 {
+        if self.is_held(request) {
             return Acquired::Granted { fresh: false };
         }
-        let passes_queue = !self.queue.iter().any(|waiter| request.mode.conflicts_with(waiter.mode));
-        if passes_queue && self.blockers(request) == 0 {
+        if self.is_free(request) {
             self.grant(request);
             return Acquired::Granted { fresh: true };
         }
@@ -228,7 +237,7 @@ impl Locks {
     /// Whether the lock could be had without waiting.
     pub fn is_free(&self, slot: Slot, key: LockKey, mode: Mode) -> bool {
         let request = Request { slot, mode };
-        self.look(key).is_none_or(|lock| lock.queue.is_empty() && lock.blockers(request) == 0)
+        self.look(key).is_none_or(|lock| lock.is_held(request) || lock.is_free(request))
     }
 
     /// Gives up what `slot` holds of one object, and wakes whom that lets in.
@@ -271,12 +280,25 @@ impl Locks {
         WaitsFor { holders: lock.blockers(request), ahead: ahead.fold(0, |mask, waiter| mask | 1 << waiter.slot) }
     }
 
-    /// Moves a request before everyone it waits behind: how PostgreSQL resolves a cycle that is only one of queues.
-    pub fn move_to_front(&mut self, slot: Slot, key: LockKey, woken: &mut Vec<Slot>) {
+    /// The sessions that wait for a lock, in the order of its queue.
+    pub fn queue(&self, key: LockKey) -> impl Iterator<Item = Slot> {
+        self.look(key).into_iter().flat_map(|lock| &lock.queue).map(|request| request.slot)
+    }
+
+    /// As [`Locks::waits_for`], if the queue were in this order.
+    pub fn waits_for_in(&self, slot: Slot, key: LockKey, order: &[Slot]) -> WaitsFor {
+        let Some(lock) = self.look(key) else { return WaitsFor::default() };
+        let request = |slot: Slot| lock.queue.iter().find(|request| request.slot == slot).copied();
+        let Some(own) = request(slot) else { return WaitsFor::default() };
+        let ahead = order.iter().take_while(|other| **other != slot).filter_map(|other| request(*other));
+        let ahead = ahead.filter(|waiter| own.mode.conflicts_with(waiter.mode));
+        WaitsFor { holders: lock.blockers(own), ahead: ahead.fold(0, |mask, waiter| mask | 1 << waiter.slot) }
+    }
+
+    /// Puts a queue in this order, and wakes whom that lets in.
+    pub fn reorder(&mut self, key: LockKey, order: &[Slot], woken: &mut Vec<Slot>) {
         let Some(lock) = self.find(key) else { return };
-        let Some(place) = lock.queue.iter().position(|request| request.slot == slot) else { return };
-        let request = lock.queue.remove(place);
-        lock.queue.insert(0, request);
+        lock.queue.sort_by_key(|request| order.iter().position(|slot| *slot == request.slot));
         lock.wake(woken);
     }
 }

@@ -6,8 +6,11 @@
 //! it and against a real server, and every reply and every block is compared.
 
 pub mod appends;
+pub mod approach;
+mod deadlock;
 pub mod executor;
 pub mod locks;
+pub mod marks;
 pub mod rows;
 pub mod sequence;
 pub mod snapshot;
@@ -15,6 +18,7 @@ pub mod statement;
 pub mod transaction;
 
 use alloc::vec::Vec;
+use deadlock::Resolution;
 use locks::{Acquired, LockKey, Locks, Mode, Slot, WaitsFor};
 use sequence::{LogPosition, Sequence};
 use tourbillon_models::name::{Micros, Xid};
@@ -32,17 +36,6 @@ pub trait Tables: Default {
     /// What became final: deletions and truncations may give their memory up.
     fn settle(&mut self, change: Undo);
     fn clear(&mut self);
-}
-
-/// What a new wait leads back to.
-enum Cycle {
-    None,
-    /// A cycle that goes away if this session is served before those it merely queues behind.
-    Queued {
-        slot: Slot,
-        key: LockKey,
-    },
-    Deadlock,
 }
 
 /// A database: its tables, and all that is going on in it.
@@ -95,7 +88,7 @@ impl<T: Tables> Store<T> {
         self.log.commit(self.transactions.of(slot).xid);
         let undo = core::mem::take(&mut self.transactions.of_mut(slot).undo);
         self.transactions.end(slot, Outcome::Committed);
-        if self.transactions.waiting == 0 && self.transactions.retained == 0 && self.transactions.released.is_empty() {
+        if self.transactions.nobody_looks_back() {
             undo.iter().for_each(|change| self.tables.settle(*change));
         } else {
             undo.iter()
@@ -117,9 +110,7 @@ impl<T: Tables> Store<T> {
     }
 
     pub fn savepoint(&mut self, slot: Slot, level: u8) {
-        let transaction = self.transactions.of_mut(slot);
-        let undo_len = transaction.undo.len();
-        transaction.savepoints.push(transaction::Savepoint { level, undo_len });
+        self.transactions.savepoint(slot, level);
     }
 
     /// Back to the newest savepoint of that name, which stays.
@@ -130,19 +121,20 @@ impl<T: Tables> Store<T> {
             self.fail(slot);
             return Err(Refusal::UndefinedObject);
         };
-        let savepoint = transaction.savepoints[place];
-        transaction.savepoints.truncate(place + 1);
         transaction.failed = false;
-        self.undo_part(slot, savepoint.undo_len);
+        self.undo_part(slot, place);
         Ok(())
     }
 
     /// An error: what the transaction did since its last savepoint is gone at once, locks included.
     pub fn fail(&mut self, slot: Slot) {
         let transaction = self.transactions.of_mut(slot);
+        if transaction.failed {
+            return;
+        }
         transaction.failed = true;
-        match transaction.savepoints.last().copied() {
-            Some(savepoint) => self.undo_part(slot, savepoint.undo_len),
+        match transaction.savepoints.len().checked_sub(1) {
+            Some(place) => self.undo_part(slot, place),
             None => {
                 self.undo_to(slot, 0);
                 self.release_waiters_of_failed(slot);
@@ -151,12 +143,9 @@ impl<T: Tables> Store<T> {
     }
 
     /// Whoever waited for what is taken back here must not wait for the rest of the transaction.
-    fn undo_part(&mut self, slot: Slot, keep: usize) {
-        self.undo_to(slot, keep);
-        if self.transactions.waiting != 0 {
-            let tx = self.transactions.current(slot);
-            self.transactions.release_waiters(tx);
-        }
+    fn undo_part(&mut self, slot: Slot, place: usize) {
+        self.undo_to(slot, self.transactions.of(slot).savepoints[place].undo_len);
+        self.transactions.restart_part(slot, place);
     }
 
     /// A failed transaction without savepoints is over for everyone else, though its session has yet to say so.
@@ -262,14 +251,16 @@ impl<T: Tables> Store<T> {
     /// Begins a wait, unless it would close a cycle: then it is this session that gives way.
     pub fn start_wait(&mut self, slot: Slot, target: Target) -> Result<(), Refusal> {
         self.transactions.start_wait(slot, target, self.clock);
-        match self.cycle_through(slot) {
-            Cycle::None => Ok(()),
-            Cycle::Queued { slot: waiter, key } => {
-                self.locks.move_to_front(waiter, key, &mut self.woken);
+        match deadlock::resolve(&self.transactions, &self.locks, slot) {
+            Resolution::NoCycle => Ok(()),
+            Resolution::Reorder(orders) => {
+                for (key, order) in orders {
+                    self.locks.reorder(key, &order, &mut self.woken);
+                }
                 self.release_woken();
                 Ok(())
             }
-            Cycle::Deadlock => {
+            Resolution::Deadlock => {
                 self.abandon_wait(slot);
                 Err(Refusal::Deadlock)
             }
@@ -278,57 +269,13 @@ impl<T: Tables> Store<T> {
 
     /// Sessions for which a waiting session waits: those that hold what it wants, and those queued before it.
     pub fn waits_for(&self, slot: Slot) -> WaitsFor {
-        match self.transactions.of(slot).wait {
-            Wait::For(Target::Transaction(tx)) => WaitsFor { holders: 1 << tx.slot, ahead: 0 },
-            Wait::For(Target::Lock { key, .. }) => self.locks.waits_for(slot, key),
-            Wait::For(Target::Turn) | Wait::None | Wait::Over(_) => WaitsFor::default(),
-        }
-    }
-
-    /// Looks for a way back to `slot`, depth first, holders before queues.
-    fn cycle_through(&self, slot: Slot) -> Cycle {
-        let mut path = Vec::new();
-        let mut visited = 0;
-        if self.reaches(slot, slot, &mut visited, &mut path) {
-            return match path.iter().rev().find_map(|edge| *edge) {
-                Some((slot, key)) => Cycle::Queued { slot, key },
-                None => Cycle::Deadlock,
-            };
-        }
-        Cycle::None
-    }
-
-    fn reaches(&self, from: Slot, goal: Slot, visited: &mut u64, path: &mut Vec<Option<(Slot, LockKey)>>) -> bool {
-        let WaitsFor { holders, ahead } = self.waits_for(from);
-        for (mask, is_queue) in [(holders, false), (ahead & !holders, true)] {
-            let mut mask = mask;
-            while mask != 0 {
-                let next = mask.trailing_zeros() as Slot;
-                mask &= mask - 1;
-                let edge = match self.transactions.of(from).wait {
-                    Wait::For(Target::Lock { key, .. }) if is_queue => Some((from, key)),
-                    _ => None,
-                };
-                path.push(edge);
-                if next == goal {
-                    return true;
-                }
-                if *visited >> next & 1 == 0 {
-                    *visited |= 1 << next;
-                    if self.reaches(next, goal, visited, path) {
-                        return true;
-                    }
-                }
-                path.pop();
-            }
-        }
-        false
+        deadlock::waits_for(&self.transactions, &self.locks, slot, &[])
     }
 
     pub fn next_value(&mut self, slot: Slot, sequence: usize) -> u32 {
         let (value, logs) = self.sequences[sequence].next(&mut self.log);
         if logs {
-            self.transactions.assign_xid(slot);
+            self.transactions.assign_top_xid(slot);
         }
         value
     }

@@ -1,16 +1,18 @@
-//! A table of versioned rows with one unique key: insert, update, delete, row locks.
+//! A table of versioned rows with one unique key: insert, update, delete, and the marks of those who lock.
 //!
-//! Versions of a row form a chain whose newest may belong to a transaction in progress, and only the newest. A row's
-//! locks stand in the row; a lock is over when its transaction is, so committing releases nothing. What is *not*
-//! here: waiting. A function that would have to wait says for what; see `statement`.
+//! Versions of a row form a chain; each but the newest has the mark of whoever replaced it. A lock is over when its
+//! transaction is, so committing releases nothing. What is *not* here: waiting. See `approach`.
 
-use super::locks::{LockKey, Mode, Slot};
+use super::locks::{LockKey, Slot};
+use super::marks::{Deed, Mark, Marks};
 use super::snapshot::Snapshot;
 use super::transaction::{Transactions, TxRef};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::RangeBounds;
 use tourbillon_models::name::Xid;
+
+pub use super::marks::RowLock;
 
 /// A row type: its unique key, and the number of its table.
 pub trait Row: Clone {
@@ -20,92 +22,72 @@ pub trait Row: Clone {
     fn key(&self) -> Self::Key;
 }
 
-/// Row lock modes, weakest first. An update takes `NoKeyUpdate`, a delete `Update`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum RowLock {
-    KeyShare,
-    Share,
-    NoKeyUpdate,
-    Update,
-}
-
-impl RowLock {
-    fn conflicts_with(self, other: RowLock) -> bool {
-        match self {
-            RowLock::KeyShare => other == RowLock::Update,
-            RowLock::Share => other >= RowLock::NoKeyUpdate,
-            RowLock::NoKeyUpdate => other >= RowLock::Share,
-            RowLock::Update => true,
-        }
-    }
-
-    /// The mode in which one queues for a row that one wants to lock so.
-    pub const fn queue_mode(self) -> Mode {
-        match self {
-            RowLock::KeyShare => Mode::AccessShare,
-            RowLock::Share => Mode::RowShare,
-            RowLock::NoKeyUpdate => Mode::Exclusive,
-            RowLock::Update => Mode::AccessExclusive,
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 struct Version<R> {
     row: R,
     xid: Xid,
     writer: TxRef,
     serial: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Locker {
-    tx: TxRef,
-    xid: Xid,
-    mode: RowLock,
+    marks: Marks,
 }
 
 #[derive(Clone, Debug)]
 struct Chain<R> {
     head: Version<R>,
-    deleted: Option<(TxRef, Xid)>,
     /// Oldest first; kept only as far as somebody may still see them.
     older: Vec<Version<R>>,
-    lockers: Vec<Locker>,
     /// An earlier row with the same key, deleted since.
     earlier: Option<u32>,
 }
 
 impl<R> Chain<R> {
-    fn is_deleted_by_committed(&self, transactions: &Transactions) -> bool {
-        self.deleted.is_some_and(|(tx, _)| !transactions.is_active(tx))
+    fn newest_first(&self) -> impl Iterator<Item = &Version<R>> {
+        core::iter::once(&self.head).chain(self.older.iter().rev())
     }
 
-    /// Another transaction in progress has updated or deleted the row.
+    fn position(&self, serial: u32) -> Option<usize> {
+        if self.head.serial == serial {
+            return Some(self.older.len());
+        }
+        self.older.iter().rposition(|version| version.serial == serial)
+    }
+
+    fn at(&self, position: usize) -> Option<&Version<R>> {
+        if position == self.older.len() { Some(&self.head) } else { self.older.get(position) }
+    }
+
+    fn at_mut(&mut self, position: usize) -> Option<&mut Version<R>> {
+        if position == self.older.len() { Some(&mut self.head) } else { self.older.get_mut(position) }
+    }
+
+    /// Who has deleted the row, or is about to: nobody replaced the newest version, so a write to it took it away.
+    fn deleter(&self) -> Option<&Mark> {
+        self.head.marks.write()
+    }
+
+    /// Whom somebody must wait for who wants the key: whoever first wrote what is not committed.
     fn changed_by_other(&self, transactions: &Transactions, me: Slot) -> Option<TxRef> {
-        let deleter = self.deleted.map(|(tx, _)| tx);
-        deleter.into_iter().chain([self.head.writer]).find(|tx| transactions.is_active_other(*tx, me))
+        let writers = self.older.iter().chain([&self.head]).map(|version| version.writer);
+        writers.chain(self.deleter().map(|mark| mark.tx)).find(|tx| transactions.is_active_other(*tx, me))
     }
 
     /// The newest version that is not another's work in progress.
     fn newest(&self, transactions: &Transactions, me: Slot) -> Option<&Version<R>> {
-        let versions = core::iter::once(&self.head).chain(self.older.iter().rev());
-        versions.into_iter().find(|version| !transactions.is_active_other(version.writer, me))
+        self.newest_first().find(|version| !transactions.is_active_other(version.writer, me))
     }
 
     fn visible_now(&self, transactions: &Transactions, me: Slot) -> Option<&Version<R>> {
-        let gone = self.deleted.is_some_and(|(tx, _)| !transactions.is_active_other(tx, me));
+        let gone = self.deleter().is_some_and(|mark| !transactions.is_active_other(mark.tx, me));
         if gone { None } else { self.newest(transactions, me) }
     }
 
     fn visible_in(&self, transactions: &Transactions, me: Slot, snapshot: &Snapshot) -> Option<&Version<R>> {
         let sees =
             |tx: TxRef, xid: Xid| transactions.is_mine(tx, me) || (!transactions.is_active(tx) && snapshot.sees(xid));
-        if self.deleted.is_some_and(|(tx, xid)| sees(tx, xid)) {
+        if self.deleter().is_some_and(|mark| sees(mark.tx, mark.top_xid)) {
             return None;
         }
-        let versions = core::iter::once(&self.head).chain(self.older.iter().rev());
-        versions.into_iter().find(|version| sees(version.writer, version.xid))
+        self.newest_first().find(|version| sees(version.writer, version.xid))
     }
 }
 
@@ -116,20 +98,24 @@ pub struct Found {
     pub version: u32,
 }
 
-/// What stands in the way of a row lock.
+/// What may be done with a version, as PostgreSQL's `HeapTupleSatisfiesUpdate` says it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Hindrance {
-    None,
-    /// A transaction in progress holds a conflicting lock; `queue` unless this session is among the holders itself.
-    Locked {
-        by: TxRef,
-        queue: bool,
-    },
-    /// A committed transaction has changed the row since: this is its newest version.
-    Updated(Found),
-    /// As `Updated`, but the newest version is itself being changed: wait for that one.
-    Updating(TxRef),
+pub enum State {
+    Free,
+    /// Somebody in progress, perhaps the asking session itself, locks or changes it.
+    Marked,
+    /// A committed transaction has replaced it by a newer version.
+    Replaced,
+    /// A committed transaction has deleted it.
     Deleted,
+}
+
+/// What a new version takes over from the one that it replaces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heritage {
+    Nothing,
+    /// All marks, since some of them may hold the key.
+    Marks,
 }
 
 /// What stands in the way of an insert.
@@ -171,20 +157,41 @@ impl<R: Row> Rows<R> {
             .map(|row| (row, &self.chains[row as usize]))
     }
 
-    fn visible_at(&self, row: u32, transactions: &Transactions, me: Slot) -> Option<(Found, &R)> {
+    /// What is visible of the rows that had this one's key. Under REPEATABLE READ that may be two: one that the
+    /// transaction inserted itself, and one that somebody had deleted before that, after the snapshot.
+    fn visible_at<'a>(
+        &'a self,
+        row: u32,
+        transactions: &'a Transactions,
+        me: Slot,
+    ) -> impl Iterator<Item = (Found, &'a R)> {
         let snapshot = transactions.of(me).snapshot.as_ref();
-        self.chains_of(row).find_map(|(row, chain)| {
+        let visible = self.chains_of(row).filter_map(move |(row, chain)| {
             let version = match snapshot {
                 Some(snapshot) => chain.visible_in(transactions, me, snapshot),
                 None => chain.visible_now(transactions, me),
             }?;
             Some((Found { row, version: version.serial }, &version.row))
-        })
+        });
+        visible.take(if snapshot.is_some() { usize::MAX } else { 1 })
     }
 
     /// What a statement of `me` that starts now sees under this key.
-    pub fn find(&self, key: R::Key, transactions: &Transactions, me: Slot) -> Option<(Found, &R)> {
-        self.visible_at(*self.index.get(&key)?, transactions, me)
+    pub fn find<'a>(&'a self, key: R::Key, transactions: &'a Transactions, me: Slot) -> Option<(Found, &'a R)> {
+        self.visible_at(*self.index.get(&key)?, transactions, me).next()
+    }
+
+    /// As [`Rows::find`], under a condition; and whether there is another such row.
+    pub fn find_where(
+        &self,
+        key: R::Key,
+        condition: impl Fn(&R) -> bool,
+        transactions: &Transactions,
+        me: Slot,
+    ) -> Option<(Found, bool)> {
+        let visible = self.visible_at(*self.index.get(&key)?, transactions, me);
+        let mut fulfilling = visible.filter(|(_, row)| condition(row)).map(|(found, _)| found);
+        Some((fulfilling.next()?, fulfilling.next().is_some()))
     }
 
     /// What a statement of `me` that starts now sees in a range of keys, in their order.
@@ -194,73 +201,76 @@ impl<R: Row> Rows<R> {
         transactions: &'a Transactions,
         me: Slot,
     ) -> impl DoubleEndedIterator<Item = (Found, &'a R)> {
-        self.index.range(keys).filter_map(move |(_, row)| self.visible_at(*row, transactions, me))
+        let both = move |row: &u32| {
+            let mut visible = self.visible_at(*row, transactions, me);
+            let newer = visible.next();
+            [visible.next(), newer]
+        };
+        self.index.range(keys).flat_map(move |(_, row)| both(row)).flatten()
     }
 
     pub fn all<'a>(&'a self, transactions: &'a Transactions, me: Slot) -> impl Iterator<Item = (Found, &'a R)> {
         self.range(.., transactions, me)
     }
 
-    /// The newest version that is not another's work in progress, whatever the snapshot says.
-    pub fn newest(&self, row: u32, transactions: &Transactions, me: Slot) -> Option<&R> {
-        self.chains[row as usize].newest(transactions, me).map(|version| &version.row)
+    fn version_at(&self, found: Found) -> Option<&Version<R>> {
+        let chain = &self.chains[found.row as usize];
+        chain.at(chain.position(found.version)?)
     }
 
-    pub fn hindrance(&self, found: Found, mode: RowLock, transactions: &Transactions, me: Slot) -> Hindrance {
+    /// The row in the version that was found; it must still be there.
+    pub fn row(&self, found: Found) -> &R {
+        &self.version_at(found).expect("what somebody has in hand is kept").row
+    }
+
+    pub fn marks(&self, found: Found) -> Option<&Marks> {
+        self.version_at(found).map(|version| &version.marks)
+    }
+
+    /// The version that replaced this one, or is about to.
+    pub fn newer(&self, found: Found) -> Option<Found> {
         let chain = &self.chains[found.row as usize];
-        let newest = chain.newest(transactions, me).expect("a row that was found has a committed version, or is ours");
-        if chain.is_deleted_by_committed(transactions) {
-            return Hindrance::Deleted;
+        let newer = chain.at(chain.position(found.version)? + 1)?;
+        Some(Found { row: found.row, version: newer.serial })
+    }
+
+    pub fn state(&self, found: Found, transactions: &Transactions) -> State {
+        let version = self.version_at(found).expect("what somebody has in hand is kept");
+        match &version.marks {
+            Marks::None => State::Free,
+            marks if marks.is_running(transactions) => State::Marked,
+            marks if marks.write().is_none() => State::Free,
+            _ if self.newer(found).is_some() => State::Replaced,
+            _ => State::Deleted,
         }
-        if newest.serial != found.version {
-            return match chain.changed_by_other(transactions, me) {
-                Some(tx) => Hindrance::Updating(tx),
-                None => Hindrance::Updated(Found { row: found.row, version: newest.serial }),
-            };
-        }
-        let active = chain.lockers.iter().filter(|locker| transactions.is_active(locker.tx));
-        let others = active.clone().filter(|locker| locker.tx.slot != me && mode.conflicts_with(locker.mode));
-        match others.min_by_key(|locker| locker.xid) {
-            None => Hindrance::None,
-            Some(holder) => {
-                let member = active.clone().any(|locker| locker.tx.slot == me);
-                Hindrance::Locked { by: holder.tx, queue: !member }
-            }
-        }
+    }
+
+    /// Marks a version; the transaction must have its id.
+    pub fn mark(&mut self, found: Found, mode: RowLock, deed: Deed, transactions: &Transactions, me: Slot) {
+        let (tx, xid, top_xid) = (transactions.current(me), transactions.part_xid(me), transactions.of(me).xid);
+        let chain = &mut self.chains[found.row as usize];
+        let position = chain.position(found.version).expect("what somebody has in hand is kept");
+        let version = chain.at_mut(position).expect("it has a position");
+        version.marks.add(Mark { tx, xid, top_xid, mode, deed, undone: false }, transactions);
     }
 
     /// Whether the row's present version is one that the transaction's snapshot does not see.
-    pub fn changed_since_snapshot(&self, row: u32, transactions: &Transactions, me: Slot) -> bool {
+    fn changed_since_snapshot(&self, row: u32, transactions: &Transactions, me: Slot) -> bool {
         let Some(snapshot) = transactions.of(me).snapshot.as_ref() else { return false };
         let chain = &self.chains[row as usize];
         let newest = chain.newest(transactions, me).expect("a row that was found has a version");
         !transactions.is_mine(newest.writer, me) && !snapshot.sees(newest.xid)
     }
 
-    /// Adds a lock. True if the session did not hold one as strong already.
-    pub fn lock(&mut self, row: u32, mode: RowLock, transactions: &Transactions, me: Slot) -> bool {
-        let lockers = &mut self.chains[row as usize].lockers;
-        lockers.retain(|locker| transactions.is_active(locker.tx));
-        if lockers.iter().any(|locker| locker.tx.slot == me && locker.mode >= mode) {
-            return false;
-        }
-        lockers.push(Locker { tx: transactions.current(me), xid: transactions.of(me).xid, mode });
-        true
-    }
-
-    /// Whether the session holds the row in this mode, or a stronger one, already.
-    pub fn holds(&self, row: u32, mode: RowLock, transactions: &Transactions, me: Slot) -> bool {
-        let mut lockers = self.chains[row as usize].lockers.iter();
-        lockers.any(|locker| locker.mode >= mode && transactions.is_mine(locker.tx, me))
-    }
-
     pub fn conflict(&self, key: R::Key, transactions: &Transactions, me: Slot) -> Conflict {
         let Some(row) = self.index.get(&key) else { return Conflict::None };
-        let chain = &self.chains[*row as usize];
-        if let Some(tx) = chain.changed_by_other(transactions, me) {
+        // Whose change is oldest is met first.
+        let pending = self.chains_of(*row).filter_map(|(_, chain)| chain.changed_by_other(transactions, me)).last();
+        if let Some(tx) = pending {
             return Conflict::Pending(tx);
         }
-        if chain.deleted.is_some() {
+        let chain = &self.chains[*row as usize];
+        if chain.deleter().is_some() {
             return Conflict::None;
         }
         Conflict::Taken { seen: !self.changed_since_snapshot(*row, transactions, me) }
@@ -270,8 +280,8 @@ impl<R: Row> Rows<R> {
     pub fn insert(&mut self, row: R, transactions: &Transactions, me: Slot) -> u32 {
         let key = row.key();
         let head = self.version(row, transactions, me);
-        let earlier = self.index.get(&key).copied();
-        let chain = Chain { head, deleted: None, older: Vec::new(), lockers: Vec::new(), earlier };
+        let earlier = self.index.get(&key).copied().filter(|earlier| !self.is_forgotten(*earlier, transactions));
+        let chain = Chain { head, older: Vec::new(), earlier };
         let place = match self.free.pop() {
             Some(place) => {
                 self.chains[place as usize] = chain;
@@ -286,26 +296,56 @@ impl<R: Row> Rows<R> {
         place
     }
 
-    fn version(&mut self, row: R, transactions: &Transactions, me: Slot) -> Version<R> {
-        self.next_version += 1;
-        Version { row, xid: transactions.of(me).xid, writer: transactions.current(me), serial: self.next_version }
+    /// Gives up the places of deleted rows that nobody may still see.
+    fn is_forgotten(&mut self, row: u32, transactions: &Transactions) -> bool {
+        let deleter = self.chains[row as usize].deleter().expect("a key is free once its row is deleted");
+        if !transactions.nobody_looks_back() || transactions.is_active(deleter.tx) {
+            return false;
+        }
+        let mut next = Some(row);
+        while let Some(row) = next {
+            self.free.push(row);
+            next = self.chains[row as usize].earlier.take();
+        }
+        true
     }
 
-    /// The row must be locked by `me`.
-    pub fn update(&mut self, row: u32, change: impl FnOnce(&mut R), transactions: &Transactions, me: Slot) {
-        let mut changed = self.chains[row as usize].head.row.clone();
+    fn version(&mut self, row: R, transactions: &Transactions, me: Slot) -> Version<R> {
+        self.next_version += 1;
+        let (xid, writer) = (transactions.of(me).xid, transactions.current(me));
+        Version { row, xid, writer, serial: self.next_version, marks: Marks::None }
+    }
+
+    /// Replaces the newest version of a row, which the session must have come by.
+    pub fn update(
+        &mut self,
+        found: Found,
+        change: impl FnOnce(&mut R),
+        heritage: Heritage,
+        transactions: &Transactions,
+        me: Slot,
+    ) {
+        let before = &self.chains[found.row as usize].head;
+        assert_eq!(before.serial, found.version, "only a row's newest version is replaced");
+        let mut changed = before.row.clone();
         change(&mut changed);
-        let head = self.version(changed, transactions, me);
-        let chain = &mut self.chains[row as usize];
-        if transactions.retained == 0 && !transactions.is_active(chain.head.writer) {
+        let mut head = self.version(changed, transactions, me);
+        if heritage == Heritage::Marks {
+            head.marks = self.chains[found.row as usize].head.marks.clone();
+        }
+        self.mark(found, RowLock::NoKeyUpdate, Deed::Replaces, transactions, me);
+        let chain = &mut self.chains[found.row as usize];
+        if transactions.nobody_looks_back() && !transactions.is_active(chain.head.writer) {
             chain.older.clear();
         }
         chain.older.push(core::mem::replace(&mut chain.head, head));
     }
 
-    /// The row must be locked by `me`.
-    pub fn delete(&mut self, row: u32, transactions: &Transactions, me: Slot) {
-        self.chains[row as usize].deleted = Some((transactions.current(me), transactions.of(me).xid));
+    /// Deletes a row in its newest version, which the session must have come by.
+    pub fn delete(&mut self, found: Found, transactions: &Transactions, me: Slot) {
+        let head = self.chains[found.row as usize].head.serial;
+        assert_eq!(head, found.version, "only a row's newest version is deleted");
+        self.mark(found, RowLock::Update, Deed::Deletes, transactions, me);
     }
 
     pub fn undo_insert(&mut self, row: u32) {
@@ -320,17 +360,14 @@ impl<R: Row> Rows<R> {
     pub fn undo_update(&mut self, row: u32) {
         let chain = &mut self.chains[row as usize];
         chain.head = chain.older.pop().expect("an update keeps what it replaced until it commits");
+        chain.head.marks.undo_write();
     }
 
     pub fn undo_delete(&mut self, row: u32) {
-        self.chains[row as usize].deleted = None;
+        self.chains[row as usize].head.marks.undo_write();
     }
 
-    pub fn undo_lock(&mut self, row: u32, me: Slot) {
-        let lockers = &mut self.chains[row as usize].lockers;
-        let last = lockers.iter().rposition(|locker| locker.tx.slot == me);
-        lockers.remove(last.expect("a lock is undone once"));
-    }
+    pub fn undo_lock(&mut self, _row: u32, _me: Slot) {}
 
     /// Gives the place of a row whose deletion has committed to others, unless a snapshot may still see it.
     pub fn reclaim(&mut self, row: u32) {

@@ -5,8 +5,8 @@
 //! is committed when it starts; under REPEATABLE READ what was committed at the transaction's first.
 
 use super::locks::{Acquired, LockKey, Mode, Slot};
-use super::rows::{Conflict, Found, Hindrance, Row, RowLock, Rows};
-use super::transaction::{Target, TxRef, Undo, Wait};
+use super::rows::{Conflict, Found, Row, RowLock, Rows};
+use super::transaction::{Target, Undo, Wait};
 use super::{Store, Tables};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -43,24 +43,7 @@ pub enum Inserted {
 /// A step of a statement between two waits.
 enum Step<V> {
     Done(V),
-    /// Look again at once: nothing was let in between.
-    Again,
     Wait(Target),
-}
-
-/// A row on its way to being locked: the version last seen, and the queue joined for it.
-struct Approach {
-    found: Found,
-    queued: Option<LockKey>,
-    /// A newer version than the statement's own had to be taken: its condition must be looked at again.
-    rechecked: bool,
-    policy: Policy,
-}
-
-enum Locked {
-    Locked,
-    /// Deleted meanwhile, or skipped.
-    Gone,
 }
 
 /// A session's handle on the store, for the length of one call.
@@ -87,7 +70,7 @@ impl<T: Tables> Tx<T> {
         self.with(|store, slot| store.transactions.of(slot).isolation)
     }
 
-    async fn wait(&self, target: Target) -> Result<(), Refusal> {
+    pub(super) async fn wait(&self, target: Target) -> Result<(), Refusal> {
         self.with(|store, slot| store.start_wait(slot, target))?;
         poll_fn(|_| {
             self.with(|store, slot| match store.transactions.of(slot).wait {
@@ -110,7 +93,6 @@ impl<T: Tables> Tx<T> {
         loop {
             match self.with(&mut step)? {
                 Step::Done(value) => return Ok(value),
-                Step::Again => {}
                 Step::Wait(target) => self.wait(target).await?,
             }
         }
@@ -192,11 +174,7 @@ impl<T: Tables> Tx<T> {
     where
         T: Has<R>,
     {
-        let found = self.with(|store, slot| {
-            let found = store.tables.rows().find(key, &store.transactions, slot);
-            found.filter(|(_, row)| condition(row)).map(|(found, _)| found)
-        });
-        match found {
+        match self.find_to_change(key, &condition)? {
             Some(found) => self.lock_found(found, mode, policy, &condition).await,
             None => Ok(None),
         }
@@ -240,13 +218,13 @@ impl<T: Tables> Tx<T> {
     where
         T: Has<R>,
     {
-        let Some(found) = self.found_for_writing(key, &condition) else { return Ok(false) };
-        if self.lock_found(found, RowLock::NoKeyUpdate, Policy::Wait, &condition).await?.is_none() {
+        let Some(found) = self.find_to_change(key, &condition)? else { return Ok(false) };
+        let Some((found, heritage)) = self.come_by(found, RowLock::NoKeyUpdate, &condition).await? else {
             return Ok(false);
-        }
+        };
         self.with(|store, slot| {
             let now = store.clock;
-            store.tables.rows_mut().update(found.row, |row| change(row, now), &store.transactions, slot);
+            store.tables.rows_mut().update(found, |row| change(row, now), heritage, &store.transactions, slot);
             store.transactions.of_mut(slot).undo.push(Undo::Update { table: R::TABLE, row: found.row });
         });
         Ok(true)
@@ -257,140 +235,30 @@ impl<T: Tables> Tx<T> {
     where
         T: Has<R>,
     {
-        let Some(found) = self.found_for_writing(key, &condition) else { return Ok(false) };
-        if self.lock_found(found, RowLock::Update, Policy::Wait, &condition).await?.is_none() {
-            return Ok(false);
-        }
+        let Some(found) = self.find_to_change(key, &condition)? else { return Ok(false) };
+        let Some((found, _)) = self.come_by(found, RowLock::Update, &condition).await? else { return Ok(false) };
         self.with(|store, slot| {
-            store.tables.rows_mut().delete(found.row, &store.transactions, slot);
+            store.tables.rows_mut().delete(found, &store.transactions, slot);
             store.transactions.of_mut(slot).undo.push(Undo::Delete { table: R::TABLE, row: found.row });
         });
         Ok(true)
     }
 
-    /// An update or delete that finds its row takes a transaction id before it waits for anything.
-    fn found_for_writing<R: Row>(&self, key: R::Key, condition: &impl Fn(&R) -> bool) -> Option<Found>
+    /// The row that the statement sees under this key, if it fulfils the condition. Where it sees two, one of them is
+    /// deleted, and cannot be changed or locked at its isolation level.
+    fn find_to_change<R: Row>(&self, key: R::Key, condition: &impl Fn(&R) -> bool) -> Result<Option<Found>, Refusal>
     where
         T: Has<R>,
     {
-        self.with(|store, slot| {
-            let (found, row) = store.tables.rows().find(key, &store.transactions, slot)?;
-            if !condition(row) {
-                return None;
-            }
-            store.transactions.assign_xid(slot);
-            Some(found)
-        })
-    }
-
-    /// Locks a row that the statement found; none if it is gone, was skipped, or fulfils the condition no more (it
-    /// stays locked then, as in PostgreSQL).
-    async fn lock_found<R: Row>(
-        &self,
-        found: Found,
-        mode: RowLock,
-        policy: Policy,
-        condition: &impl Fn(&R) -> bool,
-    ) -> Result<Option<R>, Refusal>
-    where
-        T: Has<R>,
-    {
-        let mut approach = Approach { found, queued: None, rechecked: false, policy };
-        let locked = self.run(|store, slot| approach_row::<T, R>(store, slot, &mut approach, mode)).await?;
-        if matches!(locked, Locked::Gone) {
-            return Ok(None);
+        match self.with(|store, slot| store.tables.rows().find_where(key, condition, &store.transactions, slot)) {
+            Some((_, true)) => Err(Refusal::SerializationFailure),
+            Some((found, false)) => Ok(Some(found)),
+            None => Ok(None),
         }
-        let row = self.with(|store, slot| store.tables.rows().newest(found.row, &store.transactions, slot).cloned());
-        Ok(row.filter(|row| !approach.rechecked || condition(row)))
     }
 }
 
 fn put<T: Has<R>, R: Row>(store: &mut Store<T>, slot: Slot, row: R) {
     let row = store.tables.rows_mut().insert(row, &store.transactions, slot);
     store.transactions.of_mut(slot).undo.push(Undo::Insert { table: R::TABLE, row });
-}
-
-/// One step towards a row's lock: the order of looking, queueing and waiting is that of PostgreSQL's
-/// `heap_lock_tuple` and `EvalPlanQual`.
-fn approach_row<T: Has<R>, R: Row>(
-    store: &mut Store<T>,
-    slot: Slot,
-    approach: &mut Approach,
-    mode: RowLock,
-) -> Result<Step<Locked>, Refusal> {
-    let rows: &Rows<R> = store.tables.rows();
-    match rows.hindrance(approach.found, mode, &store.transactions, slot) {
-        Hindrance::None => {
-            store.transactions.assign_xid(slot);
-            if store.tables.rows_mut().lock(approach.found.row, mode, &store.transactions, slot) {
-                let lock = Undo::RowLock { table: R::TABLE, row: approach.found.row };
-                store.transactions.of_mut(slot).undo.push(lock);
-            }
-            leave_queue(store, slot, approach);
-            Ok(Step::Done(Locked::Locked))
-        }
-        Hindrance::Locked { by, queue } => wait_for_holder::<T, R>(store, slot, approach, mode, by, queue),
-        Hindrance::Updated(_) | Hindrance::Updating(_) | Hindrance::Deleted
-            if store.transactions.of(slot).isolation == Isolation::RepeatableRead =>
-        {
-            Err(Refusal::SerializationFailure)
-        }
-        Hindrance::Deleted => {
-            leave_queue(store, slot, approach);
-            Ok(Step::Done(Locked::Gone))
-        }
-        Hindrance::Updating(tx) => follow(store, slot, approach, Target::Transaction(tx)),
-        Hindrance::Updated(newest) => {
-            approach.found = newest;
-            approach.rechecked = true;
-            follow(store, slot, approach, Target::Turn)
-        }
-    }
-}
-
-/// A row whose version at hand is outdated is followed outside its queue, so whoever queued behind may be first.
-fn follow<T: Tables>(
-    store: &mut Store<T>,
-    slot: Slot,
-    approach: &mut Approach,
-    target: Target,
-) -> Result<Step<Locked>, Refusal> {
-    let lets_others_in = leave_queue(store, slot, approach);
-    match target {
-        Target::Turn if !lets_others_in => Ok(Step::Again),
-        Target::Transaction(_) if approach.policy == Policy::SkipLocked => Ok(Step::Done(Locked::Gone)),
-        Target::Transaction(_) if approach.policy == Policy::NoWait => Err(Refusal::LockNotAvailable),
-        target => Ok(Step::Wait(target)),
-    }
-}
-
-fn wait_for_holder<T: Has<R>, R: Row>(
-    store: &mut Store<T>,
-    slot: Slot,
-    approach: &mut Approach,
-    mode: RowLock,
-    holder: TxRef,
-    queue: bool,
-) -> Result<Step<Locked>, Refusal> {
-    match approach.policy {
-        Policy::SkipLocked => return Ok(Step::Done(Locked::Gone)),
-        Policy::NoWait => return Err(Refusal::LockNotAvailable),
-        Policy::Wait => {}
-    }
-    let key = Rows::<R>::queue_key(approach.found);
-    if queue && approach.queued != Some(key) {
-        approach.queued = Some(key);
-        if store.acquire(slot, key, mode.queue_mode())? == Acquired::Queued {
-            return Ok(Step::Wait(Target::Lock { key, mode: mode.queue_mode() }));
-        }
-    }
-    Ok(Step::Wait(Target::Transaction(holder)))
-}
-
-/// Leaves the row's queue, if it was joined; true if that let somebody else in.
-fn leave_queue<T: Tables>(store: &mut Store<T>, slot: Slot, approach: &mut Approach) -> bool {
-    let Some(key) = approach.queued.take() else { return false };
-    let before = store.transactions.released.len();
-    store.release_one(slot, key);
-    store.transactions.released.len() > before
 }

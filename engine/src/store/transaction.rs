@@ -10,11 +10,14 @@ use tourbillon_models::name::{Micros, Xid};
 use tourbillon_models::op::Isolation;
 use tourbillon_models::reply::{Outcome, Refusal};
 
-/// A transaction, also one that has written nothing and so has no [`Xid`]. Never reused.
+/// A transaction, also one that has written nothing and so has no [`Xid`], or a part of it that a savepoint began.
+/// Never reused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TxRef {
     pub slot: Slot,
     serial: u32,
+    /// 0: the transaction itself.
+    part: u32,
 }
 
 /// A change to take back if its transaction, or its savepoint, is rolled back.
@@ -47,10 +50,14 @@ pub enum Wait {
     Over(Result<(), Refusal>),
 }
 
+/// A savepoint, and the part of the transaction since then: one that can be taken back alone, and be waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Savepoint {
     pub level: u8,
     pub undo_len: usize,
+    part: u32,
+    /// The part's own id, as a transaction's; 0 until its first write.
+    xid: Xid,
 }
 
 /// One session's transaction. Its vectors are kept from one transaction to the next.
@@ -190,8 +197,7 @@ impl Transactions {
     }
 
     pub fn begin(&mut self, slot: Slot, isolation: Isolation, explicit: bool, now: Micros) {
-        let serial = self.next_serial;
-        self.next_serial += 1;
+        let serial = self.take_serial();
         let transaction = self.of_mut(slot);
         assert!(!transaction.is_open(), "a session has one transaction");
         transaction.serial = serial;
@@ -203,13 +209,18 @@ impl Transactions {
         transaction.lock_timeout = Micros(0);
     }
 
+    /// What the session writes now belongs to this.
     pub fn current(&self, slot: Slot) -> TxRef {
-        TxRef { slot, serial: self.of(slot).serial }
+        let transaction = self.of(slot);
+        let part = transaction.savepoints.last().map_or(0, |savepoint| savepoint.part);
+        TxRef { slot, serial: transaction.serial, part }
     }
 
-    /// In progress: neither committed nor aborted.
+    /// In progress: neither committed nor aborted, nor taken back.
     pub fn is_active(&self, tx: TxRef) -> bool {
-        self.of(tx.slot).serial == tx.serial
+        let transaction = self.of(tx.slot);
+        transaction.serial == tx.serial
+            && (tx.part == 0 || transaction.savepoints.iter().any(|savepoint| savepoint.part == tx.part))
     }
 
     pub fn is_active_other(&self, tx: TxRef, me: Slot) -> bool {
@@ -220,16 +231,76 @@ impl Transactions {
         tx.slot == me && self.is_active(tx)
     }
 
-    /// The transaction's id, assigned now if it has none.
+    /// The transaction's id, assigned now if it has none. A write after a savepoint takes another for that part, which
+    /// nobody sees but in the gap it leaves.
     pub fn assign_xid(&mut self, slot: Slot) -> Xid {
+        let xid = self.assign_top_xid(slot);
+        for index in 0..self.of(slot).savepoints.len() {
+            if self.of(slot).savepoints[index].xid == Xid(0) {
+                self.of_mut(slot).savepoints[index].xid = self.take_xid();
+            }
+        }
+        xid
+    }
+
+    /// As [`Transactions::assign_xid`], for what a rollback to a savepoint does not take back.
+    pub fn assign_top_xid(&mut self, slot: Slot) -> Xid {
         if self.of(slot).xid == Xid(0) {
-            let xid = Xid(self.next_xid);
-            self.next_xid += 1;
+            let xid = self.take_xid();
             self.in_progress.push(xid);
-            self.outcomes.push(Outcome::InProgress);
             self.of_mut(slot).xid = xid;
         }
         self.of(slot).xid
+    }
+
+    fn take_xid(&mut self) -> Xid {
+        let xid = Xid(self.next_xid);
+        self.next_xid += 1;
+        self.outcomes.push(Outcome::InProgress);
+        xid
+    }
+
+    /// The id of the part of the transaction that writes now; it must have been assigned.
+    pub fn part_xid(&self, slot: Slot) -> Xid {
+        let transaction = self.of(slot);
+        transaction.savepoints.last().map_or(transaction.xid, |savepoint| savepoint.xid)
+    }
+
+    fn complete(&mut self, xid: Xid, outcome: Outcome) {
+        if xid != Xid(0) {
+            self.outcomes[xid.0 as usize - 1] = outcome;
+            self.latest_completed = self.latest_completed.max(xid);
+        }
+    }
+
+    pub fn savepoint(&mut self, slot: Slot, level: u8) {
+        let part = self.take_serial();
+        let transaction = self.of_mut(slot);
+        let undo_len = transaction.undo.len();
+        transaction.savepoints.push(Savepoint { level, undo_len, part, xid: Xid(0) });
+    }
+
+    /// Ends the parts from the savepoint in this place on, and begins another there. What they changed must have been
+    /// taken back.
+    pub fn restart_part(&mut self, slot: Slot, place: usize) {
+        for index in place..self.of(slot).savepoints.len() {
+            let xid = self.of(slot).savepoints[index].xid;
+            self.complete(xid, Outcome::Aborted);
+        }
+        let part = self.take_serial();
+        let savepoints = &mut self.of_mut(slot).savepoints;
+        savepoints.truncate(place + 1);
+        savepoints[place].part = part;
+        savepoints[place].xid = Xid(0);
+        if self.waiting != 0 {
+            self.release_waiters(slot);
+        }
+    }
+
+    fn take_serial(&mut self) -> u32 {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        serial
     }
 
     /// What PostgreSQL's `pg_current_snapshot()` would be.
@@ -250,31 +321,40 @@ impl Transactions {
         }
     }
 
+    /// No snapshot, and no statement under way, may still need what is not the newest.
+    pub fn nobody_looks_back(&self) -> bool {
+        self.retained == 0 && self.waiting == 0 && self.released.is_empty()
+    }
+
     /// Marks the transaction as over. Its changes must have been taken back before, if it aborts.
     pub fn end(&mut self, slot: Slot, outcome: Outcome) {
+        while let Some(savepoint) = self.of_mut(slot).savepoints.pop() {
+            self.complete(savepoint.xid, outcome);
+        }
         let transaction = self.of_mut(slot);
-        let tx = TxRef { slot, serial: transaction.serial };
         let xid = transaction.xid;
         transaction.serial = 0;
         transaction.undo.clear();
-        transaction.savepoints.clear();
         if transaction.snapshot.take().is_some() {
             self.retained -= 1;
         }
         if xid != Xid(0) {
             self.in_progress.retain(|other| *other != xid);
-            self.outcomes[xid.0 as usize - 1] = outcome;
-            self.latest_completed = self.latest_completed.max(xid);
+            self.complete(xid, outcome);
         }
         if self.waiting != 0 {
-            self.release_waiters(tx);
+            self.release_waiters(slot);
         }
     }
 
-    /// Lets everyone look again who waits for this transaction: it has ended, or taken changes back.
-    pub fn release_waiters(&mut self, tx: TxRef) {
+    /// Lets everyone look again who waits for what is over of this session: its transaction, or a part of that.
+    fn release_waiters(&mut self, of: Slot) {
         for slot in 0..SESSIONS as Slot {
-            if self.waiting >> slot & 1 != 0 && self.of(slot).wait == Wait::For(Target::Transaction(tx)) {
+            if self.waiting >> slot & 1 != 0
+                && let Wait::For(Target::Transaction(tx)) = self.of(slot).wait
+                && tx.slot == of
+                && !self.is_active(tx)
+            {
                 self.finish_wait(slot, Ok(()));
             }
         }

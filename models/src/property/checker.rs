@@ -41,6 +41,9 @@ pub(super) struct Memory {
     pub(super) queues: Vec<Queue>,
     pub(super) events: Dense<Entry>,
     pub(super) missing: Vec<Missing>,
+    /// How many events were delivered that come from nowhere, and where the last one that was looked for was appended.
+    pub(super) strangers: u32,
+    pub(super) stranger_birth: Option<u32>,
     pub(super) subscriptions: Vec<Option<Subscription>>,
     pub(super) workers: Dense<Worker>,
     pub(super) tokens: Tokens,
@@ -122,6 +125,8 @@ impl Memory {
             queues: Vec::new(),
             events: Dense::new(),
             missing: Vec::new(),
+            strangers: 0,
+            stranger_birth: None,
             subscriptions: Vec::new(),
             workers: Dense::new(),
             tokens: Tokens::default(),
@@ -145,6 +150,8 @@ impl Memory {
         self.queues.iter_mut().for_each(Queue::reset);
         self.events.clear();
         self.missing.clear();
+        self.strangers = 0;
+        self.stranger_birth = None;
         self.subscriptions.clear();
         self.workers.clear();
         self.tokens.clear();
@@ -204,7 +211,7 @@ impl Pass<'_> {
                 self.lock(index, session, *worker);
             }
             (Op::Resolve { xid }, Reply::Resolved(outcome)) => self.answered_about(index, *xid, *outcome, call),
-            (Op::Rotate { queue, .. }, Reply::NotRotated { .. }) => self.not_rotated(*queue, index),
+            (Op::Rotate { queue, .. }, Reply::NotRotated { .. }) => self.not_rotated(*queue, index, false),
             (Op::Tick { .. }, Reply::Ticked { .. }) if self.session(session).in_transaction => {
                 self.found.sees(Reach::TickInTransaction);
             }

@@ -10,6 +10,7 @@ use crate::record::{Happening, Record, Span};
 use crate::reply::Reply;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Clue<'h>(pub(crate) &'h History);
@@ -76,13 +77,8 @@ impl<'h> Clue<'h> {
 
     /// The name under which a workflow was started, or its id if that is nowhere to be found.
     pub(crate) fn workflow(self, workflow: WorkflowId) -> String {
-        let key = self.0.records.iter().zip(0..).find_map(|(record, index)| match record.what {
-            Happening::Return(Reply::Started { workflow: started, .. }) if started == workflow => {
-                match self.op(self.call_of(index)?)? {
-                    Op::Start { key, .. } => Some(key),
-                    _ => None,
-                }
-            }
+        let key = self.start_of(workflow).and_then(|index| match self.op(self.call_of(index)?)? {
+            Op::Start { key, .. } => Some(key),
             _ => None,
         });
         key.map_or_else(|| workflow.to_string(), |key| key.to_string())
@@ -139,6 +135,18 @@ impl<'h> Clue<'h> {
         }
     }
 
+    /// "; worker-2 has waited for a lock since 6.882 s, …": the calls that were blocked to the end.
+    pub(crate) fn waiting(self, end: Micros) -> String {
+        const SHOWN: usize = 5;
+        let blocked = (0u32..).zip(&self.0.records).filter(|(_, record)| record.what == Happening::Blocked);
+        let waits = blocked.filter(|(index, record)| {
+            record.at < end && self.return_of(*index).is_none_or(|answer| self.at(answer) >= end)
+        });
+        let told = waits.take(SHOWN).map(|(index, record)| format!("{} since {}", self.process(index), record.at));
+        let told: Vec<String> = told.collect();
+        if told.is_empty() { String::new() } else { format!("; still waiting for locks: {}", told.join(", ")) }
+    }
+
     /// The record by which a worker was given a token.
     pub(crate) fn claim_of(self, worker: WorkerId, token: Token) -> Option<u32> {
         (0..self.0.records.len() as u32).find(|index| match self.reply(*index) {
@@ -147,6 +155,13 @@ impl<'h> Clue<'h> {
             }
             _ => false,
         })
+    }
+
+    /// The record that told of a workflow first.
+    pub(crate) fn start_of(self, workflow: WorkflowId) -> Option<u32> {
+        (0..self.0.records.len() as u32).find(
+            |index| matches!(self.reply(*index), Some(Reply::Started { workflow: started, .. }) if started == workflow),
+        )
     }
 
     /// The first takeover from a worker between two records.

@@ -45,6 +45,11 @@ impl Findings {
         self.reach[reach as usize] += 1;
     }
 
+    /// Whether another violation of this property would be told, and so is worth the search for its evidence.
+    pub(super) fn tells(&self, property: Property) -> bool {
+        self.violation_count[property as usize] < TOLD
+    }
+
     #[cold]
     pub(super) fn violated(&mut self, property: Property, records: &[u32], sentence: impl FnOnce() -> String) {
         let count = &mut self.violation_count[property as usize];

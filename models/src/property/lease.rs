@@ -79,9 +79,8 @@ impl Pass<'_> {
         self.found.exercised(Property::D5);
         if self.memory.tokens.contains(token.0) {
             let clue = Clue(self.history);
-            let first = (0..index).find(
-                |earlier| matches!(clue.reply(*earlier), Some(Reply::Claimed { token: given, .. }) if given == token),
-            );
+            let gave = |earlier: &u32| matches!(clue.reply(*earlier), Some(Reply::Claimed { token: given, .. }) if given == token);
+            let first = if self.found.tells(Property::D5) { (0..index).find(gave) } else { None };
             self.found.violated(Property::D5, &[first.unwrap_or(NONE), index], || {
                 let at = first.map_or(Micros(0), |first| clue.at(first));
                 format!("token {token}, given out at {at}, was given out again at {}", clue.at(index))

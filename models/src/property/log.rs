@@ -44,6 +44,8 @@ pub(super) struct Entry {
     pub(super) tick: u32,
     /// A bit for each subscription of its queue.
     pub(super) acknowledged: u32,
+    /// How often external work was started for it: two bits for each of the first sixteen subscriptions, up to three.
+    pub(super) attempts: u32,
     /// The record that told of it, or the call if the reply was lost.
     pub(super) born: u32,
     /// The handoff that continued its workflow, or [`NONE`].
@@ -51,8 +53,6 @@ pub(super) struct Entry {
     pub(super) step: u16,
     pub(super) queue: u8,
     pub(super) table: u8,
-    /// How often external work was started for it.
-    pub(super) attempts: u8,
     /// Committed effects of its step.
     pub(super) effects: u8,
     /// All subscriptions that were to have it are done with it.
@@ -607,3 +607,5 @@ fn delivered_under(history: &History, index: u32, reader: (WorkerId, Token)) -> 
     }
     events
 }
+
+const _: () = assert!(core::mem::size_of::<Option<Entry>>() <= 56);

@@ -15,6 +15,8 @@ use crate::record::Span;
 use crate::reply::{Event, Outcome, Reply};
 use alloc::format;
 
+const SEARCHES: u32 = 64;
+
 /// An event that was appended, or may have been, and whose id is not known.
 #[derive(Clone, Copy)]
 pub(super) struct Missing {
@@ -180,7 +182,11 @@ impl Pass<'_> {
 
     fn from_nowhere(&mut self, index: u32, event: &Event) {
         let clue = Clue(self.history);
-        let birth = clue.birth_of(event.id);
+        // Only so often is the history searched; what comes then is more of the same.
+        self.memory.strangers += 1;
+        let is_searched = self.memory.strangers <= SEARCHES;
+        let birth = if is_searched { clue.birth_of(event.id) } else { self.memory.stranger_birth };
+        self.memory.stranger_birth = birth;
         let aborted = matches!(
             self.memory.outcomes.get(event.xid.0),
             Some(Known::RolledBack | Known::Resolved(Outcome::Aborted, _))

@@ -3,12 +3,15 @@
 //! - **Q13** When a table is truncated, every event that lay in it for certain (its append had returned before rotation
 //!   was called) is finished: each subscription of its queue is done with it and all before it. A handoff that was under
 //!   way at that time counts if it commits. Broken by looking before the lock, and by looking at cursors only.
-//! - **Q15** At the end no row lies in an event table whose append is older than six rotation periods, unless in that
-//!   time some event of its queue waited longer than one period to be finished: then the backlog explains it. So live
-//!   rows are bounded by the backlog and the rate times a few periods. Judged where rotation is still being tried at the
-//!   end. Broken by a rotation that never completes.
-//! - **L5** After the faults, rotation does not fail four times in a row over six periods in which nothing waited for
-//!   longer than one. Broken by a lock that is never waited for.
+//! - **Q15** At the end no row lies in an event table that was appended before the last six tries to rotate, counted a
+//!   period apart, unless after the first of them some event of its queue had waited for longer than a period to be
+//!   finished: then the backlog explains it. So live rows are bounded by the backlog and the rate times a few periods.
+//!   (A row outlives three rotations; each may come to nothing once.) Broken by a rotation that never completes.
+//! - **L5** After the faults, the last four such tries do not all fail while nothing waits for longer than a period.
+//!   Broken by a lock that is never waited for.
+//!
+//! A try that timed out while somebody else's transaction was open for longer than the timeout counts as a wait. Rotation
+//! that nobody tries is nobody's bug.
 
 use super::checker::{Done, Pass};
 use super::clue::Clue;
@@ -18,20 +21,24 @@ use crate::history::State;
 use crate::name::{EventId, Micros, Queue, Tick};
 use alloc::format;
 
-/// Rotations that a row can outlive (three tables), twice, because each may be late by a period.
-const PERIODS: u64 = 6;
-const TRIES: usize = 4;
+/// The tries that a row may outlive.
+const TRIES: usize = 6;
+/// The tries that may fail one after the other.
+const FAILURES: usize = 4;
 
 /// A queue's rotation.
 pub(super) struct Rotation {
     /// Until then some event was unfinished for longer than a period.
     stalled_until: Micros,
-    succeeded: Micros,
-    /// When the last tries failed, since one succeeded; the latest last.
-    failed: [Option<Micros>; TRIES],
-    /// When rotation was tried last, whatever came of it, and the record of that.
-    tried: Micros,
+    /// The last tries, the latest last; those within a period of one count as the same.
+    tries: [Option<Try>; TRIES],
     last_record: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Try {
+    at: Micros,
+    has_succeeded: bool,
 }
 
 /// An event that was truncated before all were done with it, as far as the replies so far tell.
@@ -44,12 +51,17 @@ pub(super) struct Doubt {
 
 impl Rotation {
     pub(super) const fn new() -> Self {
-        Rotation {
-            stalled_until: Micros(0),
-            succeeded: Micros(0),
-            failed: [None; TRIES],
-            tried: Micros(0),
-            last_record: NONE,
+        Rotation { stalled_until: Micros(0), tries: [None; TRIES], last_record: NONE }
+    }
+
+    fn tried(&mut self, at: Micros, period: Micros, record: u32, has_succeeded: bool) {
+        self.last_record = record;
+        match &mut self.tries[TRIES - 1] {
+            Some(last) if at - last.at < period => last.has_succeeded |= has_succeeded,
+            _ => {
+                self.tries.rotate_left(1);
+                self.tries[TRIES - 1] = Some(Try { at, has_succeeded });
+            }
         }
     }
 }
@@ -57,16 +69,10 @@ impl Rotation {
 impl Pass<'_> {
     pub(super) fn rotated(&mut self, done: Done, queue: Queue, table: u8, horizon: Tick) {
         self.found.sees(Reach::RotationDone);
-        let at = Clue(self.history).at(done.record());
-        if at >= self.history.header.faults_end {
-            self.found.exercised(Property::L5);
-        }
+        let (at, period) = (Clue(self.history).at(done.record()), self.history.header.rotation_period);
         let log = self.queue(queue);
         log.current_table = table;
-        log.storage.succeeded = at;
-        log.storage.failed = [None; TRIES];
-        log.storage.tried = at;
-        log.storage.last_record = done.record();
+        log.storage.tried(at, period, done.record(), true);
         let Some(rows) = log.tables.get_mut(table as usize) else { return };
         let mut rows = core::mem::take(rows);
         rows.retain(|event| !self.truncated(done, *event, horizon));
@@ -89,14 +95,15 @@ impl Pass<'_> {
         true
     }
 
-    pub(super) fn not_rotated(&mut self, queue: Queue, index: u32) {
+    /// A try that failed. One that a long transaction of somebody else's explains counts as a wait, not against rotation.
+    pub(super) fn not_rotated(&mut self, queue: Queue, index: u32, is_explained: bool) {
         self.found.sees(Reach::RotationRefused);
-        let at = Clue(self.history).at(index);
+        let (at, period) = (Clue(self.history).at(index), self.history.header.rotation_period);
         let storage = &mut self.queue(queue).storage;
-        storage.failed.rotate_left(1);
-        storage.failed[TRIES - 1] = Some(at);
-        storage.tried = at;
-        storage.last_record = index;
+        storage.tried(at, period, index, false);
+        if is_explained {
+            storage.stalled_until = at;
+        }
     }
 
     /// All subscriptions are done with an event, by that commit.
@@ -163,55 +170,50 @@ impl Pass<'_> {
         if waits { end } else { log.storage.stalled_until }
     }
 
-    /// Q15 and L5, when the run went on for long enough after the faults.
+    /// Q15 and L5, where rotation was tried often enough after the faults and after what had to wait.
     pub(super) fn judge_rotation(&mut self, state: &State, end: Micros) {
-        let period = self.history.header.rotation_period.0;
-        let span = Micros(period.saturating_mul(PERIODS));
-        let quiet_since = end - span;
-        if period == 0 || quiet_since < self.history.header.faults_end {
-            return;
-        }
         for queue in 0..self.memory.queues.len() {
-            let stalled_until = self.stalled_until(queue, end);
-            // Rotation that nobody asks for is nobody's bug.
-            let is_tried = self.memory.queues[queue].storage.tried > end - Micros(period.saturating_mul(2));
-            if stalled_until > quiet_since || !is_tried {
-                continue;
+            let since = self.stalled_until(queue, end).max(self.history.header.faults_end);
+            let tries = self.memory.queues[queue].storage.tries;
+            let is_quiet = |tried: Option<Try>| tried.filter(|tried| tried.at >= since);
+            if let Some(first) = is_quiet(tries[0]) {
+                self.found.exercised(Property::Q15);
+                self.judge_rows(state, queue, first.at);
             }
-            self.found.exercised(Property::Q15);
-            self.judge_rows(state, queue, quiet_since);
-            self.judge_tries(queue, quiet_since.min(self.memory.queues[queue].storage.succeeded), stalled_until);
+            if let Some(first) = is_quiet(tries[TRIES - FAILURES]) {
+                self.found.exercised(Property::L5);
+                let all_failed = tries[TRIES - FAILURES..].iter().flatten().all(|tried| !tried.has_succeeded);
+                if all_failed {
+                    self.rotation_failed(queue, first.at);
+                }
+            }
         }
     }
 
-    fn judge_rows(&mut self, state: &State, queue: usize, quiet_since: Micros) {
+    fn judge_rows(&mut self, state: &State, queue: usize, first: Micros) {
         let clue = Clue(self.history);
         let old = state.events.iter().filter(|row| row.queue.0 as usize == queue).find_map(|row| {
             let born = self.memory.events.get(row.event.id.0)?.born;
-            (clue.at(born) < quiet_since).then_some((row, born))
+            (clue.at(born) < first).then_some((row, born))
         });
         let Some((row, born)) = old else { return };
         let last = self.memory.queues[queue].storage.last_record;
         self.found.violated(Property::Q15, &[born, last], || {
-            let (event, table, at) = (row.event.id, row.table, clue.at(born));
+            let (event, table, at, queue) = (row.event.id, row.table, clue.at(born), row.queue);
             format!(
-                "{event}, appended at {at}, still lies in table {table} of {} at the end, {PERIODS} rotation periods after \
-                 anything there was last waited for",
-                row.queue
+                "{event}, appended at {at}, still lies in table {table} of {queue} at the end: rotation was tried {TRIES} \
+                 times since {first}, and nothing there was waited for"
             )
         });
     }
 
-    fn judge_tries(&mut self, queue: usize, quiet_since: Micros, stalled_until: Micros) {
-        let storage = &self.memory.queues[queue].storage;
-        let since = stalled_until.max(self.history.header.faults_end);
-        let Some(first) = storage.failed[0].filter(|first| *first >= since && storage.succeeded <= quiet_since) else {
-            return;
-        };
-        let last = storage.last_record;
+    fn rotation_failed(&mut self, queue: usize, first: Micros) {
+        let last = self.memory.queues[queue].storage.last_record;
         self.found.violated(Property::L5, &[last], || {
             let queue = Queue(queue as u8);
-            format!("rotation of {queue} failed at least {TRIES} times in a row since {first}, and nothing there was waited for")
+            format!(
+                "rotation of {queue} failed {FAILURES} times in a row since {first}, and nothing there was waited for"
+            )
         });
     }
 }

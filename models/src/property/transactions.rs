@@ -14,7 +14,7 @@ use super::checker::{Done, Pass};
 use super::clue::{Clue, holder};
 use super::{Property, Reach};
 use crate::history::History;
-use crate::name::{Process, Session, Xid};
+use crate::name::{Micros, Process, Session, Xid};
 use crate::op::{Isolation, Op};
 use crate::record::{Fault, Happening, Record, Span};
 use crate::reply::{Outcome, Refusal, Reply};
@@ -132,6 +132,7 @@ impl Pass<'_> {
         let history = self.history;
         let state = self.session(record.session);
         let call = core::mem::replace(&mut state.call, NONE);
+        state.blocked = false;
         if state.dead || call == NONE {
             return self.returned_to_nobody(index, record.session, reply);
         }
@@ -187,8 +188,10 @@ impl Pass<'_> {
             Op::Commit => self.abort(session, false),
             _ => self.fail(session),
         }
-        if let (Op::Rotate { queue, .. }, Refusal::LockNotAvailable | Refusal::Deadlock) = (op, refusal) {
-            self.not_rotated(*queue, index);
+        if let (Op::Rotate { queue, lock_timeout }, Refusal::LockNotAvailable) = (op, refusal) {
+            let now = self.history.records[index as usize].at;
+            let is_explained = self.anyone_open_since(session, now - *lock_timeout);
+            self.not_rotated(*queue, index, is_explained);
         }
     }
 
@@ -202,6 +205,19 @@ impl Pass<'_> {
         let writes = core::mem::take(&mut state.writes);
         self.unlock(&writes[kept..]);
         self.session(session).writes = writes;
+    }
+
+    /// Whether another session has had a transaction open, or a call waiting, since that time: it may hold a lock.
+    fn anyone_open_since(&self, own: Session, since: Micros) -> bool {
+        let clue = Clue(self.history);
+        self.memory.sessions.iter().enumerate().any(|(number, state)| {
+            let start = match state.in_transaction {
+                true => state.begun,
+                false if state.blocked => state.call,
+                false => NONE,
+            };
+            number != own.0 as usize && !state.dead && start != NONE && clue.at(start) <= since
+        })
     }
 
     fn see_refusal(&mut self, refusal: Refusal) {
@@ -254,6 +270,7 @@ impl Pass<'_> {
         state.savepoints.clear();
         if !writes.is_empty() {
             self.found.sees(Reach::WriteRolledBack);
+            self.found.exercised(Property::D2);
             self.excuse(session);
             if was_told {
                 self.note_outcome(xid, Known::RolledBack);
@@ -388,6 +405,7 @@ impl Pass<'_> {
     /// A note says what became of the transaction that the session's death left open.
     pub(super) fn resolved(&mut self, index: u32, record: &Record, outcome: Outcome) {
         self.found.exercised(Property::D3);
+        self.session_died(index, record.session);
         let state = self.session(record.session);
         let before = state.resolution.replace(outcome);
         let (lost_reply, never_asked) = (state.lost_reply, state.never_asked);
@@ -519,7 +537,8 @@ impl Pass<'_> {
         match fault {
             Fault::Crash => self.process_crashed(index, record.process, record.session),
             Fault::Pause { .. } => self.found.sees(Reach::Pause),
-            Fault::LostReply | Fault::ServerRestart | Fault::End => {}
+            Fault::LostReply => self.reply_withheld(index, record.process),
+            Fault::ServerRestart | Fault::End => {}
             Fault::ServerCrash => {
                 self.found.sees(Reach::ServerCrash);
                 for number in 0..self.memory.sessions.len() {
@@ -529,6 +548,20 @@ impl Pass<'_> {
                 }
             }
         }
+    }
+
+    /// A reply is lost on its way. One that the history holds all the same was withheld from the process only: what it
+    /// says counts, and the session ends here.
+    fn reply_withheld(&mut self, index: u32, process: Process) {
+        let Some(session) = self.memory.session_of_process[process.0 as usize] else { return };
+        let state = self.session(session);
+        if state.call != NONE || state.dead {
+            return;
+        }
+        let is_open = state.in_transaction;
+        self.found.sees(Reach::LostReply);
+        self.found.sees(if is_open { Reach::LostReplyAborted } else { Reach::LostReplyCommitted });
+        self.session_died(index, session);
     }
 
     fn process_crashed(&mut self, index: u32, process: Process, session: Session) {

@@ -295,7 +295,8 @@ impl Pass<'_> {
 
     pub(super) fn acknowledged_twice(&mut self, done: Done, consumer: u8, event: EventId) {
         let clue = Clue(self.history);
-        let first = first_handoff(clue, event, done.record());
+        let tells = self.found.tells(Property::Q3);
+        let first = if tells { first_handoff(clue, event, done.record()) } else { None };
         let records = [first.unwrap_or(NONE), done.record(), done.commit];
         self.found.violated(Property::Q3, &records, || {
             let (again, consumer) = (clue.under_token(done.record()), Consumer(consumer));

@@ -128,7 +128,8 @@ impl Pass<'_> {
         workflow: WorkflowId,
     ) {
         let clue = Clue(self.history);
-        let first = lost.or_else(|| known.and_then(|known| first_start(clue, known)));
+        let tells = self.found.tells(Property::W9);
+        let first = lost.or_else(|| known.filter(|_| tells).and_then(|known| clue.start_of(known)));
         self.found.violated(Property::W9, &[first.unwrap_or(NONE), done.record(), done.commit], || {
             let at = clue.at(done.record());
             let as_first = known.map_or_else(|| "a workflow whose id was lost".into(), |known| format!("{known}"));
@@ -444,29 +445,51 @@ impl Pass<'_> {
         let worker = self.session(record.session).worker;
         let Some(worker) = self.memory.workers.get(worker) else { return };
         let (consumer, window, claimed) = (worker.consumer, worker.window, worker.claimed);
+        let Some(bit) = self.subscription(consumer).map(|subscription| subscription.bit) else { return };
         let Some(known) = self.memory.events.get_mut(event.0) else { return };
-        known.attempts = known.attempts.saturating_add(1);
-        let known = *known;
-        if known.attempts == 1 {
+        let attempts = known.attempt(bit);
+        if attempts <= 1 {
             return;
         }
+        let known = *known;
         self.found.exercised(Property::W6);
         self.found.sees(Reach::ExternalWorkRepeated);
         let Some(excuses) = self.range_of(consumer, window).map(|range| range.excuses) else { return };
-        if known.tick <= window.0 || known.tick > window.1 || u32::from(known.attempts) <= 1 + excuses {
+        if known.tick <= window.0 || known.tick > window.1 || attempts <= 1 + excuses {
             return;
         }
         let clue = Clue(self.history);
-        let first = first_handoff(clue, event, index).unwrap_or(NONE);
+        let tells = self.found.tells(Property::W6);
+        let first = if tells { first_handoff(clue, event, index) } else { None }.unwrap_or(NONE);
         self.found.violated(Property::W6, &[first, claimed, index], || {
-            let (workflow, step, at) = (clue.workflow(known.workflow), clue.step(Step(known.step)), clue.at(index));
-            let times = known.attempts;
+            let at = clue.at(index);
+            let of = match known.workflow.0 {
+                0 => "a message".into(),
+                _ => format!("{} at {}", clue.workflow(known.workflow), clue.step(Step(known.step))),
+            };
+            let times = if attempts == 2 { "second" } else { "third" };
             format!(
-                "external work of {workflow} at {step} ({event}) was started for the {times}th time at {at}, and {excuses} \
-                 aborts, crashes and takeovers explain at most {}",
+                "external work of {of} ({event}) was started for the {times} time at {at}, and {excuses} aborts, crashes and \
+                 takeovers explain {} at most",
                 excuses + 1
             )
         });
+    }
+}
+
+impl Entry {
+    /// Counts one more start of external work for a subscription, and says how many there were. Up to three are told
+    /// apart; of subscriptions beyond the sixteenth none.
+    fn attempt(&mut self, bit: u32) -> u32 {
+        let shift = 2 * bit.trailing_zeros();
+        if shift >= u32::BITS {
+            return 0;
+        }
+        let before = self.attempts >> shift & 3;
+        if before < 3 {
+            self.attempts += 1 << shift;
+        }
+        before + 1
     }
 }
 
@@ -496,9 +519,4 @@ impl Workflow {
     pub(super) const fn new(continuation: u32, commit: u32) -> Self {
         Workflow { continuation, continuation_count: 1, advanced: commit, ended: NONE }
     }
-}
-
-fn first_start(clue: Clue<'_>, workflow: WorkflowId) -> Option<u32> {
-    (0..clue.0.records.len() as u32)
-        .find(|index| matches!(clue.reply(*index), Some(Reply::Started { workflow: other, .. }) if other == workflow))
 }

@@ -1,15 +1,16 @@
 //! Draws schedules from seeds: few rows, few names, several sessions, so that they are in each other's way all the time.
 //!
 //! Each seed draws its own mix first: kinds of statements are left out altogether or come often, so that rare pairs meet.
+//! A schedule is drawn along a run of the store, so that no line is for a session that waits, and few for a transaction
+//! that has failed.
 
 use tourbillon_models::op::Isolation;
 
 use crate::random::Stream;
 
-use super::schedule::{Line, Schedule, SESSIONS, SessionIndex, Step};
-use super::statement::{
-    BOUND, CELLS, Cell, NAMES, POLICIES, ROW_LOCKS, Selection, Statement, TABLE_LOCKS, TABLES,
-};
+use super::model::Model;
+use super::schedule::{Line, Schedule, SessionIndex, Step};
+use super::statement::{BOUND, CELLS, Cell, NAMES, POLICIES, ROW_LOCKS, Selection, Statement, TABLE_LOCKS, TABLES};
 use tourbillon_engine::store::statement::Policy;
 
 /// Kinds of steps inside a transaction that a seed weighs against each other.
@@ -52,61 +53,73 @@ struct Mix {
     misfortunes: [u64; 3],
 }
 
-/// The schedule of a seed.
-pub fn draw(seed: u64) -> Schedule {
+/// The schedule of a seed. The model is needed for its memory only.
+pub fn draw(model: &mut Model, seed: u64) -> Schedule {
     let mut stream = Stream::new(seed, "parity", 0);
     let mix = mix(&mut stream);
-    let mut open = [false; SESSIONS];
-    let count = stream.between(12, 60);
-    let lines = (0..count).map(|_| {
-        let step = step(&mut stream, &mix, &mut open);
-        Line { step, then: stream.below(24) as u32 }
-    });
-    Schedule { lines: lines.collect() }
+    model.begin(mix.session_count as usize);
+    let mut lines = Vec::new();
+    for _ in 0..stream.between(10, 40) {
+        let line = Line { step: step(&mut stream, &mix, model), then: stream.below(24) as u32 };
+        model.play(line);
+        lines.push(line);
+    }
+    Schedule { lines }
 }
 
 fn mix(stream: &mut Stream) -> Mix {
-    let mut weights = KINDS.map(|_| *stream.choose(&[0, 1, 2, 6]));
-    if weights.iter().all(|weight| *weight == 0) {
-        weights[Kind::Write as usize] = 1;
+    let heavy: &[Kind] = match stream.below(4) {
+        0 | 1 => &[Kind::Write, Kind::Create, Kind::LockOne, Kind::LockMany],
+        2 => &[Kind::LockTable, Kind::Advisory, Kind::Events, Kind::LockOne],
+        _ => &KINDS,
+    };
+    let mut weights = [0; KINDS.len()];
+    for kind in KINDS {
+        weights[kind as usize] = *stream.choose(&[0, 0, 0, 1, 1, 2]);
     }
+    for kind in heavy {
+        weights[*kind as usize] += *stream.choose(&[0, 2, 6]);
+    }
+    weights[heavy[0] as usize] += 1;
     Mix {
-        session_count: stream.between(2, SESSIONS as u64),
-        cell_count: stream.between(1, CELLS.into()),
+        session_count: *stream.choose(&[2, 3, 3, 4, 4, 4, 4]),
+        cell_count: *stream.choose(&[1, 1, 2, 2, 3, u64::from(CELLS)]),
         weights,
-        repeatable_read: *stream.choose(&[0, 0, 2, 6]),
-        impatient: *stream.choose(&[0, 0, 4, 8]),
+        repeatable_read: *stream.choose(&[0, 0, 0, 2, 6]),
+        impatient: *stream.choose(&[0, 0, 2, 6]),
         misfortunes: [*stream.choose(&[0, 0, 6]), *stream.choose(&[0, 0, 0, 3]), u64::from(stream.chance(1, 16))],
     }
 }
 
-fn step(stream: &mut Stream, mix: &Mix, open: &mut [bool; SESSIONS]) -> Step {
-    let session = stream.below(mix.session_count) as SessionIndex;
+fn step(stream: &mut Stream, mix: &Mix, model: &Model) -> Step {
+    let (waiting, able): (Vec<SessionIndex>, Vec<SessionIndex>) =
+        (0..mix.session_count as SessionIndex).partition(|session| model.is_suspended(*session));
     let [times_out, dies, server_dies] = mix.misfortunes;
     let lot = stream.below(100);
-    if lot < times_out {
-        return Step::TimesOut(session);
+    if !waiting.is_empty() && (lot < times_out || able.is_empty()) {
+        return Step::TimesOut(*stream.choose(&waiting));
     } else if lot < times_out + dies {
-        open[session] = false;
-        return Step::Dies(session);
+        return Step::Dies(stream.below(mix.session_count) as SessionIndex);
     } else if lot < times_out + dies + server_dies {
-        *open = [false; SESSIONS];
         return Step::ServerDies;
     } else if lot >= 97 {
         return Step::Xids;
     }
-    Step::Statement(session, statement(stream, mix, &mut open[session]))
+    let session = *stream.choose(&able);
+    Step::Statement(session, statement(stream, mix, model, session))
 }
 
 /// Transactions are opened more often than ended, so that locks are held for long.
-fn statement(stream: &mut Stream, mix: &Mix, open: &mut bool) -> Statement {
-    if !*open && stream.chance(3, 4) {
-        *open = true;
+fn statement(stream: &mut Stream, mix: &Mix, model: &Model, session: SessionIndex) -> Statement {
+    let open = model.is_in_transaction(session);
+    if !open && stream.chance(4, 5) {
         let repeatable_read = stream.chance(mix.repeatable_read, 8);
         return Statement::Begin(if repeatable_read { Isolation::RepeatableRead } else { Isolation::ReadCommitted });
     }
-    if *open && stream.chance(1, 6) {
-        *open = false;
+    if model.is_failed(session) && stream.chance(7, 8) {
+        return if stream.chance(1, 2) { Statement::RollbackTo(name(stream)) } else { Statement::Rollback };
+    }
+    if open && stream.chance(1, 7) {
         return if stream.chance(2, 3) { Statement::Commit } else { Statement::Rollback };
     }
     let kind = kind(stream, mix);

@@ -124,7 +124,7 @@ struct Lockstep<'a, 'b> {
 
 impl Lockstep<'_, '_> {
     fn line(&mut self, line: Line) -> Result<(), Stop> {
-        if !self.applies(line.step) {
+        if !self.model.applies(line.step) {
             return Ok(());
         }
         self.step = line.to_string();
@@ -140,17 +140,6 @@ impl Lockstep<'_, '_> {
             Step::Xids => self.compare_xids()?,
         }
         self.let_go(line.then)
-    }
-
-    fn applies(&self, step: Step) -> bool {
-        match step {
-            Step::Statement(session, statement) => {
-                !self.model.is_suspended(session) && statement.fits(self.model.is_in_transaction(session))
-            }
-            Step::TimesOut(session) => self.model.is_waiting(session),
-            Step::Dies(session) => self.model.is_suspended(session) || self.model.is_in_transaction(session),
-            Step::ServerDies | Step::Xids => true,
-        }
     }
 
     fn statement(&mut self, session: SessionIndex, statement: Statement) -> Result<(), Stop> {
@@ -169,11 +158,8 @@ impl Lockstep<'_, '_> {
     }
 
     /// The store's call has returned or waits: the server's statement must have come to the same.
-    fn settle(&mut self, session: SessionIndex, mut reached: Reached) -> Result<(), Stop> {
-        while reached == Reached::Blocked && self.model.released().contains(&session) {
-            // It only stood back for others, or was served before them after all: on the server it never stopped.
-            reached = self.model.resume(session);
-        }
+    fn settle(&mut self, session: SessionIndex, reached: Reached) -> Result<(), Stop> {
+        let reached = self.model.settle(session, reached);
         let statement = self.under_way[session].expect("only a statement under way can settle");
         let expect = if reached == Reached::Blocked { Expect::Block } else { Expect::Return };
         let found = self.peer.settle(session, statement, expect)?;
@@ -220,14 +206,8 @@ impl Lockstep<'_, '_> {
     /// Lets those go on that a step released, and those that they release.
     fn let_go(&mut self, mut then: u32) -> Result<(), Stop> {
         loop {
-            let released = self.model.released();
-            let count = released.len() as u32;
-            if count == 0 {
-                return Ok(());
-            }
-            self.counts.choices += u64::from(count > 1);
-            let session = released[(then % count) as usize];
-            then /= count;
+            self.counts.choices += u64::from(self.model.released().len() > 1);
+            let Some(session) = self.model.next_to_go(&mut then) else { return Ok(()) };
             self.go_on(session)?;
         }
     }

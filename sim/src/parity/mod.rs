@@ -47,11 +47,12 @@ pub fn sweep(server: &mut Server, seeds: Range<u64>, mut progress: impl FnMut(u6
     let (mut model, mut peer) = (Model::default(), Peer::new(server)?);
     let mut report = Report::default();
     for seed in seeds {
-        match compare(&mut model, &mut peer, &draw::draw(seed))? {
+        let schedule = draw::draw(&mut model, seed);
+        match compare(&mut model, &mut peer, &schedule)? {
             Ok(counts) => report.counts.add(counts),
             Err(_) => {
-                let schedule =
-                    shrink::shrink(&draw::draw(seed), |it| compare(&mut model, &mut peer, it).map(|it| it.is_err()))?;
+                let differs = |it: &Schedule| compare(&mut model, &mut peer, it).map(|it| it.is_err());
+                let schedule = shrink::shrink(&schedule, differs)?;
                 if let Err(difference) = compare(&mut model, &mut peer, &schedule)? {
                     report.divergences.push(Divergence { seed, schedule, difference });
                 }
@@ -82,6 +83,17 @@ fn compare(model: &mut Model, peer: &mut Peer, schedule: &Schedule) -> Result<Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_file() {
+        let Ok(path) = std::env::var("PARITY_FILE") else { return };
+        let schedule = Schedule::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let mut server = Server::embedded().unwrap();
+        match replay(&mut server, &schedule).unwrap() {
+            Ok(counts) => println!("{counts:?}"),
+            Err(difference) => panic!("{difference}"),
+        }
+    }
 
     #[test]
     fn sweep_of_seeds() {

@@ -10,7 +10,7 @@ use tourbillon_models::name::Xid;
 use tourbillon_models::op::Isolation;
 use tourbillon_models::reply::Refusal;
 
-use super::schedule::SessionIndex;
+use super::schedule::{Line, SessionIndex, Step};
 use super::statement::{FIRST_CELLS, Statement};
 use super::tables::{Answer, ParityTables, call, furnish};
 
@@ -125,6 +125,67 @@ impl Model {
             _ => unreachable!("{statement} is not transaction control"),
         }
         Ok(Answer::Done)
+    }
+
+    /// Whether a step means anything as things are.
+    pub fn applies(&self, step: Step) -> bool {
+        match step {
+            Step::Statement(session, statement) => {
+                !self.is_suspended(session) && statement.fits(self.is_in_transaction(session))
+            }
+            Step::TimesOut(session) => self.is_waiting(session),
+            Step::Dies(session) => self.is_suspended(session) || self.is_in_transaction(session),
+            Step::ServerDies | Step::Xids => true,
+        }
+    }
+
+    /// Does what a line says, without a server: the store is the same afterwards as in a run on both.
+    pub fn play(&mut self, line: Line) {
+        if !self.applies(line.step) {
+            return;
+        }
+        match line.step {
+            Step::Statement(session, statement) => {
+                let reached = self.start(session, statement);
+                self.settle(session, reached);
+            }
+            Step::TimesOut(session) => {
+                self.time_out(session);
+                let reached = self.resume(session);
+                self.settle(session, reached);
+            }
+            Step::Dies(session) => self.die(session),
+            Step::ServerDies => self.crash(),
+            Step::Xids => {}
+        }
+        let mut then = line.then;
+        while let Some(session) = self.next_to_go(&mut then) {
+            let reached = self.resume(session);
+            self.settle(session, reached);
+        }
+    }
+
+    /// A call that is released as soon as it waits only stood back for others, or was served before them after all: it
+    /// goes on before anyone else, as its backend, which never stopped, does.
+    pub fn settle(&mut self, session: SessionIndex, mut reached: Reached) -> Reached {
+        while reached == Reached::Blocked && self.released().contains(&session) {
+            reached = self.resume(session);
+        }
+        reached
+    }
+
+    /// Who of the released goes on first; takes one choice from `then`.
+    pub fn next_to_go(&self, then: &mut u32) -> Option<SessionIndex> {
+        let released = self.released();
+        let count = u32::try_from(released.len()).expect("sessions are few");
+        let place = then.checked_rem(count)?;
+        *then /= count;
+        Some(released[place as usize])
+    }
+
+    /// Whether the session's transaction takes nothing but its end.
+    pub fn is_failed(&self, session: SessionIndex) -> bool {
+        self.executor.store().transactions.of(self.slots[session]).failed
     }
 
     /// Goes on with a released session.

@@ -54,9 +54,8 @@ impl<'a> Peer<'a> {
 
     /// Puts the first rows into empty tables, and opens so many sessions that can each execute these statements.
     pub fn begin(&mut self, statements: &[BTreeSet<String>]) -> Result<(), Error> {
-        self.server.install(&format!(
-            "{RESET}; insert into cells select id, 0 from generate_series(1, {FIRST_CELLS}) id"
-        ))?;
+        self.server
+            .install(&format!("{RESET}; insert into cells select id, 0 from generate_series(1, {FIRST_CELLS}) id"))?;
         while self.connections.len() < statements.len() {
             let session = self.open()?;
             self.connections.push(Connection { session, frozen: false });
@@ -147,7 +146,7 @@ impl<'a> Peer<'a> {
     /// The next value of the sequence, which is then set so that it would be `instead`.
     pub fn rename_next_value(&mut self, instead: i64) -> Result<i64, Error> {
         let reply = self.ask("select nextval('numbers')", &[])?;
-        let sql = "select setval('numbers', greatest($1 - 1, 1), $1 > 1), nextval('numbers')";
+        let sql = "select setval('numbers', greatest($1::int8 - 1, 1), $1::int8 > 1), nextval('numbers')";
         self.ask(sql, &[&instead])?;
         Ok(reply.rows[0].get(0))
     }

@@ -134,7 +134,8 @@ mod tests {
     fn every_step_reads_back_as_it_is_written() {
         let statements = Statement::all().map(|statement| Step::Statement(3, statement));
         let others = [Step::TimesOut(0), Step::Dies(1), Step::ServerDies, Step::Xids];
-        let lines = statements.chain(others).map(|step| Line { step, then: 0 }).chain([Line { step: Step::Xids, then: 5 }]);
+        let lines =
+            statements.chain(others).map(|step| Line { step, then: 0 }).chain([Line { step: Step::Xids, then: 5 }]);
         let schedule = Schedule { lines: lines.collect() };
         assert_eq!(Schedule::parse(&schedule.to_string()).unwrap(), schedule);
     }

@@ -129,8 +129,8 @@ impl fmt::Display for Statement {
             Statement::InsertOrNothing(id) => write!(f, "insert into cells values ({id}, 0) on conflict do nothing"),
             Statement::Update(cell) => write!(f, "update cells set v = v + 1 where {cell}"),
             Statement::Delete(cell) => write!(f, "delete from cells where {cell}"),
-            Statement::Get(id) => write!(f, "select id, v from cells where id = {id}"),
-            Statement::GetAll => f.write_str("select id, v from cells order by id"),
+            Statement::Get(id) => write!(f, "select id, v from cells where id = {id} order by v"),
+            Statement::GetAll => f.write_str("select id, v from cells order by id, v"),
             Statement::Lock(selection, mode, policy) => {
                 write!(f, "select id, v from cells where {selection} {}{}", row_lock(mode), row_policy(policy))
             }

@@ -3,6 +3,7 @@
 //! They are the twins of [`SCHEMA`]: `cells` with a unique key, `events` only appended to, one sequence. A statement
 //! takes its locks and its snapshot where PostgreSQL does, as a procedure of the engine must.
 
+use std::ops::RangeBounds;
 use std::pin::Pin;
 
 use tourbillon_engine::store::Tables;
@@ -21,8 +22,9 @@ pub const SCHEMA: &str = "create table cells (id int8 primary key, v int8 not nu
                           create table events (item int8 not null); \
                           create sequence numbers";
 
-/// Empties the server's tables for another schedule. A truncation would make it plan every statement anew.
-pub const RESET: &str = "delete from cells; truncate events; select setval('numbers', 1, false)";
+/// Empties the server's tables for another schedule. Nothing is left of the one before: dead rows would be cleared away
+/// some time, and where a new row finds place decides whom a waiting insert meets first.
+pub const RESET: &str = "truncate cells, events; select setval('numbers', 1, false)";
 
 #[derive(Clone, Debug)]
 pub struct CellRow {
@@ -187,12 +189,21 @@ async fn delete(tx: Handle, cell: Cell) -> Result<Answer, Refusal> {
 
 async fn get(tx: Handle, id: u8) -> Result<Answer, Refusal> {
     tx.lock(key(Table::Cells), Mode::AccessShare).await?;
-    Ok(rows(&tx.get::<CellRow>(id)))
+    Ok(in_range(&tx, id..=id))
 }
 
 async fn get_all(tx: Handle) -> Result<Answer, Refusal> {
     tx.lock(key(Table::Cells), Mode::AccessShare).await?;
-    Ok(tx.with(|store, slot| rows(store.tables.cells.all(&store.transactions, slot).map(|(_, row)| row))))
+    Ok(in_range(&tx, ..))
+}
+
+fn in_range(tx: &Handle, ids: impl RangeBounds<u8>) -> Answer {
+    let mut rows = tx.with(|store, slot| {
+        let found = store.tables.cells.range(ids, &store.transactions, slot);
+        found.map(|(_, row)| vec![row.id.into(), row.v.into()]).collect::<Vec<_>>()
+    });
+    rows.sort_unstable();
+    Answer::Rows(rows)
 }
 
 async fn lock(tx: Handle, selection: Selection, mode: RowLock, policy: Policy) -> Result<Answer, Refusal> {
@@ -242,6 +253,8 @@ async fn append(tx: Handle, item: u8) -> Result<Answer, Refusal> {
 
 async fn truncate(tx: Handle) -> Result<Answer, Refusal> {
     tx.lock(key(Table::Events), Mode::AccessExclusive).await?;
+    // For its indexes, of which it has none; a later `lock table in share mode` finds that it is held.
+    tx.lock(key(Table::Events), Mode::Share).await?;
     tx.with(|store, slot| {
         store.transactions.assign_xid(slot);
         store.tables.events.truncate();

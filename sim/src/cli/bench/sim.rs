@@ -1,0 +1,162 @@
+//! `bench sim`: whole runs, from plan to verdict, on one thread.
+
+use super::median;
+use crate::bench::{Scale, plan};
+use crate::cli::figures::count;
+use crate::cli::{Console, Exit};
+use crate::plan::Plan;
+use crate::simulate::{Simulator, Work};
+use anyhow::{Result, ensure};
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tourbillon_engine::guard::Guards;
+use tourbillon_models::verdict::Judgement;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// How many measurements the median is of
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    repetitions: u32,
+    /// Print one JSON value
+    #[arg(long)]
+    json: bool,
+}
+
+/// One measurement takes about so long.
+const MEASURED_FOR: Duration = Duration::from_secs(1);
+
+/// What a run of one size costs.
+#[derive(Serialize)]
+struct Measured {
+    workflows: u32,
+    workers: u32,
+    seconds: u64,
+    runs_per_second: f64,
+    times_real_time: f64,
+    records_per_second: f64,
+    calls_per_run: f64,
+    records_per_run: f64,
+}
+
+pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
+    let standard = measure(Scale::STANDARD, arguments.repetitions)?;
+    let growth = grown().into_iter().map(|(what, factor, scale)| {
+        console.say(&format!("measuring {what} × {factor} …"));
+        measure(scale, arguments.repetitions.min(3)).map(|measured| Growth::of(what, factor, &standard, measured))
+    });
+    let growth: Vec<Growth> = growth.collect::<Result<_>>()?;
+    match arguments.json {
+        true => {
+            let mut json = serde_json::to_value(&standard)?;
+            json["configuration"] = CONFIGURATION.into();
+            json["growth"] = json!(growth);
+            console.print_json(&json);
+        }
+        false => console.print(&text(&standard, &growth)),
+    }
+    Ok(Exit::Clean)
+}
+
+const CONFIGURATION: &str = "chain on one queue, 4 workers polling every 200 ms, a tick every 100 ms, rotation every 5 s, \
+     dead interval 3 s, 40 workflows of 4 steps started over the first 20 s, 60 simulated seconds; in every run one crash, \
+     one pause, one lost reply, one server crash and one held transaction; all properties checked; one thread";
+
+fn grown() -> Vec<(&'static str, u32, Scale)> {
+    let Scale { workflows, workers, seconds } = Scale::STANDARD;
+    let by = |factor: u32| {
+        [
+            ("workflows", factor, Scale { workflows: factor * workflows, ..Scale::STANDARD }),
+            ("workers", factor, Scale { workers: factor * workers, ..Scale::STANDARD }),
+            ("horizon", factor, Scale { seconds: u64::from(factor) * seconds, ..Scale::STANDARD }),
+        ]
+    };
+    let mut grown = [by(2), by(4)].concat();
+    grown.sort_by_key(|(what, factor, _)| (std::cmp::Reverse(*what), *factor));
+    grown
+}
+
+/// How the cost grows when one thing does.
+#[derive(Serialize)]
+struct Growth {
+    what: &'static str,
+    factor: u32,
+    /// Time a run, against the standard one.
+    time_ratio: f64,
+    /// Records a run, against the standard one.
+    records_ratio: f64,
+    /// The first by the second: 1 is linear in what happens.
+    ratio_per_record: f64,
+    measured: Measured,
+}
+
+impl Growth {
+    fn of(what: &'static str, factor: u32, standard: &Measured, measured: Measured) -> Growth {
+        let time_ratio = standard.runs_per_second / measured.runs_per_second;
+        let records_ratio = measured.records_per_run / standard.records_per_run;
+        Growth { what, factor, time_ratio, records_ratio, ratio_per_record: time_ratio / records_ratio, measured }
+    }
+}
+
+fn measure(scale: Scale, repetitions: u32) -> Result<Measured> {
+    let work = Work::named("chain").expect("chain is a workload");
+    let plans: Vec<Plan> = (0..64).map(|seed| plan(seed, scale)).collect();
+    let mut simulator = Simulator::default();
+    let (mut calls, mut records) = (0, 0);
+    // Once over all plans: memory is warm, and the figures of a run are known.
+    for plan in &plans {
+        let (summary, verdict) = simulator.run(plan, &work, Guards::ALL);
+        let judgement = verdict.judgement();
+        ensure!(judgement == Judgement::Holds, "the benchmark's seed {} is {}", plan.seed, judgement.name());
+        calls += summary.calls;
+        records += verdict.record_count();
+    }
+    let per_run = |sum: u64| sum as f64 / plans.len() as f64;
+    let times = (0..repetitions).map(|_| seconds_per_run(&mut simulator, &plans, &work));
+    let runs_per_second = 1.0 / median(times.collect());
+    Ok(Measured {
+        workflows: scale.workflows,
+        workers: scale.workers,
+        seconds: scale.seconds,
+        runs_per_second,
+        times_real_time: runs_per_second * scale.seconds as f64,
+        records_per_second: runs_per_second * per_run(records),
+        calls_per_run: per_run(calls),
+        records_per_run: per_run(records),
+    })
+}
+
+fn seconds_per_run(simulator: &mut Simulator, plans: &[Plan], work: &Work) -> f64 {
+    let (begun, mut runs) = (Instant::now(), 0);
+    while begun.elapsed() < MEASURED_FOR {
+        for plan in plans {
+            simulator.run(plan, work, Guards::ALL);
+        }
+        runs += plans.len();
+    }
+    begun.elapsed().as_secs_f64() / runs as f64
+}
+
+fn text(standard: &Measured, growth: &[Growth]) -> String {
+    let Measured { runs_per_second, times_real_time, records_per_second, calls_per_run, records_per_run, .. } =
+        standard;
+    let mut text = format!(
+        "{CONFIGURATION}\n\n{} runs a second, {} times real time, {} records a second ({calls_per_run:.0} calls and \
+         {records_per_run:.0} records a run)\n\ngrowth           time a run   records a run   time a record\n",
+        count(*runs_per_second as u64),
+        count(*times_real_time as u64),
+        count(*records_per_second as u64),
+    );
+    for Growth { what, factor, time_ratio, records_ratio, ratio_per_record, .. } in growth {
+        let times = |ratio: &f64| format!("× {ratio:.2}");
+        let name = format!("{what} × {factor}");
+        text += &format!(
+            "{name:<15}  {:>10}   {:>13}   {:>13}\n",
+            times(time_ratio),
+            times(records_ratio),
+            times(ratio_per_record)
+        );
+    }
+    text
+}

@@ -1,0 +1,303 @@
+//! `guards`: remove each guard in turn and show which property catches it, after how many seeds, and on a server too.
+//!
+//! First all hunts, on all processors; then, on one, the server's confirmations; then the sound engine over far more
+//! seeds than any guard took. A guard that nothing catches is a finding: the check is blind, or the line not needed.
+
+use super::figures::{count, counted};
+use super::saved::{self, Circumstances, save_seed};
+use super::{Console, Exit, name, scope, server};
+use crate::generate::Limits;
+use crate::hunt::{Confirmation, Hunt, TRIES, confirm, hunt};
+use crate::postgres::one_cpu::OneCpu;
+use crate::sweep::{Found, Seeds, Setting, Shard, Swept, processors, sweep, work_of};
+use anyhow::Result;
+use clap::Args;
+use serde_json::{Value, json};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use tourbillon_engine::guard::{Design, Guard, Guards};
+use tourbillon_models::property::Property;
+
+/// The sound engine runs over so many times the seeds that the slowest catch took, and at least [`SOUND_LEAST`].
+const SOUND_TIMES: u64 = 10;
+const SOUND_LEAST: u64 = 5_000;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Only these guards and designs [default: all]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = target)]
+    only: Vec<Target>,
+    /// How many seeds to try for each
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// The first seed: a number, or a git commit hash
+    #[arg(long, value_name = "S", default_value = "0", value_parser = name::seed)]
+    seed: u64,
+    #[command(flatten)]
+    draw: scope::Draw,
+    #[command(flatten)]
+    server: server::Arguments,
+    #[command(flatten)]
+    saved: saved::Arguments,
+    /// Print one JSON value
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is removed: one guard, or those of a design.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Target {
+    Guard(Guard),
+    Design(&'static Design),
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    match Design::by_name(text).filter(|design| !design.removed.is_empty()) {
+        Some(design) => Ok(Target::Design(design)),
+        None => name::guard(text).map(Target::Guard),
+    }
+}
+
+impl Target {
+    fn all() -> Vec<Target> {
+        let designs = Design::ALL.iter().filter(|design| !design.removed.is_empty());
+        let designs = designs.filter_map(|design| Design::by_name(design.name)).map(Target::Design);
+        Guard::ALL.into_iter().map(Target::Guard).chain(designs).collect()
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Target::Guard(guard) => guard.name(),
+            Target::Design(design) => design.name,
+        }
+    }
+
+    fn summary(self) -> &'static str {
+        match self {
+            Target::Guard(guard) => guard.summary(),
+            Target::Design(design) => design.summary,
+        }
+    }
+
+    fn removed(self) -> Guards {
+        match self {
+            Target::Guard(guard) => Guards::without(&[guard]),
+            Target::Design(design) => Guards::without(design.removed),
+        }
+    }
+
+    fn design(self) -> Option<&'static Design> {
+        match self {
+            Target::Guard(_) => None,
+            Target::Design(design) => Some(design),
+        }
+    }
+}
+
+/// One line of the table.
+struct Row {
+    target: Target,
+    hunt: Hunt,
+    capsule: Option<PathBuf>,
+    postgres: Postgres,
+}
+
+/// What the server said.
+enum Postgres {
+    NotTried(String),
+    Confirmed,
+    /// One sentence why not.
+    NotShown(String),
+}
+
+pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
+    let server = arguments.server.choice();
+    server.look()?;
+    let limits = arguments.draw.limits();
+    let mut rows = hunt_all(arguments, &limits, console);
+    for row in &mut rows {
+        row.capsule = save_catch(arguments, &limits, row)?;
+    }
+    let no_server = confirm_all(arguments, &server, &limits, &mut rows, console)?;
+    let sound = sweep_sound(arguments, &limits, &rows, console);
+    match arguments.json {
+        true => console
+            .print_json(&rows.iter().filter(|row| row.target.design().is_none()).map(Row::json).collect::<Vec<_>>()),
+        false => console.print(&table(&rows)),
+    }
+    let said = verdict(&rows, &sound);
+    if arguments.json {
+        console.say(&said)
+    } else {
+        console.print(&(said + "\n"))
+    }
+    if let Some(reason) = &no_server {
+        console.say(&format!("error: nothing was confirmed on a real server: {reason} (--postgres off does without)"));
+    }
+    let is_good = rows.iter().all(|row| row.catch().is_some()) && sound.found_count == 0;
+    Ok(match (is_good, no_server) {
+        (false, _) => Exit::Broken,
+        (true, Some(_)) => Exit::CouldNotRun,
+        (true, None) => Exit::Clean,
+    })
+}
+
+fn seeds(arguments: &Arguments, count: u64) -> Seeds {
+    Seeds { first: arguments.seed, count, shard: Shard::WHOLE }
+}
+
+fn hunt_all(arguments: &Arguments, limits: &Limits, console: &Console) -> Vec<Row> {
+    let names = arguments.draw.workloads();
+    let targets = Target::all().into_iter();
+    let targets: Vec<Target> =
+        targets.filter(|target| arguments.only.is_empty() || arguments.only.contains(target)).collect();
+    let bar = console.bar(targets.len() as u64, "hunted");
+    let rows = targets.into_iter().map(|target| {
+        bar.set_message(target.name());
+        let seeds = seeds(arguments, arguments.seeds);
+        let hunt = hunt(seeds, processors(), limits, target.removed(), || scope::works(&names), TRIES);
+        bar.inc(1);
+        Row { target, hunt, capsule: None, postgres: Postgres::NotTried("not asked for".to_owned()) }
+    });
+    let rows = rows.collect();
+    bar.finish_and_clear();
+    rows
+}
+
+fn save_catch(arguments: &Arguments, limits: &Limits, row: &Row) -> Result<Option<PathBuf>> {
+    let Some(found) = row.catch() else { return Ok(None) };
+    let works = scope::works(&arguments.draw.workloads());
+    let with = Circumstances { limits, design: row.target.design(), directory: arguments.saved.directory() };
+    let guards = row.target.removed();
+    let saved = save_seed(found.seed, work_of(&works, found.seed), guards, found.broken.first().copied(), &with)?;
+    Ok(Some(saved.path))
+}
+
+/// Returns why there is no server, if there should be one.
+fn confirm_all(
+    arguments: &Arguments,
+    choice: &server::Choice,
+    limits: &Limits,
+    rows: &mut [Row],
+    console: &Console,
+) -> Result<Option<String>> {
+    // Before the server starts, so that it runs where this thread runs.
+    let _one = OneCpu::claim();
+    let mut server = match choice.open() {
+        Ok(Some(server)) => server,
+        Ok(None) => return Ok(None),
+        Err(error) => {
+            let reason = error.to_string();
+            rows.iter_mut().for_each(|row| row.postgres = Postgres::NotTried(format!("no server: {reason}")));
+            return Ok(Some(reason));
+        }
+    };
+    let works = scope::works(&arguments.draw.workloads());
+    let bar = console.bar(rows.len() as u64, "confirmed");
+    for row in rows {
+        bar.set_message(row.target.name());
+        let confirmation = confirm(&mut server, &row.hunt, limits, row.target.removed(), &works)?;
+        row.postgres = match confirmation {
+            Confirmation::Confirmed { .. } => Postgres::Confirmed,
+            Confirmation::NotShown(reason) => Postgres::NotShown(reason),
+        };
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(None)
+}
+
+fn sweep_sound(arguments: &Arguments, limits: &Limits, rows: &[Row], console: &Console) -> Swept {
+    let slowest = rows.iter().map(|row| row.hunt.seeds).max().unwrap_or(0);
+    let seeds = seeds(arguments, (SOUND_TIMES * slowest).max(SOUND_LEAST));
+    let names = arguments.draw.workloads();
+    let setting = Setting { limits: limits.clone(), guards: Guards::ALL };
+    let bar = console.bar(seeds.count, "sound");
+    let swept = sweep(
+        seeds,
+        processors(),
+        &setting,
+        || scope::works(&names),
+        |swept, _| {
+            bar.set_position(swept.sums.run_count());
+            ControlFlow::Continue(())
+        },
+    );
+    bar.finish_and_clear();
+    swept
+}
+
+impl Row {
+    fn catch(&self) -> Option<&Found> {
+        self.hunt.catches.first()
+    }
+
+    fn caught_by(&self) -> Vec<&'static str> {
+        self.catch().map_or_else(Vec::new, |found| found.broken.iter().map(|property| property.id()).collect())
+    }
+
+    fn postgres(&self) -> &str {
+        match &self.postgres {
+            Postgres::Confirmed => "confirmed",
+            Postgres::NotTried(reason) | Postgres::NotShown(reason) => reason,
+        }
+    }
+
+    fn json(&self) -> Value {
+        let found = self.catch();
+        json!({
+            "guard": self.target.name(),
+            "caught_by": self.caught_by().first(),
+            "also": self.caught_by().get(1..),
+            "seeds": self.hunt.seeds,
+            "postgres": self.postgres(),
+            "summary": self.target.summary(),
+            "seed": found.map(|found| found.seed),
+            "workload": found.map(|found| &found.workload),
+            "sentence": found.map(|found| &found.sentence),
+            "capsule": self.capsule,
+        })
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let cells = |row: &Row| {
+        let caught_by = row.caught_by();
+        let caught_by = if caught_by.is_empty() { "NOTHING".to_owned() } else { caught_by.join(" ") };
+        [
+            row.target.name().to_owned(),
+            caught_by,
+            count(row.hunt.seeds),
+            row.postgres().to_owned(),
+            row.target.summary().to_owned(),
+        ]
+    };
+    let titles = ["guard", "caught by", "seeds", "postgres", "without it"].map(str::to_owned);
+    let lines: Vec<[String; 5]> = std::iter::once(titles).chain(rows.iter().map(cells)).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0).min(40);
+    let widths = [width(0), width(1), width(2), width(3)];
+    let line = |[guard, caught_by, seeds, postgres, summary]: &[String; 5]| {
+        let [guards, caught_bys, seedss, postgress] = widths;
+        format!("{guard:<guards$}  {caught_by:<caught_bys$}  {seeds:>seedss$}  {postgres:<postgress$}  {summary}\n")
+    };
+    lines.iter().map(line).collect()
+}
+
+fn verdict(rows: &[Row], sound: &Swept) -> String {
+    let of_all = |number: usize| format!("{number} of {}", rows.len());
+    let caught = rows.iter().filter(|row| row.catch().is_some()).count();
+    let confirmed = rows.iter().filter(|row| matches!(row.postgres, Postgres::Confirmed)).count();
+    let broken = Property::ALL.into_iter().filter(|property| sound.sums.broken(*property) > 0);
+    let broken: Vec<&str> = broken.map(Property::id).collect();
+    let sound = match (sound.found.first(), counted(sound.sums.run_count(), "seed")) {
+        (None, seeds) => format!("the sound engine is clean over {seeds}"),
+        (Some(first), seeds) => format!(
+            "the sound engine breaks {} in {} of {seeds}, the first is seed {}: {}",
+            broken.join(" "),
+            count(sound.found_count),
+            first.seed,
+            first.sentence
+        ),
+    };
+    format!("\n{} caught, {} confirmed on the server; {sound}", of_all(caught), of_all(confirmed))
+}

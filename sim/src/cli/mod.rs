@@ -1,0 +1,139 @@
+//! The command line: arguments in, text out, an exit code.
+//!
+//! Each command is a file: arguments become values, the library does the work, and what comes of it is written once, as
+//! text or as one JSON value. Nothing is computed here that a test could not ask the library for. Invariant: bad input is
+//! one sentence on standard error that says what would have been accepted, and exit code 2.
+//!
+//! It can be driven in process: [`main`] takes its arguments and a [`Console`].
+
+mod bench;
+mod check;
+mod console;
+mod figures;
+mod guards;
+mod list;
+mod name;
+mod replay;
+mod run;
+mod saved;
+mod scope;
+mod server;
+mod sql;
+mod summary;
+
+pub use console::Console;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// What a command came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Exit {
+    Clean = 0,
+    /// A violation or a divergence.
+    Broken = 1,
+    CouldNotRun = 2,
+    /// Neither holds nor violated.
+    Unknown = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+#[derive(Parser)]
+#[command(
+    name = "tourbillon",
+    version,
+    about = "Finds the schedule that makes a durable layer on PostgreSQL lose, repeat or strand work",
+    long_about = "Finds the schedule that makes a durable layer on PostgreSQL lose, repeat or strand work, and proves it on \
+                  a real server.\n\nWithout a command: run.",
+    after_help = "Exit codes: 0 clean, 1 a violation or divergence, 2 could not run, 3 unknown.",
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: run::Arguments,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Sweep seeds in the simulator, with faults, then replay a sample of the histories on a real server
+    Run(run::Arguments),
+    /// Run one seed or one capsule again, and print everything about it
+    Replay(replay::Arguments),
+    /// Check a history from anywhere
+    Check(check::Arguments),
+    /// Remove each guard in turn and show which property catches it, and after how many seeds
+    Guards(guards::Arguments),
+    /// Workloads, faults, properties, guards and designs, each with one sentence
+    List(list::Arguments),
+    /// Print the script that installs the engine
+    Sql(sql::Arguments),
+    /// The published measurements
+    #[command(subcommand)]
+    Bench(bench::Command),
+}
+
+/// Runs a command. The first argument is the program's name, as it should be called again.
+pub fn main<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>, console: &mut Console) -> Exit {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    console.set_program(arguments.first().map(|name| name.to_string_lossy().into_owned()));
+    match parse(&arguments) {
+        Ok(arguments) => dispatch(arguments, console).unwrap_or_else(|error| {
+            console.say(&format!("error: {error:#}"));
+            Exit::CouldNotRun
+        }),
+        Err(error) if error.use_stderr() => {
+            console.say(&sentence(&error));
+            Exit::CouldNotRun
+        }
+        Err(asked) => {
+            console.print(&asked.render().to_string());
+            Exit::Clean
+        }
+    }
+}
+
+fn parse(arguments: &[OsString]) -> Result<Arguments, clap::Error> {
+    let matches = Arguments::command().try_get_matches_from(arguments)?;
+    Arguments::from_arg_matches(&matches)
+}
+
+fn dispatch(arguments: Arguments, console: &mut Console) -> anyhow::Result<Exit> {
+    match arguments.command {
+        None => run::run(&arguments.run, console),
+        Some(Command::Run(arguments)) => run::run(&arguments, console),
+        Some(Command::Replay(arguments)) => replay::run(&arguments, console),
+        Some(Command::Check(arguments)) => check::run(&arguments, console),
+        Some(Command::Guards(arguments)) => guards::run(&arguments, console),
+        Some(Command::List(arguments)) => list::run(&arguments, console),
+        Some(Command::Sql(arguments)) => sql::run(&arguments, console),
+        Some(Command::Bench(command)) => bench::run(&command, console),
+    }
+}
+
+/// What clap says in a paragraph, in a sentence.
+fn sentence(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let said: Vec<&str> = said.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
+    format!("{} (--help shows what is accepted)", said.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,122 @@
+//! Names on the command line: found, or refused with the nearest one and all of them.
+
+use std::str::FromStr;
+use tourbillon_engine::guard::{Design, Guard};
+use tourbillon_models::workload::Workload;
+
+use crate::faults::FaultKind;
+
+/// A sentence for the user.
+pub type Refusal = String;
+
+pub fn workload(name: &str) -> Result<&'static str, Refusal> {
+    find("workload", name, Workload::ALL.map(|workload| workload.name()), Workload::by_name)
+        .map(|workload| workload.name())
+}
+
+pub fn guard(name: &str) -> Result<Guard, Refusal> {
+    find("guard", name, Guard::ALL.map(Guard::name), Guard::by_name)
+}
+
+pub fn design(name: &str) -> Result<&'static Design, Refusal> {
+    find("design", name, Design::ALL.map(|design| design.name), Design::by_name)
+}
+
+/// Kinds of fault, or none at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultName {
+    Kind(FaultKind),
+    None,
+}
+
+impl FromStr for FaultName {
+    type Err = Refusal;
+
+    fn from_str(name: &str) -> Result<Self, Refusal> {
+        let names = FaultKind::ALL.iter().map(|kind| kind.name()).chain(["none"]);
+        find("fault", name, names, |name| match name {
+            "none" => Some(FaultName::None),
+            name => FaultKind::by_name(name).map(FaultName::Kind),
+        })
+    }
+}
+
+/// The one with that name.
+fn find<T>(
+    noun: &str,
+    name: &str,
+    known: impl IntoIterator<Item = &'static str>,
+    by_name: impl Fn(&str) -> Option<T>,
+) -> Result<T, Refusal> {
+    // `claim-lock` for `claim_lock`, and the other way round, is no reason to stop.
+    let variants = [name.to_owned(), name.replace('-', "_"), name.replace('_', "-")];
+    variants.iter().find_map(|name| by_name(name)).ok_or_else(|| refusal(noun, name, known))
+}
+
+fn refusal(noun: &str, name: &str, known: impl IntoIterator<Item = &'static str>) -> Refusal {
+    let known: Vec<&str> = known.into_iter().collect();
+    let nearest = known.iter().copied().min_by_key(|known| distance(name, known));
+    match nearest.filter(|known| distance(name, known) <= known.len() / 3) {
+        Some(nearest) => format!("there is no {noun} {name:?}; did you mean {nearest}?"),
+        None => format!("there is no {noun} {name:?}; there are {}", known.join(", ")),
+    }
+}
+
+/// How many letters must be changed, added or left out to get from one to the other.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, letter) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
+        for (column, theirs) in other.iter().enumerate() {
+            let kept = diagonal + usize::from(letter != *theirs);
+            diagonal = row[column + 1];
+            row[column + 1] = kept.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+/// A seed: decimal, or the hash of a git commit.
+pub fn seed(text: &str) -> Result<u64, Refusal> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().map_err(|_| format!("{text} is larger than the largest seed, {}", u64::MAX));
+    }
+    let is_hash = (7..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let digits = text.get(..text.len().min(16)).filter(|_| is_hash);
+    let seed = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    seed.ok_or_else(|| format!("a seed is a decimal number or a git commit hash (7 to 64 hex digits), not {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        for (one, other, expected) in
+            [("", "abc", 3), ("chian", "chain", 2), ("claim_lok", "claim_lock", 1), ("a", "a", 0)]
+        {
+            assert_eq!(distance(one, other), expected, "{one} {other}");
+            assert_eq!(distance(other, one), expected, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_gets_the_nearest_or_the_list() {
+        assert_eq!(guard("claim_lok").unwrap_err(), "there is no guard \"claim_lok\"; did you mean claim_lock?");
+        assert_eq!(workload("x").unwrap_err(), "there is no workload \"x\"; there are chain, agent-loop, messages");
+        assert_eq!(guard("claim-lock"), Ok(Guard::ClaimLock));
+        assert_eq!("none".parse(), Ok(FaultName::None));
+    }
+
+    #[test]
+    fn a_seed_is_decimal_or_a_commit() {
+        assert_eq!(seed("1234567"), Ok(1_234_567));
+        assert_eq!(seed("6abe3af"), Ok(0x6abe3af));
+        assert_eq!(seed("6abe3afc9d0e4b7a8f1122334455667788990011"), Ok(0x6abe_3afc_9d0e_4b7a));
+        for text in ["", "-1", "abc", "0x12", "99999999999999999999", "zzzzzzz", "ééééééé"] {
+            assert!(seed(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! `run`: sweep seeds in the simulator, replay a sample of the histories on a real server, say what came of it.
+
+use super::figures::counted;
+use super::saved::{self, Circumstances, Saved, save_replay, save_seed};
+use super::summary::{Replayed, Report};
+use super::{Console, Exit, name, scope, server};
+use crate::postgres::one_cpu::OneCpu;
+use crate::replay::{Replays, Sample, replay_all};
+use crate::sweep::{Seeds, Shard, Swept, processors, sweep, work_of};
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use std::ops::ControlFlow;
+use std::str::FromStr;
+use std::time::Instant;
+
+/// Enough that every goal is reached, and less than half a minute on two processors.
+const SEEDS: u64 = 20_000;
+const REPLAYS: usize = 60;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// How many seeds
+    #[arg(long, value_name = "N", default_value_t = SEEDS, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// The first seed: a number, or a git commit hash
+    #[arg(long, value_name = "S", default_value = "0", value_parser = name::seed)]
+    seed: u64,
+    #[command(flatten)]
+    scope: scope::Arguments,
+    /// Where the sweep runs
+    #[arg(long, value_name = "TARGET", default_value = "direct")]
+    on: On,
+    #[command(flatten)]
+    server: server::Arguments,
+    /// How many histories are replayed on the server
+    #[arg(long, value_name = "N", default_value_t = REPLAYS)]
+    replays: usize,
+    /// The k-th of n equal shares of the seeds
+    #[arg(long, value_name = "K/N", default_value = "1/1")]
+    shard: Shard,
+    /// How many threads sweep [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    #[command(flatten)]
+    saved: saved::Arguments,
+    /// Print one JSON value
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum On {
+    /// The engine in this process
+    Direct,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Shard, String> {
+        let parts = text.split_once('/').and_then(|(index, of)| Some((index.parse().ok()?, of.parse().ok()?)));
+        match parts {
+            Some((index, of)) if (1..=of).contains(&index) => Ok(Shard { index: index - 1, of }),
+            _ => Err(format!("a share is k/n with k from 1 to n, such as 2/8, not {text:?}")),
+        }
+    }
+}
+
+pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
+    let server = arguments.server.choice();
+    server.look()?;
+    let begun = Instant::now();
+    let (swept, sample) = sweep_seeds(arguments, &server, console);
+    let swept_in = begun.elapsed();
+    let mut failures = save_found(arguments, &swept)?;
+    let (replayed, replays) = replay_sample(arguments, &server, &sample.seeds(), console)?;
+    failures.extend(save_failed(arguments, &replays)?);
+    let report = Report {
+        scope: &arguments.scope,
+        first_seed: arguments.seed,
+        swept: &swept,
+        swept_in,
+        replayed: &replayed,
+        failures: &failures,
+        wall: begun.elapsed(),
+    };
+    match arguments.json {
+        true => console.print_json(&report.json()),
+        false => console.print(&report.text(console)),
+    }
+    if let Replayed::NoServer(reason) = &replayed {
+        console.say(&format!("error: nothing was replayed on a real server: {reason} (--postgres off does without)"));
+    }
+    Ok(report.exit())
+}
+
+fn sweep_seeds(arguments: &Arguments, server: &server::Choice, console: &Console) -> (Swept, Sample) {
+    let Arguments { seeds, seed, shard, .. } = *arguments;
+    let seeds = Seeds { first: seed, count: seeds, shard };
+    let names = arguments.scope.draw.workloads();
+    let threads = arguments.threads.map_or_else(processors, usize::from);
+    let mut sample = Sample::new(arguments.replays, server.may_crash());
+    let bar = console.bar(seeds.len(), "simulated");
+    let swept = sweep(
+        seeds,
+        threads,
+        &arguments.scope.setting(),
+        || scope::works(&names),
+        |swept, ran| {
+            ran.iter().for_each(|ran| sample.offer(ran));
+            bar.set_position(swept.sums.run_count());
+            if swept.found_count > 0 {
+                bar.set_message(format!("{} broken", counted(swept.found_count, "run")));
+            }
+            ControlFlow::Continue(())
+        },
+    );
+    bar.finish_and_clear();
+    (swept, sample)
+}
+
+fn replay_sample(
+    arguments: &Arguments,
+    choice: &server::Choice,
+    seeds: &[u64],
+    console: &Console,
+) -> Result<(Replayed, Replays)> {
+    if arguments.replays == 0 {
+        return Ok((Replayed::Off, Replays::default()));
+    }
+    // Before the server starts, so that it runs where this thread runs.
+    let _one = OneCpu::claim();
+    let mut server = match choice.open() {
+        Ok(Some(server)) => server,
+        Ok(None) => return Ok((Replayed::Off, Replays::default())),
+        Err(error) => return Ok((Replayed::NoServer(error.to_string()), Replays::default())),
+    };
+    let works = scope::works(&arguments.scope.draw.workloads());
+    let begun = Instant::now();
+    let bar = console.bar(seeds.len() as u64, "replayed");
+    let progress = |replays: &Replays| bar.set_position(replays.histories);
+    let replays = replay_all(&mut server, seeds, &arguments.scope.setting(), &works, progress)?;
+    bar.finish_and_clear();
+    let (histories, counts, server_version) = (replays.histories, replays.counts, server.version().to_owned());
+    Ok((Replayed::On { server_version, histories, counts, wall: begun.elapsed() }, replays))
+}
+
+/// The first run that broke each property becomes a capsule.
+fn save_found(arguments: &Arguments, swept: &Swept) -> Result<Vec<Saved>> {
+    let works = scope::works(&arguments.scope.draw.workloads());
+    let limits = arguments.scope.draw.limits();
+    let with = circumstances(arguments, &limits);
+    let guards = arguments.scope.guards();
+    let save = |seed, first| save_seed(seed, work_of(&works, seed), guards, first, &with);
+    swept.firsts().into_iter().map(|(seed, broken)| save(seed, broken.first().copied())).collect()
+}
+
+fn save_failed(arguments: &Arguments, replays: &Replays) -> Result<Vec<Saved>> {
+    let limits = arguments.scope.draw.limits();
+    let with = circumstances(arguments, &limits);
+    let saved = replays.failed.iter().map(|(plan, replay)| save_replay(plan, replay, &with));
+    saved.filter_map(Result::transpose).collect()
+}
+
+fn circumstances<'a>(arguments: &'a Arguments, limits: &'a crate::generate::Limits) -> Circumstances<'a> {
+    Circumstances { limits, design: arguments.scope.design(), directory: arguments.saved.directory() }
+}

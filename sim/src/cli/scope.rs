@@ -1,0 +1,102 @@
+//! What to run, as several commands are told it: workloads, faults, guards.
+
+use super::name::{self, FaultName};
+use crate::faults::FaultKind;
+use crate::generate::Limits;
+use crate::simulate::Work;
+use crate::sweep::Setting;
+use clap::Args;
+use tourbillon_engine::guard::{Design, Guard, Guards};
+use tourbillon_models::workload::Workload;
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub draw: Draw,
+    /// Guards to remove
+    #[arg(long, value_name = "GUARD,…", value_delimiter = ',', value_parser = name::guard)]
+    without: Vec<Guard>,
+    /// A published system's way of doing it: a named set of removed guards
+    #[arg(long, value_name = "NAME", value_parser = name::design)]
+    design: Option<&'static Design>,
+}
+
+/// What a seed draws from.
+#[derive(Args)]
+pub struct Draw {
+    /// Workloads, which the seeds take turns in [default: all]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = name::workload)]
+    workload: Vec<&'static str>,
+    /// Kinds of fault that a seed may draw, or none [default: all]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    faults: Vec<FaultName>,
+}
+
+impl Draw {
+    /// In the order in which they are listed, so that `a,b` and `b,a` are the same runs.
+    pub fn workloads(&self) -> Vec<&'static str> {
+        let is_asked = |name: &&str| self.workload.is_empty() || self.workload.contains(name);
+        Workload::ALL.iter().map(Workload::name).filter(is_asked).collect()
+    }
+
+    pub fn limits(&self) -> Limits {
+        let is_asked = |kind: &FaultKind| self.faults.is_empty() || self.faults.contains(&FaultName::Kind(*kind));
+        Limits { faults: FaultKind::ALL.into_iter().filter(is_asked).collect() }
+    }
+
+    /// The options that make the same draws again.
+    pub fn again(&self) -> String {
+        let mut options = String::new();
+        if !self.workload.is_empty() {
+            options += &format!(" --workload {}", self.workloads().join(","));
+        }
+        if !self.faults.is_empty() {
+            let names: Vec<&str> = self.limits().faults.iter().map(|kind| kind.name()).collect();
+            options += &format!(" --faults {}", if names.is_empty() { "none".to_owned() } else { names.join(",") });
+        }
+        options
+    }
+}
+
+impl Arguments {
+    pub fn guards(&self) -> Guards {
+        let of_design = self.design.map_or(&[][..], |design| design.removed);
+        Guards::without(&[&self.without, of_design].concat())
+    }
+
+    pub fn design(&self) -> Option<&'static Design> {
+        self.design
+    }
+
+    pub fn setting(&self) -> Setting {
+        Setting { limits: self.draw.limits(), guards: self.guards() }
+    }
+
+    pub fn again(&self) -> String {
+        let mut options = self.draw.again();
+        if !self.without.is_empty() {
+            let names: Vec<&str> = self.without.iter().map(|guard| guard.name()).collect();
+            options += &format!(" --without {}", names.join(","));
+        }
+        if let Some(design) = self.design {
+            options += &format!(" --design {}", design.name);
+        }
+        options
+    }
+}
+
+/// The project's own workloads of these names.
+pub fn works(names: &[&str]) -> Vec<Work> {
+    names.iter().map(|name| Work::named(name).expect("names on the command line are looked up")).collect()
+}
+
+/// The guards that were removed, in words.
+pub fn without(guards: Guards, design: Option<&Design>) -> String {
+    let names: Vec<&str> = guards.removed().map(Guard::name).collect();
+    match (design, names.as_slice()) {
+        (Some(design), []) => format!("design {}", design.name),
+        (Some(design), names) => format!("design {} (without {})", design.name, names.join(", ")),
+        (None, []) => "every guard in its place".to_owned(),
+        (None, names) => format!("without {}", names.join(", ")),
+    }
+}

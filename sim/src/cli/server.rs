@@ -1,0 +1,64 @@
+//! Which server to replay on: a throw-away one, the user's, or none.
+
+use crate::postgres::Error;
+use crate::postgres::server::Server;
+use clap::Args;
+use std::str::FromStr;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A throw-away server, none, or the address of yours [default: $DATABASE_URL or auto]
+    #[arg(long, value_name = "auto|off|URL")]
+    postgres: Option<Choice>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Choice {
+    Auto,
+    Off,
+    Url(String),
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Choice::Auto),
+            "off" => Ok(Choice::Off),
+            text if text.contains("://") || text.contains('=') => Ok(Choice::Url(text.to_owned())),
+            text => Err(format!("{text:?} is neither auto, off nor an address like postgres://user@host/database")),
+        }
+    }
+}
+
+impl Arguments {
+    pub fn choice(&self) -> Choice {
+        let named = || std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()).map(Choice::Url);
+        self.postgres.clone().or_else(named).unwrap_or(Choice::Auto)
+    }
+}
+
+impl Choice {
+    /// A server of ours can be killed; somebody else's cannot.
+    pub fn may_crash(&self) -> bool {
+        *self == Choice::Auto
+    }
+
+    /// None if none was asked for.
+    pub fn open(&self) -> Result<Option<Server>, Error> {
+        match self {
+            Choice::Off => Ok(None),
+            Choice::Auto => Server::embedded().map(Some),
+            Choice::Url(url) => Server::connect_url(url).map(Some),
+        }
+    }
+
+    /// Refuses an address that leads nowhere before any work is done.
+    pub fn look(&self) -> Result<(), Error> {
+        match self {
+            Choice::Url(url) => Server::connect_url(url).map(|_| ()),
+            Choice::Auto | Choice::Off => Ok(()),
+        }
+    }
+}

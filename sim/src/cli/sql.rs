@@ -1,0 +1,37 @@
+//! `sql`: the script that installs the engine, as it is or with guards removed.
+
+use super::{Console, Exit, name};
+use anyhow::Result;
+use clap::Args;
+use tourbillon_engine::guard::{Design, Guard, Guards};
+use tourbillon_engine::sql::install::{install, is_schema_name};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Guards to leave out
+    #[arg(long, value_name = "GUARD,…", value_delimiter = ',', value_parser = name::guard)]
+    without: Vec<Guard>,
+    /// A published system's way of doing it: a named set of removed guards
+    #[arg(long, value_name = "NAME", value_parser = name::design)]
+    design: Option<&'static Design>,
+    /// The schema to install in
+    #[arg(long, value_name = "NAME", default_value = "tourbillon", value_parser = schema)]
+    schema: String,
+}
+
+fn schema(name: &str) -> Result<String, String> {
+    match is_schema_name(name) {
+        true => Ok(name.to_owned()),
+        false => Err(format!(
+            "{name:?} is no schema name that needs no quotes: at most 63 small letters, digits and underscores, not \
+             beginning with a digit or pg_"
+        )),
+    }
+}
+
+pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
+    let of_design = arguments.design.map_or(&[][..], |design| design.removed);
+    let guards = Guards::without(&[&arguments.without, of_design].concat());
+    console.print(&install(&arguments.schema, guards));
+    Ok(Exit::Clean)
+}

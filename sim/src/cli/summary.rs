@@ -1,0 +1,262 @@
+//! The summary of a run: as text for people, as JSON for programs, and as an exit code.
+
+use super::figures::{count, counted, long, rate, wall};
+use super::saved::Saved;
+use super::{Console, Exit, scope};
+use crate::capsule::Tool;
+use crate::faults::FaultKind;
+use crate::lockstep::Counts;
+use crate::sweep::Swept;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tourbillon_models::property::{Property, Reach};
+use tourbillon_models::verdict::Judgement;
+
+/// Everything that a run came to.
+pub struct Report<'a> {
+    pub scope: &'a scope::Arguments,
+    pub first_seed: u64,
+    pub swept: &'a Swept,
+    pub swept_in: Duration,
+    pub replayed: &'a Replayed,
+    /// Those of the sweep by seed, then those of the replays.
+    pub failures: &'a [Saved],
+    pub wall: Duration,
+}
+
+/// What became of the second half.
+pub enum Replayed {
+    /// Nobody asked for it.
+    Off,
+    /// There was no server to be had, for this reason.
+    NoServer(String),
+    On {
+        server_version: String,
+        histories: u64,
+        counts: Counts,
+        wall: Duration,
+    },
+}
+
+/// How many failures are told in full; the others are named.
+const TOLD: usize = 3;
+
+impl Report<'_> {
+    pub fn exit(&self) -> Exit {
+        let sums = &self.swept.sums;
+        match self.replayed {
+            _ if self.is_broken() => Exit::Broken,
+            Replayed::NoServer(_) => Exit::CouldNotRun,
+            _ if sums.judged(Judgement::Unknown) > 0 => Exit::Unknown,
+            _ => Exit::Clean,
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.swept.found_count > 0 || !self.failures.is_empty() || !self.swept.sums.not_deterministic().is_empty()
+    }
+
+    pub fn text(&self, console: &Console) -> String {
+        let mut text = format!("{}\n\n", self.heading());
+        let mut line = |title: &str, said: String| text += &format!("{title:<12}{said}\n");
+        line("simulated", self.simulated());
+        line("checked", self.checked());
+        line("run twice", self.repeated());
+        line("replayed", self.replays());
+        if let Some(never) = self.never() {
+            line("never", never);
+        }
+        text + &self.failures(console)
+    }
+
+    fn heading(&self) -> String {
+        let Tool { version, commit } = Tool::this();
+        let (workloads, limits) = (self.scope.draw.workloads(), self.scope.draw.limits());
+        let faults = match limits.faults.len() {
+            0 => "no faults".to_owned(),
+            kinds => counted(kinds as u64, "kind") + " of fault",
+        };
+        let without = scope::without(self.scope.guards(), self.scope.design());
+        format!(
+            "tourbillon {version} ({commit}): seeds from {}; {}; {faults}; {without}",
+            self.first_seed,
+            workloads.join(", ")
+        )
+    }
+
+    fn simulated(&self) -> String {
+        let Swept { sums, calls, simulated_us, .. } = self.swept;
+        let speed = rate(*simulated_us as f64 / 1e6, self.swept_in);
+        format!(
+            "{}, {}, {}: {} of virtual time in {}, {} times as fast",
+            counted(sums.run_count(), "run"),
+            counted(*calls, "call"),
+            counted(sums.record_count(), "record"),
+            long(*simulated_us),
+            wall(self.swept_in),
+            count(speed as u64),
+        )
+    }
+
+    fn checked(&self) -> String {
+        let sums = &self.swept.sums;
+        let broken = Property::ALL.into_iter().filter(|property| sums.broken(*property) > 0);
+        let broken: Vec<String> = broken
+            .map(|property| format!("{property} {} in {}", property.name(), count(sums.broken(property))))
+            .collect();
+        let properties = counted(Property::ALL.len() as u64, "property").replace("propertys", "properties");
+        let unknown = sums.judged(Judgement::Unknown);
+        let mut said = match broken.as_slice() {
+            [] => format!("{properties}, no violation"),
+            broken => {
+                format!("{properties}, violated in {}: {}", counted(self.swept.found_count, "run"), broken.join(", "))
+            }
+        };
+        if unknown > 0 {
+            let first = self.swept.first_unknown.unwrap_or_default();
+            said += &format!(", unknown in {} (the first is seed {first})", counted(unknown, "run"));
+        }
+        said
+    }
+
+    fn repeated(&self) -> String {
+        let runs = counted(self.swept.repeated, "run");
+        match self.swept.sums.not_deterministic() {
+            [] => format!("{runs}, the same history each time"),
+            seeds => format!("{runs}, and another history for seeds {seeds:?}"),
+        }
+    }
+
+    fn replays(&self) -> String {
+        match self.replayed {
+            Replayed::Off => "nothing (not asked for)".to_owned(),
+            Replayed::NoServer(_) => "NOTHING: there is no server".to_owned(),
+            Replayed::On { server_version, histories, counts, wall: time } => {
+                let divergences = match self.divergences().count() {
+                    0 => "no divergence".to_owned(),
+                    number => counted(number as u64, "divergence").to_uppercase(),
+                };
+                format!(
+                    "{} on PostgreSQL {server_version}: {}, {} blocked, {} in {}, {divergences}",
+                    counted(*histories, "history").replace("historys", "histories"),
+                    counted(counts.statements, "statement"),
+                    count(counts.blocked),
+                    counted(counts.crashes, "server crash").replace("crashs", "crashes"),
+                    wall(*time),
+                )
+            }
+        }
+    }
+
+    fn divergences(&self) -> impl Iterator<Item = &Saved> {
+        self.failures.iter().filter(|saved| saved.broken.is_empty())
+    }
+
+    /// Names that were not seen once: what a sweep proves less for.
+    fn never_reached(&self) -> Vec<&'static str> {
+        let faults = self.scope.draw.limits().faults.into_iter();
+        let faults = faults.filter(|kind| self.swept.activations.count(*kind) == 0).map(FaultKind::name);
+        faults.chain(self.swept.sums.never_reached().map(Reach::name)).collect()
+    }
+
+    fn never_exercised(&self) -> Vec<&'static str> {
+        self.swept.sums.never_exercised().map(Property::id).collect()
+    }
+
+    fn never(&self) -> Option<String> {
+        let (reached, exercised) = (self.never_reached(), self.never_exercised());
+        let reached = (!reached.is_empty()).then(|| format!("reached: {}", reached.join(", ")));
+        let exercised = (!exercised.is_empty()).then(|| format!("exercised: {}", exercised.join(", ")));
+        let said: Vec<String> = reached.into_iter().chain(exercised).collect();
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+
+    /// The last line is the command that reproduces the first.
+    fn failures(&self, console: &Console) -> String {
+        let panicked = self.swept.found.iter().filter(|found| found.broken.is_empty());
+        let seed = |seed: u64| console.command(&format!("replay --seed {seed}{}", self.scope.again()));
+        let not_deterministic = self.swept.sums.not_deterministic().first();
+        let not_deterministic = not_deterministic
+            .map(|found| format!("\nseed {found} gives another history when it is run again:\n{}\n", seed(*found)));
+        let panicked =
+            panicked.take(1).map(|found| format!("\nseed {}: {}\n{}\n", found.seed, found.sentence, seed(found.seed)));
+        let named = self
+            .failures
+            .iter()
+            .skip(TOLD)
+            .map(|saved| format!("\nalso: {} ({})\n", saved.sentence, saved.path.display()));
+        // The first failure comes last, where people look.
+        let told = self.failures.iter().take(TOLD).rev().map(|saved| saved.text(console));
+        not_deterministic.into_iter().chain(panicked).chain(named).chain(told).collect()
+    }
+
+    pub fn json(&self) -> Value {
+        let Swept { sums, calls, simulated_us, .. } = self.swept;
+        let faults = FaultKind::ALL.into_iter().map(|kind| (kind.name(), self.swept.activations.count(kind)));
+        let goals = Reach::ALL.into_iter().map(|reach| (reach.name(), sums.reach(reach)));
+        let reach: serde_json::Map<String, Value> =
+            faults.chain(goals).map(|(name, count)| (name.to_owned(), count.into())).collect();
+        json!({
+            "tool": Tool::this(),
+            "first_seed": self.first_seed,
+            "seeds": sums.run_count(),
+            "workloads": self.scope.draw.workloads(),
+            "without": self.scope.guards().removed().map(|guard| guard.name()).collect::<Vec<_>>(),
+            "calls": calls,
+            "records": sums.record_count(),
+            "simulated_seconds": *simulated_us as f64 / 1e6,
+            "wall_seconds": self.wall.as_secs_f64(),
+            "sweep_seconds": self.swept_in.as_secs_f64(),
+            "run_twice": self.swept.repeated,
+            "not_deterministic": sums.not_deterministic(),
+            "unknown": sums.judged(Judgement::Unknown),
+            "violation_count": self.swept.found_count,
+            "violations": self.violations(),
+            "reach": reach,
+            "never_reached": self.never_reached(),
+            "never_exercised": self.never_exercised(),
+            "replay": self.replay_json(),
+        })
+    }
+
+    fn violations(&self) -> Vec<Value> {
+        let capsule = |seed| self.failures.iter().find(|saved| saved.seed == seed).map(|saved| saved.path.clone());
+        let swept = self.swept.found.iter().map(|found| {
+            let broken: Vec<&str> = found.broken.iter().map(|property| property.id()).collect();
+            json!({"seed": found.seed, "workload": found.workload, "target": "direct", "properties": broken,
+                   "sentence": found.sentence, "capsule": capsule(found.seed)})
+        });
+        let is_of_sweep = |seed| self.swept.found.iter().any(|found| found.seed == seed);
+        let replayed = self.failures.iter().filter(|saved| !saved.broken.is_empty() && !is_of_sweep(saved.seed));
+        let replayed = replayed.map(|saved| {
+            let broken: Vec<&str> = saved.broken.iter().map(|property| property.id()).collect();
+            json!({"seed": saved.seed, "workload": saved.workload, "target": "lockstep", "properties": broken,
+                   "sentence": saved.sentence, "capsule": saved.path})
+        });
+        swept.chain(replayed).collect()
+    }
+
+    fn replay_json(&self) -> Value {
+        let divergences: Vec<Value> = self.divergences().map(|saved| {
+            json!({"seed": saved.seed, "workload": saved.workload, "sentence": saved.sentence, "capsule": saved.path})
+        }).collect();
+        let (version, histories, counts, time, skipped) = match self.replayed {
+            Replayed::On { server_version, histories, counts, wall } => {
+                (Some(server_version), *histories, *counts, *wall, None)
+            }
+            Replayed::Off => (None, 0, Counts::default(), Duration::ZERO, Some("not asked for")),
+            Replayed::NoServer(reason) => (None, 0, Counts::default(), Duration::ZERO, Some(reason.as_str())),
+        };
+        json!({
+            "histories": histories,
+            "statements": counts.statements,
+            "blocked": counts.blocked,
+            "crashes": counts.crashes,
+            "choices": counts.choices,
+            "divergences": divergences,
+            "server_version": version,
+            "wall_seconds": time.as_secs_f64(),
+            "skipped": skipped,
+        })
+    }
+}

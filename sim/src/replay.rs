@@ -1,0 +1,208 @@
+//! A replay: one plan on a real server, in lockstep with the model, and its history judged.
+//!
+//! It *agrees* if the server answered, blocked and ended up as the model did, statement by statement, and if the direct
+//! target, given the choices that the server made, makes the same history. What it is not: a retry. A replay that
+//! stops halfway says where, and the server is fit for the next one.
+
+use crate::lockstep::{Counts, Lockstep, Stop};
+use crate::plan::{Plan, PlannedEffect};
+use crate::postgres::Error;
+use crate::postgres::server::Server;
+use crate::run::{Summary, run};
+use crate::simulate::{Simulator, Work, header};
+use crate::sweep::{FOUND_LIMIT, Ran, Setting, work_of};
+use crate::target::Chooser;
+use tourbillon_engine::guard::Guards;
+use tourbillon_models::history::History;
+use tourbillon_models::property::Checker;
+use tourbillon_models::verdict::{Judgement, Verdict};
+
+/// What came of a replay.
+pub struct Replay {
+    pub counts: Counts,
+    /// As far as it came.
+    pub history: History,
+    pub end: End,
+}
+
+pub enum End {
+    Agreed {
+        summary: Summary,
+        verdict: Verdict,
+    },
+    /// One sentence with both sides.
+    Diverged(String),
+}
+
+/// Whether a plan kills the server, which only one of our own allows.
+pub fn crashes_server(plan: &Plan) -> bool {
+    plan.faults.iter().any(|fault| matches!(fault.what, PlannedEffect::ServerCrash { .. }))
+}
+
+/// Replays a plan. An error is the server's, and says nothing about the plan.
+pub fn replay(server: &mut Server, plan: &Plan, work: &Work, guards: Guards) -> Result<Replay, Error> {
+    let version = server.version().to_owned();
+    let mut history = History::new(header(plan, work, guards, "lockstep", Some(version)));
+    let mut target = Lockstep::new(server, guards, &work.steps())?;
+    let ran = run(plan, work.program.clone(), &mut target, &mut history);
+    let counts = target.counts();
+    let closed = target.close();
+    let end = match ran {
+        Ok(summary) => {
+            closed?;
+            judge(plan, work, guards, &history, summary)
+        }
+        Err(Stop::Divergence(divergence)) => End::Diverged(divergence.to_string()),
+        // Neither blocked nor back, for longer than anybody waits: the model knew what it would be.
+        Err(Stop::Server(Error::Unsettled(sentence))) => End::Diverged(sentence),
+        Err(Stop::Server(error)) => return Err(error),
+    };
+    Ok(Replay { counts, history, end })
+}
+
+fn judge(plan: &Plan, work: &Work, guards: Guards, history: &History, summary: Summary) -> End {
+    let mut simulator = Simulator::default();
+    let choices = Chooser::Recorded(summary.choices.clone().into_iter());
+    simulator.run_with(plan, work, guards, choices);
+    if let Some(difference) = difference(history, simulator.history()) {
+        return End::Diverged(format!("the direct target does not follow the server's choices: {difference}"));
+    }
+    let verdict = Checker::new().check_program(history, work.program.as_deref());
+    End::Agreed { summary, verdict }
+}
+
+/// Where two histories first differ, if they do; which target made them is no difference.
+pub fn difference(one: &History, other: &History) -> Option<String> {
+    if one.hash() == other.hash() {
+        return None;
+    }
+    let pairs = one.lines().skip(1).zip(other.lines().skip(1)).enumerate();
+    let differing = pairs.into_iter().find(|(_, (one, other))| one != other);
+    Some(match differing {
+        Some((index, (one, other))) => format!("record {index} is {one} in one and {other} in the other"),
+        None if one.records.len() == other.records.len() => "their headers differ".to_owned(),
+        None => format!("one has {} records and the other {}", one.records.len(), other.records.len()),
+    })
+}
+
+/// What came of the replays of several seeds.
+#[derive(Default)]
+pub struct Replays {
+    pub histories: u64,
+    pub counts: Counts,
+    /// Those that diverged, or broke a property, with their plans; at most [`FOUND_LIMIT`].
+    pub failed: Vec<(Plan, Replay)>,
+}
+
+/// Replays these seeds one after the other; `progress` is told after each.
+pub fn replay_all(
+    server: &mut Server,
+    seeds: &[u64],
+    setting: &Setting,
+    works: &[Work],
+    progress: impl Fn(&Replays),
+) -> Result<Replays, Error> {
+    let mut replays = Replays::default();
+    for seed in seeds {
+        let work = work_of(works, *seed);
+        let plan = work.plan(*seed, &setting.limits);
+        let replay = replay(server, &plan, work, setting.guards)?;
+        replays.histories += 1;
+        replays.counts.statements += replay.counts.statements;
+        replays.counts.blocked += replay.counts.blocked;
+        replays.counts.crashes += replay.counts.crashes;
+        replays.counts.choices += replay.counts.choices;
+        if replay.end.is_failure() && replays.failed.len() < FOUND_LIMIT {
+            replays.failed.push((plan, replay));
+        }
+        progress(&replays);
+    }
+    Ok(replays)
+}
+
+impl End {
+    pub fn is_failure(&self) -> bool {
+        match self {
+            End::Diverged(_) => true,
+            End::Agreed { verdict, .. } => verdict.judgement() == Judgement::Violated,
+        }
+    }
+}
+
+/// Chooses among the runs of a sweep those that are replayed: a third with blocked statements and server crashes, a third
+/// with blocked statements, the rest as they come. Of each kind the first ones.
+pub struct Sample {
+    size: usize,
+    server_may_crash: bool,
+    /// Blocked and crashed, blocked, crashed, neither.
+    kinds: [Vec<u64>; 4],
+}
+
+impl Sample {
+    pub fn new(size: usize, server_may_crash: bool) -> Sample {
+        Sample { size, server_may_crash, kinds: Default::default() }
+    }
+
+    /// Considers one run.
+    pub fn offer(&mut self, ran: &Ran) {
+        let kind = match (ran.blocked > 0, ran.server_crashes > 0) {
+            (_, true) if !self.server_may_crash => return,
+            (true, true) => 0,
+            (true, false) => 1,
+            (false, true) => 2,
+            (false, false) => 3,
+        };
+        if self.kinds[kind].len() < self.size {
+            self.kinds[kind].push(ran.seed);
+        }
+    }
+
+    /// In the order of the seeds, and none twice.
+    pub fn seeds(&self) -> Vec<u64> {
+        let third = self.size.div_ceil(3);
+        let shares = if self.server_may_crash { [third, third, third / 2, third] } else { [0, 2 * third, 0, third] };
+        let share = |kind: usize| self.kinds[kind].iter().take(shares[kind]);
+        let rest = |kind: usize| self.kinds[kind].iter().skip(shares[kind]);
+        let mut seeds: Vec<u64> = (0..4).flat_map(share).chain((0..4).flat_map(rest)).copied().collect();
+        seeds.truncate(self.size);
+        seeds.sort_unstable();
+        seeds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ran(seed: u64) -> Ran {
+        Ran { seed, blocked: seed % 3, server_crashes: u64::from(seed % 10 == 0) }
+    }
+
+    #[test]
+    fn a_sample_has_of_every_kind() {
+        let mut sample = Sample::new(60, true);
+        (0..10_000).for_each(|seed| sample.offer(&ran(seed)));
+        let seeds = sample.seeds();
+        assert_eq!(seeds.len(), 60);
+        let count = |blocked, crashed| {
+            let is = |ran: &Ran| (ran.blocked > 0) == blocked && (ran.server_crashes > 0) == crashed;
+            seeds.iter().copied().map(ran).filter(is).count()
+        };
+        assert_eq!([count(true, true), count(true, false), count(false, true)], [20, 20, 10]);
+    }
+
+    #[test]
+    fn a_server_that_must_not_crash_is_not_offered_a_crash() {
+        let mut sample = Sample::new(60, false);
+        (0..100).for_each(|seed| sample.offer(&ran(seed)));
+        assert_eq!(sample.seeds().len(), 60);
+        assert!(sample.seeds().into_iter().all(|seed| ran(seed).server_crashes == 0));
+    }
+
+    #[test]
+    fn a_short_sweep_is_replayed_whole() {
+        let mut sample = Sample::new(60, true);
+        (0..12).for_each(|seed| sample.offer(&ran(seed)));
+        assert_eq!(sample.seeds(), (0..12).collect::<Vec<_>>());
+    }
+}
