@@ -43,7 +43,7 @@ pub fn crashes_server(plan: &Plan) -> bool {
 pub fn replay(server: &mut Server, plan: &Plan, work: &Work, guards: Guards) -> Result<Replay, Error> {
     let version = server.version().to_owned();
     let mut history = History::new(header(plan, work, guards, "lockstep", Some(version)));
-    let mut target = Lockstep::new(server, guards, &work.steps())?;
+    let mut target = Lockstep::new(server, guards, &work.steps(), Chooser::seeded(plan.seed))?;
     let ran = run(plan, work.program.clone(), &mut target, &mut history);
     let counts = target.counts();
     let closed = target.close();
