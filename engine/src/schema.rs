@@ -5,7 +5,6 @@
 
 use crate::store::Tables;
 use crate::store::appends::{Appends, Extent};
-use crate::store::locks::Slot;
 use crate::store::rows::{Row, Rows};
 use crate::store::snapshot::Snapshot;
 use crate::store::statement::Has;
@@ -144,12 +143,11 @@ impl Schema {
         &mut self.events[index / EVENT_TABLES][index % EVENT_TABLES]
     }
 
-    fn undo_row<R: Row>(rows: &mut Rows<R>, change: Undo, me: Slot) {
+    fn undo_row<R: Row>(rows: &mut Rows<R>, change: Undo) {
         match change {
             Undo::Insert { row, .. } => rows.undo_insert(row),
             Undo::Update { row, .. } => rows.undo_update(row),
             Undo::Delete { row, .. } => rows.undo_delete(row),
-            Undo::RowLock { row, .. } => rows.undo_lock(row, me),
             Undo::Append { .. } | Undo::Truncate { .. } | Undo::Lock { .. } => unreachable!("not a change of a row"),
         }
     }
@@ -159,22 +157,20 @@ impl Tables for Schema {
     const COUNT: usize = FIRST_EVENT_TABLE as usize + QUEUES * EVENT_TABLES;
     const SEQUENCES: usize = 3;
 
-    fn undo(&mut self, change: Undo, me: Slot) {
+    fn undo(&mut self, change: Undo) {
         match change {
             Undo::Append { table: LEDGER, position } => self.ledger.undo_append(position),
             Undo::Append { table, position } => self.appends(table).undo_append(position),
             Undo::Truncate { table } => self.appends(table).undo_truncate(),
-            Undo::Insert { table, .. } | Undo::Update { table, .. } | Undo::Delete { table, .. } | Undo::RowLock { table, .. } => {
-                match table {
-                    QueueRow::TABLE => Schema::undo_row(&mut self.queues, change, me),
-                    TickRow::TABLE => Schema::undo_row(&mut self.ticks, change, me),
-                    SubscriptionRow::TABLE => Schema::undo_row(&mut self.subscriptions, change, me),
-                    WorkerRow::TABLE => Schema::undo_row(&mut self.workers, change, me),
-                    StartKeyRow::TABLE => Schema::undo_row(&mut self.start_keys, change, me),
-                    WorkflowRow::TABLE => Schema::undo_row(&mut self.workflows, change, me),
-                    _ => unreachable!("table {table} has no rows"),
-                }
-            }
+            Undo::Insert { table, .. } | Undo::Update { table, .. } | Undo::Delete { table, .. } => match table {
+                QueueRow::TABLE => Schema::undo_row(&mut self.queues, change),
+                TickRow::TABLE => Schema::undo_row(&mut self.ticks, change),
+                SubscriptionRow::TABLE => Schema::undo_row(&mut self.subscriptions, change),
+                WorkerRow::TABLE => Schema::undo_row(&mut self.workers, change),
+                StartKeyRow::TABLE => Schema::undo_row(&mut self.start_keys, change),
+                WorkflowRow::TABLE => Schema::undo_row(&mut self.workflows, change),
+                _ => unreachable!("table {table} has no rows"),
+            },
             Undo::Lock { .. } => unreachable!("locks are the store's"),
         }
     }

@@ -32,7 +32,7 @@ pub trait Tables: Default {
     const SEQUENCES: usize;
 
     /// Takes one change back.
-    fn undo(&mut self, change: Undo, me: Slot);
+    fn undo(&mut self, change: Undo);
     /// What became final: deletions and truncations may give their memory up.
     fn settle(&mut self, change: Undo);
     fn clear(&mut self);
@@ -168,7 +168,7 @@ impl<T: Tables> Store<T> {
                     self.locks.release_mode(slot, key, mode, &mut self.woken);
                     self.release_woken();
                 }
-                change => self.tables.undo(change, slot),
+                change => self.tables.undo(change),
             }
         }
     }

@@ -367,8 +367,6 @@ impl<R: Row> Rows<R> {
         self.chains[row as usize].head.marks.undo_write();
     }
 
-    pub fn undo_lock(&mut self, _row: u32, _me: Slot) {}
-
     /// Gives the place of a row whose deletion has committed to others, unless a snapshot may still see it.
     pub fn reclaim(&mut self, row: u32) {
         let key = self.chains[row as usize].head.row.key();

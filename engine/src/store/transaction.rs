@@ -26,7 +26,6 @@ pub enum Undo {
     Insert { table: u8, row: u32 },
     Update { table: u8, row: u32 },
     Delete { table: u8, row: u32 },
-    RowLock { table: u8, row: u32 },
     Append { table: u8, position: u64 },
     Truncate { table: u8 },
     Lock { key: LockKey, mode: Mode },

@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use tourbillon_engine::store::Tables;
 use tourbillon_engine::store::appends::Appends;
-use tourbillon_engine::store::locks::{LockKey, Mode, Slot};
+use tourbillon_engine::store::locks::{LockKey, Mode};
 use tourbillon_engine::store::rows::{Row, RowLock, Rows};
 use tourbillon_engine::store::statement::{Has, Inserted, Policy, Tx};
 use tourbillon_engine::store::transaction::Undo;
@@ -63,12 +63,11 @@ impl Tables for ParityTables {
     const COUNT: usize = 2;
     const SEQUENCES: usize = 1;
 
-    fn undo(&mut self, change: Undo, me: Slot) {
+    fn undo(&mut self, change: Undo) {
         match change {
             Undo::Insert { row, .. } => self.cells.undo_insert(row),
             Undo::Update { row, .. } => self.cells.undo_update(row),
             Undo::Delete { row, .. } => self.cells.undo_delete(row),
-            Undo::RowLock { row, .. } => self.cells.undo_lock(row, me),
             Undo::Append { position, .. } => self.events.undo_append(position),
             Undo::Truncate { .. } => self.events.undo_truncate(),
             Undo::Lock { .. } => unreachable!("locks are the store's"),
