@@ -11,6 +11,7 @@ use tourbillon_models::property::Checker;
 use tourbillon_models::verdict::{Judgement, Verdict};
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     /// A file of JSON Lines, or - for standard input
     #[arg(value_name = "HISTORY")]

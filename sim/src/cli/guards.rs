@@ -23,6 +23,7 @@ const SOUND_TIMES: u64 = 10;
 const SOUND_LEAST: u64 = 5_000;
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     /// Only these guards and designs [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = target)]

@@ -10,6 +10,7 @@ use tourbillon_models::property::Property;
 use tourbillon_models::workload::Workload;
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     /// Print one JSON value
     #[arg(long)]

@@ -19,6 +19,7 @@ use tourbillon_models::history::History;
 use tourbillon_models::verdict::Verdict;
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     /// A failure that was saved
     #[arg(value_name = "CAPSULE", required_unless_present = "seed", conflicts_with_all = ["seed", "workload", "faults", "without", "design"])]

@@ -18,6 +18,7 @@ const SEEDS: u64 = 20_000;
 const REPLAYS: usize = 60;
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     /// How many seeds
     #[arg(long, value_name = "N", default_value_t = SEEDS, value_parser = clap::value_parser!(u64).range(1..))]

@@ -15,6 +15,7 @@ use tourbillon_models::property::Property;
 use tourbillon_models::verdict::Violation;
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     /// Where failures are saved
     #[arg(long, value_name = "DIR", default_value = DIRECTORY)]

@@ -10,6 +10,7 @@ use tourbillon_engine::guard::{Design, Guard, Guards};
 use tourbillon_models::workload::Workload;
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     #[command(flatten)]
     pub draw: Draw,

@@ -6,6 +6,7 @@ use clap::Args;
 use std::str::FromStr;
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     /// A throw-away server, none, or the address of yours [default: $DATABASE_URL or auto]
     #[arg(long, value_name = "auto|off|URL")]

@@ -7,6 +7,7 @@ use tourbillon_engine::guard::{Design, Guard, Guards};
 use tourbillon_engine::sql::install::{install, is_schema_name};
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     /// Guards to leave out
     #[arg(long, value_name = "GUARD,…", value_delimiter = ',', value_parser = name::guard)]

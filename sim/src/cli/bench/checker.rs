@@ -18,6 +18,7 @@ use tourbillon_models::property::Checker;
 use tourbillon_models::verdict::Judgement;
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     /// About how many records
     #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]

@@ -10,6 +10,7 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     #[command(flatten)]
     server: server::Arguments,

@@ -14,6 +14,7 @@ use std::time::Instant;
 use tourbillon_engine::guard::Guards;
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     #[command(flatten)]
     server: server::Arguments,

@@ -15,6 +15,7 @@ use tourbillon_engine::guard::Guards;
 use tourbillon_models::verdict::Judgement;
 
 #[derive(Args)]
+#[group(skip)]
 pub struct Arguments {
     /// How many measurements the median is of
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
