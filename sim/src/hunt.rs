@@ -26,6 +26,15 @@ pub struct Hunt {
     pub catches: Vec<Found>,
 }
 
+impl Hunt {
+    /// Which of the properties that a catch breaks: one that the first catch breaks, too, as that is the one reported.
+    fn property_of(&self, found: &Found) -> Property {
+        let reported = self.catches.first().map_or(&[][..], |first| &first.broken);
+        let shared = reported.iter().find(|property| found.broken.contains(property));
+        *shared.unwrap_or(&found.broken[0])
+    }
+}
+
 /// Sweeps until so many seeds are caught.
 pub fn hunt(
     seeds: Seeds,
@@ -91,7 +100,7 @@ pub fn confirm(
             continue;
         }
         let replay = replay(server, &plan, work, removed)?;
-        match objection(&replay, hunt.catches[0].broken[0]) {
+        match objection(&replay, hunt.property_of(found)) {
             None => return Ok(Confirmation::Confirmed { seed: found.seed, replay: Box::new(replay) }),
             Some(objection) => reasons.push(format!("seed {}: {objection}", found.seed)),
         }

@@ -1,6 +1,7 @@
 pub mod activation;
 pub mod bench;
 pub mod capsule;
+pub mod check;
 pub mod cli;
 pub mod faults;
 pub mod generate;
@@ -15,3 +16,8 @@ pub mod run;
 pub mod simulate;
 pub mod sweep;
 pub mod target;
+
+pub use check::check;
+pub use tourbillon_engine::guard::Guard;
+pub use tourbillon_models::name::Step;
+pub use tourbillon_models::workload::{Next, Program, StepOutcome};

@@ -107,17 +107,25 @@ pub fn replay_all(
         let work = work_of(works, *seed);
         let plan = work.plan(*seed, &setting.limits);
         let replay = replay(server, &plan, work, setting.guards)?;
-        replays.histories += 1;
-        replays.counts.statements += replay.counts.statements;
-        replays.counts.blocked += replay.counts.blocked;
-        replays.counts.crashes += replay.counts.crashes;
-        replays.counts.choices += replay.counts.choices;
-        if replay.end.is_failure() && replays.failed.len() < FOUND_LIMIT {
-            replays.failed.push((plan, replay));
-        }
+        let counts = replay.counts;
+        let failed = if replay.end.is_failure() { vec![(plan, replay)] } else { Vec::new() };
+        replays.add(Replays { histories: 1, counts, failed });
         progress(&replays);
     }
     Ok(replays)
+}
+
+impl Replays {
+    /// Adds those of other seeds.
+    pub fn add(&mut self, other: Replays) {
+        self.histories += other.histories;
+        self.counts.statements += other.counts.statements;
+        self.counts.blocked += other.counts.blocked;
+        self.counts.crashes += other.counts.crashes;
+        self.counts.choices += other.counts.choices;
+        self.failed.extend(other.failed);
+        self.failed.truncate(FOUND_LIMIT);
+    }
 }
 
 impl End {

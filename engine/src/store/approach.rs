@@ -85,11 +85,14 @@ impl<T: Tables> Tx<T> {
         let at_once = self.with(|store, slot| {
             store.transactions.assign_xid(slot);
             let rows = store.tables.rows();
+            if rows.state(found, &store.transactions) == State::Free {
+                return Some(Heritage::Nothing);
+            }
             let marks = rows.marks(found).expect("the statement has just found it");
-            rows.state(found, &store.transactions) == State::Free || marks.is_only_of(slot, &store.transactions)
+            marks.is_only_of(slot, &store.transactions).then_some(Heritage::Marks)
         });
-        if at_once {
-            return Ok(Some((found, Heritage::Nothing)));
+        if let Some(heritage) = at_once {
+            return Ok(Some((found, heritage)));
         }
         Box::pin(self.come_by_contended(found, mode, condition)).await
     }
@@ -401,7 +404,7 @@ impl<T: Tables> Tx<T> {
                 (marks.is_only_of(slot, transactions), conflict, marks.own(slot, transactions).is_some())
             });
             if only_own {
-                return Ok((Reached::Ours, Heritage::Nothing));
+                return Ok((Reached::Ours, Heritage::Marks));
             }
             let holds_key_only = !marks.is_many() && marks.strongest_lock() == Some(RowLock::KeyShare);
             if !conflict && (marks.is_many() || holds_key_only) {

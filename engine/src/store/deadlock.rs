@@ -33,6 +33,9 @@ struct Graph<'a> {
 
 /// Looks for cycles through `slot`, which has just begun to wait.
 pub fn resolve(transactions: &Transactions, locks: &Locks, slot: Slot) -> Resolution {
+    if transactions.waiting == 1 << slot {
+        return Resolution::NoCycle;
+    }
     let graph = Graph { transactions, locks };
     match graph.orders_without_cycle(slot, &mut Vec::new()) {
         None => Resolution::Deadlock,

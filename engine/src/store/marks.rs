@@ -178,6 +178,15 @@ impl Marks {
         })
     }
 
+    /// What a new version takes over. Where there is only one mark PostgreSQL supposes that it holds the key, also if it is
+    /// the writer's own.
+    pub fn inherited(&self) -> Marks {
+        match self {
+            Marks::One(mark) => Marks::One(Mark { mode: RowLock::KeyShare, deed: Deed::Locks, ..*mark }),
+            marks => marks.clone(),
+        }
+    }
+
     /// Adds a mark, and drops those that are over and meant nothing but a lock.
     pub fn add(&mut self, new: Mark, transactions: &Transactions) {
         let keep = |mark: &Mark| transactions.is_active(mark.tx) || mark.is_committed_write(transactions);

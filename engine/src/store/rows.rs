@@ -114,7 +114,7 @@ pub enum State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Heritage {
     Nothing,
-    /// All marks, since some of them may hold the key.
+    /// All marks, since some of them may hold the key; a lone one as if it did.
     Marks,
 }
 
@@ -331,7 +331,7 @@ impl<R: Row> Rows<R> {
         change(&mut changed);
         let mut head = self.version(changed, transactions, me);
         if heritage == Heritage::Marks {
-            head.marks = self.chains[found.row as usize].head.marks.clone();
+            head.marks = self.chains[found.row as usize].head.marks.inherited();
         }
         self.mark(found, RowLock::NoKeyUpdate, Deed::Replaces, transactions, me);
         let chain = &mut self.chains[found.row as usize];

@@ -20,7 +20,7 @@ use super::window::Progress;
 use super::{Property, Reach};
 use crate::name::{Consumer, Micros, Session, Tick, Token, WorkerId};
 use crate::op::Op;
-use crate::record::Happening;
+use crate::record::{Happening, Span};
 use crate::reply::Reply;
 use alloc::format;
 
@@ -97,6 +97,7 @@ impl Pass<'_> {
         victim: WorkerId,
     ) {
         self.memory.tokens.insert(token.0);
+        self.believe_end_of_window(done.record(), worker);
         let Some(consumer) = self.memory.workers.get(worker.0).map(|known| known.consumer) else { return };
         match victim.0 {
             0 => self.window_given(done, consumer, window, worker),
@@ -112,6 +113,16 @@ impl Pass<'_> {
         known.claimed = done.record();
         known.ended = NONE;
         known.progress = Progress::NEW;
+    }
+
+    /// A worker that is given a window has none: if a handoff of its last one is in doubt, it committed.
+    fn believe_end_of_window(&mut self, index: u32, worker: WorkerId) {
+        let Some(known) = self.memory.workers.get(worker.0).filter(|known| known.phase == Phase::Open) else { return };
+        let token = known.token;
+        let is_end = |op: &Op<Span>, _: &Reply<Span, Span>| matches!(op, Op::Handoff { worker: own, token: same, .. } if *own == worker && *same == token);
+        if !self.settle(index, is_end) {
+            self.believe_handoff_of(index, worker);
+        }
     }
 
     fn taken_over(&mut self, done: Done, consumer: u8, thief: WorkerId, window: (Tick, Tick), victim: WorkerId) {
@@ -313,7 +324,7 @@ impl Pass<'_> {
             known.phase = Phase::Finished;
             known.ended = done.commit;
             if done.commit != NONE && clue.at(done.commit) - known.heartbeat >= self.history.header.dead_interval {
-                self.found.sees(Reach::HeldWindowKept);
+                self.found.sees(Reach::HandoffAfterDeadInterval);
             }
             return Some((consumer, window));
         }

@@ -190,9 +190,12 @@ impl Pass<'_> {
             state.start_keys.iter().map(|row| (row.queue.0, row.key.0, row.workflow.0)).collect();
         let gone = self.memory.keys.iter().find(|(queue, key, id)| !rows.contains(&(queue.0, key.0, id.0)));
         if let Some((queue, key, id)) = gone {
-            self.found.violated(Property::D1, &[], || {
+            let clue = Clue(self.history);
+            let start = clue.start_of(id).unwrap_or(NONE);
+            self.found.violated(Property::W9, &[start], || {
+                let at = clue.at(start);
                 format!(
-                    "{key} of {queue} was started as {id} by a committed transaction, and its key is gone at the end"
+                    "{key} of {queue} was started as {id} at {at}, and its key is not kept: it could be started again"
                 )
             });
         }

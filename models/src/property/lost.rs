@@ -135,10 +135,20 @@ impl Pass<'_> {
             }
             _ => false,
         });
-        let Some(place) = place else { return };
+        place.into_iter().for_each(|place| self.believe(index, place));
+    }
+
+    /// The worker shows that its handoff in doubt committed.
+    pub(super) fn believe_handoff_of(&mut self, index: u32, worker: WorkerId) {
+        let is_own = |missing: &Missing| matches!(missing.what, What::Handoff { worker: own, .. } if own == worker);
+        let place = self.memory.missing.iter().position(is_own);
+        place.into_iter().for_each(|place| self.believe(index, place));
+    }
+
+    fn believe(&mut self, index: u32, place: usize) {
         let Missing { done, what, .. } = self.memory.missing.swap_remove(place);
         self.memory.unresolved -= 1;
-        let Some(Op::Handoff { token, .. }) = Clue(history).op(done.call) else { return };
+        let Some(Op::Handoff { token, .. }) = Clue(self.history).op(done.call) else { return };
         if let What::Handoff { worker, decisions } = what {
             self.handed_off(Done { commit: index, ..done }, worker, token, decisions, None, UNTOLD_TABLE);
         }

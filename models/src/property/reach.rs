@@ -26,12 +26,12 @@ macro_rules! goals {
 goals! {
     /// A window moved to another worker.
     Takeover "takeover"
-    /// The victim of a takeover had a transaction open at some time, and came back to find its token dead.
-    StaleTokenRefused "takeover-victim-refused"
+    /// A worker came back to find its token dead.
+    StaleTokenRefused "stale-token-refused"
     /// A claim whose reply was lost, so that nobody knew of the window, was taken over.
     TakeoverOfLostClaim "takeover-of-lost-claim"
-    /// A takeover had to wait for, or skip, a lease that a transaction held.
-    HeldWindowKept "takeover-kept-off-by-hold"
+    /// A transaction held its window for longer than the dead interval, and handed it off.
+    HandoffAfterDeadInterval "handoff-after-dead-interval"
     BlockedCall "blocked-call"
     OpenChoice "open-choice"
     LostReplyCommitted "lost-reply-committed"

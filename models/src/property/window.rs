@@ -384,20 +384,16 @@ impl Pass<'_> {
     pub(super) fn insert_behind(&mut self, queue: u8, event: u32, position: u32) {
         for consumer in 0..self.memory.subscriptions.len() {
             let Some(subscription) = &mut self.memory.subscriptions[consumer] else { continue };
-            if subscription.queue != queue || subscription.position <= position {
+            let Some(known) = self.memory.events.get(event) else { continue };
+            let is_passed = position < subscription.position
+                || (position == subscription.position && known.tick <= subscription.finished);
+            if subscription.queue != queue || !is_passed {
                 continue;
             }
             subscription.position += 1;
-            let (bit, is_own) = (
-                subscription.bit,
-                subscription
-                    .start
-                    .is_some_and(|start| start < self.memory.events.get(event).map_or(0, |known| known.tick)),
-            );
-            let Some(known) = self.memory.events.get(event) else { continue };
-            if is_own && known.acknowledged & bit == 0 {
-                let born = known.born;
-                self.lost_event(born, consumer as u8, EventId(event), None);
+            let is_own = subscription.start.is_some_and(|start| start < known.tick);
+            if is_own && known.acknowledged & subscription.bit == 0 {
+                self.lost_event(known.born, consumer as u8, EventId(event), None);
             }
         }
     }

@@ -194,7 +194,7 @@ impl Pass<'_> {
     fn decide(&mut self, done: Done, consumer: Option<u8>, decision: &Decision, successor: Successor, table: u8) {
         let event = decision.event;
         let Some(known) = self.memory.events.get(event.0).copied() else {
-            return self.decided_unknown(done, consumer, event);
+            return self.decided_unknown(done, consumer, decision, successor, table);
         };
         if let Some(consumer) = consumer {
             self.acknowledge(done, consumer, event);
@@ -215,23 +215,57 @@ impl Pass<'_> {
         self.judge_decision(done, &known, decision);
         self.count_continuation(done, &known, decision, successor, is_again);
         if let Successor::Told(id) = successor {
-            let content = (decision.workflow, decision.sequence, decision.step.0, decision.state);
-            let entry = Entry::new(done, Queue(known.queue), table, content);
-            self.add_event(done, id, entry);
+            self.add_event(done, id, Entry::of_successor(done, Queue(known.queue), table, decision));
         }
     }
 
     /// A handoff of an event that is not live: it was finished long ago, or never there.
-    fn decided_unknown(&mut self, done: Done, consumer: Option<u8>, event: EventId) {
-        let clue = Clue(self.history);
+    fn decided_unknown(
+        &mut self,
+        done: Done,
+        consumer: Option<u8>,
+        decision: &Decision,
+        successor: Successor,
+        table: u8,
+    ) {
+        let (clue, event) = (Clue(self.history), decision.event);
         if self.memory.events.is_retired(event.0) {
             consumer.into_iter().for_each(|consumer| self.acknowledged_twice(done, consumer, event));
-            return;
+            if decision.verb != Verb::Acknowledge {
+                self.continued_long_after(done, decision);
+            }
+        } else {
+            self.found.violated(Property::Q2, &[done.record()], || {
+                let who = clue.under_token(done.record());
+                format!("{event}, which no committed transaction appended, was handed off by {who}")
+            });
         }
-        self.found.violated(Property::Q2, &[done.record()], || {
-            let who = clue.under_token(done.record());
-            format!("{event}, which no committed transaction appended, was handed off by {who}")
+        let queue = consumer.and_then(|consumer| self.subscription(consumer)).map(|subscription| subscription.queue);
+        if let (Successor::Told(id), Some(queue)) = (successor, queue) {
+            self.add_event(done, id, Entry::of_successor(done, Queue(queue), table, decision));
+        }
+    }
+
+    /// A second successor of a step whose event was finished and truncated in the meantime.
+    fn continued_long_after(&mut self, done: Done, decision: &Decision) {
+        let (clue, event) = (Clue(self.history), decision.event);
+        let tells = self.found.tells(Property::W3);
+        let first = if tells { first_handoff(clue, event, done.record()) } else { None }.unwrap_or(NONE);
+        self.found.violated(Property::W3, &[first, done.record(), done.commit], || {
+            let again = done.record();
+            format!(
+                "the step of {event} has two successors: {}, committed by {}, and {}, committed by {}{}",
+                clue.successor(first, event),
+                clue.under_token(first),
+                clue.successor(again, event),
+                clue.under_token(again),
+                clue.death_of_token(again)
+            )
         });
+        if let (Verb::Goto, Some(workflow)) = (decision.verb, self.memory.workflows.get_mut(decision.workflow.0)) {
+            workflow.continuation_count += 1;
+            self.judge_continuation(done.record(), done.commit, decision.workflow);
+        }
     }
 
     fn continued_twice(&mut self, done: Done, known: &Entry, event: EventId) {
@@ -478,6 +512,11 @@ impl Pass<'_> {
 }
 
 impl Entry {
+    fn of_successor(done: Done, queue: Queue, table: u8, decision: &Decision) -> Self {
+        let content = (decision.workflow, decision.sequence, decision.step.0, decision.state);
+        Entry::new(done, queue, table, content)
+    }
+
     /// Counts one more start of external work for a subscription, and says how many there were. Up to three are told
     /// apart; of subscriptions beyond the sixteenth none.
     fn attempt(&mut self, bit: u32) -> u32 {

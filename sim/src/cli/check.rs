@@ -1,21 +1,23 @@
 //! `check`: a history from anywhere, judged.
 
 use super::figures::count;
+use super::saved::quoted;
 use super::{Console, Exit};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tourbillon_models::history::History;
 use tourbillon_models::property::Checker;
 use tourbillon_models::verdict::{Judgement, Verdict};
+use tourbillon_models::workload::Workload;
 
 #[derive(Args)]
 #[group(skip)]
 pub struct Arguments {
     /// A file of JSON Lines, or - for standard input
     #[arg(value_name = "HISTORY")]
-    history: std::path::PathBuf,
+    history: PathBuf,
     /// Print one JSON value
     #[arg(long)]
     json: bool,
@@ -24,11 +26,20 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let history = read(&arguments.history)?;
     let verdict = Checker::new().check(&history);
-    match arguments.json {
-        true => console.print_json(&verdict),
-        false => console.print(&text(&history, &verdict)),
+    let exit = exit(&verdict);
+    if arguments.json {
+        console.print_json(&verdict);
+        return Ok(exit);
     }
-    Ok(exit(&verdict))
+    if Workload::by_name(&history.header.workload).is_none() {
+        let name = &history.header.workload;
+        console.say(&format!("{name:?} is not a workload of ours: what its program would do is not asked"));
+    }
+    console.print(&format!("{}\n{}", tally(&history, &verdict), story(&history, &verdict)));
+    if exit == Exit::Broken {
+        console.print(&(console.command(&format!("check {}", quoted(&arguments.history))) + "\n"));
+    }
+    Ok(exit)
 }
 
 fn read(path: &Path) -> Result<History> {
@@ -55,34 +66,36 @@ pub fn exit(verdict: &Verdict) -> Exit {
     }
 }
 
-pub fn text(history: &History, verdict: &Verdict) -> String {
-    let mut text = format!("{}\n", tally(history, verdict));
-    for (index, reason) in verdict.ill_formed() {
-        text += &format!("record {index} is not well formed: {reason}\n");
-    }
-    for violation in verdict.violations() {
-        text += &format!("\n{violation}\n\n{}\n", violation.slice(history).trim_end());
-    }
-    text
-}
-
 /// One line for each property that does not simply hold, then how many do.
-fn tally(history: &History, verdict: &Verdict) -> String {
+pub fn tally(history: &History, verdict: &Verdict) -> String {
     let mut lines = vec![format!("{} records, workload {}", count(verdict.record_count()), history.header.workload)];
     for finding in verdict.findings() {
-        let (property, told) = (finding.property, finding.violations.len());
+        let (property, times) = (finding.property, count(finding.violation_count));
         match finding.judgement {
             Judgement::Holds => {}
-            Judgement::Violated => lines.push(format!(
-                "{property} {} is violated {} times, {told} told below",
-                property.name(),
-                count(finding.violation_count)
-            )),
+            Judgement::Violated => lines.push(format!("{property} {} is violated, {times} ×", property.name())),
             Judgement::Unknown => lines.push(format!("{property} {} is unknown", property.name())),
         }
     }
     let held = verdict.findings().iter().filter(|finding| finding.judgement == Judgement::Holds);
     let idle = held.clone().filter(|finding| finding.exercised == 0).count();
     lines.push(format!("{} properties hold, {idle} of them for want of an occasion", held.count()));
-    lines.join("\n")
+    let ill_formed = verdict.ill_formed().iter();
+    lines.extend(ill_formed.map(|(index, reason)| format!("record {index} is not well formed: {reason}")));
+    lines.join("\n") + "\n"
+}
+
+/// How many properties are told with their slices; the others in a sentence.
+const TOLD: usize = 3;
+
+/// The first violation of each property; the one that shows first in the history comes last, where people look.
+pub fn story(history: &History, verdict: &Verdict) -> String {
+    let Some(first) = verdict.first_violation() else { return String::new() };
+    let firsts = verdict.findings().iter().filter_map(|finding| finding.violations.first());
+    let others: Vec<_> = firsts.filter(|violation| violation.property != first.property).collect();
+    let (told, named) = others.split_at(others.len().min(TOLD - 1));
+    let named = named.iter().map(|violation| format!("also: {violation}\n\n"));
+    let told = told.iter().rev().copied().chain([first]);
+    let told = told.map(|violation| format!("{violation}\n\n{}\n\n", violation.slice(history).trim_end()));
+    named.chain(told).collect()
 }

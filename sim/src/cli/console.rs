@@ -4,11 +4,11 @@
 //! the command found. Progress bars are drawn only for a person.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{IsTerminal, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 
 pub struct Console<'a> {
-    out: &'a mut dyn Write,
-    err: &'a mut dyn Write,
+    out: Box<dyn Write + 'a>,
+    err: Box<dyn Write + 'a>,
     bars: bool,
     program: String,
 }
@@ -17,8 +17,8 @@ impl Console<'_> {
     /// The process's own streams.
     pub fn standard() -> Console<'static> {
         Console {
-            out: Box::leak(Box::new(std::io::stdout())),
-            err: Box::leak(Box::new(std::io::stderr())),
+            out: Box::new(std::io::stdout()),
+            err: Box::new(std::io::stderr()),
             bars: std::io::stderr().is_terminal(),
             program: "tourbillon".to_owned(),
         }
@@ -28,7 +28,7 @@ impl Console<'_> {
 impl<'a> Console<'a> {
     /// Streams of the caller's, without progress bars.
     pub fn to(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Console<'a> {
-        Console { out, err, bars: false, program: "tourbillon".to_owned() }
+        Console { out: Box::new(out), err: Box::new(err), bars: false, program: "tourbillon".to_owned() }
     }
 
     pub(super) fn set_program(&mut self, called: Option<String>) {
@@ -50,12 +50,13 @@ impl<'a> Console<'a> {
 
     /// A result in pieces, as long as somebody reads.
     pub(super) fn print_lines(&mut self, lines: impl Iterator<Item = String>) {
+        let mut out = BufWriter::new(&mut self.out);
         for line in lines {
-            if writeln!(self.out, "{line}").is_err() {
+            if writeln!(out, "{line}").is_err() {
                 return;
             }
         }
-        let _ = self.out.flush();
+        let _ = out.flush();
     }
 
     pub(super) fn print_json(&mut self, value: &impl serde::Serialize) {

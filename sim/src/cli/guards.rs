@@ -26,10 +26,10 @@ const SOUND_LEAST: u64 = 5_000;
 #[group(skip)]
 pub struct Arguments {
     /// Only these guards and designs [default: all]
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = target)]
-    only: Vec<Target>,
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = name::guard_or_design)]
+    only: Vec<&'static str>,
     /// How many seeds to try for each
-    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = name::at_least_one)]
     seeds: u64,
     /// The first seed: a number, or a git commit hash
     #[arg(long, value_name = "S", default_value = "0", value_parser = name::seed)]
@@ -50,13 +50,6 @@ pub struct Arguments {
 enum Target {
     Guard(Guard),
     Design(&'static Design),
-}
-
-fn target(text: &str) -> Result<Target, String> {
-    match Design::by_name(text).filter(|design| !design.removed.is_empty()) {
-        Some(design) => Ok(Target::Design(design)),
-        None => name::guard(text).map(Target::Guard),
-    }
 }
 
 impl Target {
@@ -106,7 +99,8 @@ struct Row {
 /// What the server said.
 enum Postgres {
     NotTried(String),
-    Confirmed,
+    /// With this seed.
+    Confirmed(u64),
     /// One sentence why not.
     NotShown(String),
 }
@@ -151,7 +145,7 @@ fn hunt_all(arguments: &Arguments, limits: &Limits, console: &Console) -> Vec<Ro
     let names = arguments.draw.workloads();
     let targets = Target::all().into_iter();
     let targets: Vec<Target> =
-        targets.filter(|target| arguments.only.is_empty() || arguments.only.contains(target)).collect();
+        targets.filter(|target| arguments.only.is_empty() || arguments.only.contains(&target.name())).collect();
     let bar = console.bar(targets.len() as u64, "hunted");
     let rows = targets.into_iter().map(|target| {
         bar.set_message(target.name());
@@ -199,7 +193,7 @@ fn confirm_all(
         bar.set_message(row.target.name());
         let confirmation = confirm(&mut server, &row.hunt, limits, row.target.removed(), &works)?;
         row.postgres = match confirmation {
-            Confirmation::Confirmed { .. } => Postgres::Confirmed,
+            Confirmation::Confirmed { seed, .. } => Postgres::Confirmed(seed),
             Confirmation::NotShown(reason) => Postgres::NotShown(reason),
         };
         bar.inc(1);
@@ -239,13 +233,17 @@ impl Row {
 
     fn postgres(&self) -> &str {
         match &self.postgres {
-            Postgres::Confirmed => "confirmed",
+            Postgres::Confirmed(_) => "confirmed",
             Postgres::NotTried(reason) | Postgres::NotShown(reason) => reason,
         }
     }
 
     fn json(&self) -> Value {
         let found = self.catch();
+        let confirmed_seed = match self.postgres {
+            Postgres::Confirmed(seed) => Some(seed),
+            Postgres::NotTried(_) | Postgres::NotShown(_) => None,
+        };
         json!({
             "guard": self.target.name(),
             "caught_by": self.caught_by().first(),
@@ -256,6 +254,7 @@ impl Row {
             "seed": found.map(|found| found.seed),
             "workload": found.map(|found| &found.workload),
             "sentence": found.map(|found| &found.sentence),
+            "confirmed_seed": confirmed_seed,
             "capsule": self.capsule,
         })
     }
@@ -287,7 +286,7 @@ fn table(rows: &[Row]) -> String {
 fn verdict(rows: &[Row], sound: &Swept) -> String {
     let of_all = |number: usize| format!("{number} of {}", rows.len());
     let caught = rows.iter().filter(|row| row.catch().is_some()).count();
-    let confirmed = rows.iter().filter(|row| matches!(row.postgres, Postgres::Confirmed)).count();
+    let confirmed = rows.iter().filter(|row| matches!(row.postgres, Postgres::Confirmed(_))).count();
     let broken = Property::ALL.into_iter().filter(|property| sound.sums.broken(*property) > 0);
     let broken: Vec<&str> = broken.map(Property::id).collect();
     let sound = match (sound.found.first(), counted(sound.sums.run_count(), "seed")) {

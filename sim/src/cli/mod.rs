@@ -23,6 +23,7 @@ mod summary;
 
 pub use console::Console;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -92,7 +93,7 @@ pub fn main<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>, c
             Exit::CouldNotRun
         }),
         Err(error) if error.use_stderr() => {
-            console.say(&sentence(&error));
+            console.say(&sentence(&error, &arguments));
             Exit::CouldNotRun
         }
         Err(asked) => {
@@ -121,11 +122,26 @@ fn dispatch(arguments: Arguments, console: &mut Console) -> anyhow::Result<Exit>
 }
 
 /// What clap says in a paragraph, in a sentence.
-fn sentence(error: &clap::Error) -> String {
+fn sentence(error: &clap::Error, arguments: &[OsString]) -> String {
+    let is_bench = arguments.get(1).is_some_and(|first| first == "bench");
     let text = error.render().to_string();
     let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let said: Vec<&str> = said.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
-    format!("{} (--help shows what is accepted)", said.join("; "))
+    let said = said.join("; ").replace(":;", ":").replace("; [possible values: ", ", which can be ").replace(']', "");
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => format!("{said}; there are {}", commands(is_bench).join(", ")),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            format!("error: bench takes one of {}", commands(is_bench).join(", "))
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => said,
+        _ => format!("{said} (--help shows what is accepted)"),
+    }
+}
+
+fn commands(of_bench: bool) -> Vec<String> {
+    let all = Arguments::command();
+    let parent = if of_bench { all.find_subcommand("bench").expect("bench is a command") } else { &all };
+    parent.get_subcommands().map(|command| command.get_name().to_owned()).collect()
 }
 
 #[cfg(test)]

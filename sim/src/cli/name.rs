@@ -14,6 +14,14 @@ pub fn workload(name: &str) -> Result<&'static str, Refusal> {
         .map(|workload| workload.name())
 }
 
+/// Either of a guard and a design that removes some.
+pub fn guard_or_design(name: &str) -> Result<&'static str, Refusal> {
+    let designs = Design::ALL.iter().filter(|design| !design.removed.is_empty()).map(|design| design.name);
+    let names: Vec<&'static str> = Guard::ALL.into_iter().map(Guard::name).chain(designs).collect();
+    let by_name = |name: &str| names.iter().copied().find(|known| *known == name);
+    find("guard or design", name, names.clone(), by_name)
+}
+
 pub fn guard(name: &str) -> Result<Guard, Refusal> {
     find("guard", name, Guard::ALL.map(Guard::name), Guard::by_name)
 }
@@ -53,10 +61,15 @@ fn find<T>(
     variants.iter().find_map(|name| by_name(name)).ok_or_else(|| refusal(noun, name, known))
 }
 
+/// At least one of something.
+pub fn at_least_one(text: &str) -> Result<u64, Refusal> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("{text:?} is not a number from 1 on"))
+}
+
 fn refusal(noun: &str, name: &str, known: impl IntoIterator<Item = &'static str>) -> Refusal {
     let known: Vec<&str> = known.into_iter().collect();
     let nearest = known.iter().copied().min_by_key(|known| distance(name, known));
-    match nearest.filter(|known| distance(name, known) <= known.len() / 3) {
+    match nearest.filter(|known| distance(name, known) <= (known.len() / 3).max(2)) {
         Some(nearest) => format!("there is no {noun} {name:?}; did you mean {nearest}?"),
         None => format!("there is no {noun} {name:?}; there are {}", known.join(", ")),
     }

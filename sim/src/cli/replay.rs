@@ -1,39 +1,42 @@
 //! `replay`: one run again, from a seed or from a capsule, on the direct target or on a real server.
 
-use super::figures::{count, long};
-use super::{Console, Exit, check, name, saved, scope, server};
+use super::figures::{count, counted, long};
+use super::saved::{self, Circumstances, quoted, save};
+use super::{Console, Exit, check, name, scope, server};
 use crate::capsule::Capsule;
-use crate::plan::{Plan, PlannedFault, When};
+use crate::generate::Limits;
+use crate::plan::{Phase, Plan, PlannedEffect, PlannedFault, When};
 use crate::postgres::one_cpu::OneCpu;
-use crate::replay::{End, crashes_server, difference, replay};
-use crate::run::Summary;
+use crate::replay::{End, Replay, crashes_server, difference, replay};
 use crate::simulate::{Simulator, Work};
 use crate::sweep::{catch, work_of};
 use crate::target::Chooser;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tourbillon_engine::guard::{Design, Guards};
 use tourbillon_models::history::History;
-use tourbillon_models::verdict::Verdict;
 
 #[derive(Args)]
 #[group(skip)]
 pub struct Arguments {
     /// A failure that was saved
-    #[arg(value_name = "CAPSULE", required_unless_present = "seed", conflicts_with_all = ["seed", "workload", "faults", "without", "design"])]
+    #[arg(value_name = "CAPSULE", conflicts_with_all = ["seed", "workload", "faults", "without", "design"])]
     capsule: Option<PathBuf>,
     /// A seed: a number, or a git commit hash
     #[arg(long, value_name = "S", value_parser = name::seed)]
     seed: Option<u64>,
     #[command(flatten)]
     scope: scope::Arguments,
-    /// Where to run it
-    #[arg(long, value_name = "TARGET", default_value = "direct")]
-    on: On,
+    /// In this process, or also on a server, statement by statement [default: direct; lockstep for a divergence]
+    #[arg(long, value_name = "TARGET")]
+    on: Option<On>,
     #[command(flatten)]
     server: server::Arguments,
+    #[command(flatten)]
+    saved: saved::Arguments,
     /// Print the history, as JSON Lines, and nothing else to standard output
     #[arg(long, conflicts_with = "json")]
     history: bool,
@@ -44,9 +47,7 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum On {
-    /// The engine in this process
     Direct,
-    /// The engine and a real server, statement by statement
     Lockstep,
 }
 
@@ -54,199 +55,245 @@ enum On {
 struct Subject {
     plan: Plan,
     work: Work,
+    limits: Limits,
     guards: Guards,
     design: Option<&'static Design>,
-    chooser: Chooser,
-    capsule: Option<Capsule>,
-}
-
-/// What came of it.
-struct Outcome {
-    history: History,
-    summary: Summary,
-    verdict: Verdict,
+    capsule: Option<(PathBuf, Capsule)>,
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
-    let mut subject = subject(arguments)?;
-    if !arguments.json {
-        let heading = heading(&subject);
-        if arguments.history { console.say(&heading) } else { console.print(&(heading + "\n")) }
+    let subject = subject(arguments)?;
+    let server = arguments.server.choice();
+    let on = arguments.on.unwrap_or(subject.usual_target());
+    if on == On::Lockstep && crashes_server(&subject.plan) && !server.may_crash() {
+        bail!("this plan kills the server, which is done only to a throw-away one: use --postgres auto");
     }
-    let outcome = match arguments.on {
-        On::Direct => run_direct(&mut subject)?,
-        On::Lockstep => match run_lockstep(&subject, &arguments.server.choice())? {
-            Ok(outcome) => outcome,
-            Err(diverged) => return Ok(tell_divergence(arguments, &diverged, console)),
-        },
+    match (arguments.json, arguments.history) {
+        (true, _) => {}
+        (false, true) => console.say(&heading(&subject)),
+        (false, false) => console.print(&heading(&subject)),
+    }
+    let replay = match on {
+        On::Direct => run_direct(&subject)?,
+        On::Lockstep => run_lockstep(&subject, &server)?,
     };
-    tell(arguments, &subject, &outcome, console);
-    Ok(check::exit(&outcome.verdict))
+    if arguments.history {
+        console.print_lines(replay.history.lines());
+        console.say(&figures(&replay));
+    } else if arguments.json {
+        console.print_json(&json(&subject, &replay));
+    } else {
+        console.print(&format!("{}\n{}", figures(&replay), told(&subject, &replay)));
+        if replay.end.is_failure() {
+            console.print(&again(arguments, &subject, &replay, on, console)?);
+        }
+    }
+    Ok(exit(&replay.end))
+}
+
+fn exit(end: &End) -> Exit {
+    match end {
+        End::Diverged(_) => Exit::Broken,
+        End::Agreed { verdict, .. } => check::exit(verdict),
+    }
 }
 
 fn subject(arguments: &Arguments) -> Result<Subject> {
     match (&arguments.capsule, arguments.seed) {
         (Some(path), _) => {
             let capsule = Capsule::read(path)?;
-            let (work, guards, design) = (capsule.work()?, capsule.guards()?, capsule.design()?);
-            let (plan, chooser) = (capsule.plan.clone(), capsule.chooser());
-            Ok(Subject { plan, work, guards, design, chooser, capsule: Some(capsule) })
+            Ok(Subject {
+                plan: capsule.plan.clone(),
+                work: capsule.work()?,
+                limits: capsule.limits()?,
+                guards: capsule.guards()?,
+                design: capsule.design()?,
+                capsule: Some((path.clone(), capsule)),
+            })
         }
         (None, Some(seed)) => {
             let works = scope::works(&arguments.scope.draw.workloads());
             let work = work_of(&works, seed).clone();
-            let plan = work.plan(seed, &arguments.scope.draw.limits());
+            let limits = arguments.scope.draw.limits();
             let (guards, design) = (arguments.scope.guards(), arguments.scope.design());
-            Ok(Subject { plan, work, guards, design, chooser: Chooser::seeded(seed), capsule: None })
+            Ok(Subject { plan: work.plan(seed, &limits), work, limits, guards, design, capsule: None })
         }
         (None, None) => bail!("replay takes the path of a capsule, or --seed S"),
     }
 }
 
-fn run_direct(subject: &mut Subject) -> Result<Outcome> {
-    let chooser = std::mem::replace(&mut subject.chooser, Chooser::seeded(0));
+impl Subject {
+    /// Where its failure showed.
+    fn usual_target(&self) -> On {
+        match &self.capsule {
+            Some((_, capsule)) if capsule.divergence.is_some() => On::Lockstep,
+            _ => On::Direct,
+        }
+    }
+
+    fn chooser(&self) -> Chooser {
+        self.capsule.as_ref().map_or_else(|| Chooser::seeded(self.plan.seed), |(_, capsule)| capsule.chooser())
+    }
+}
+
+fn run_direct(subject: &Subject) -> Result<Replay> {
+    let Subject { plan, work, guards, .. } = subject;
     let mut simulator = Simulator::default();
-    let ran = catch(|| simulator.run_with(&subject.plan, &subject.work, subject.guards, chooser));
-    match ran {
-        Ok((summary, verdict)) => Ok(Outcome { history: simulator.history().clone(), summary, verdict }),
+    match catch(|| simulator.run_with(plan, work, *guards, subject.chooser())) {
+        Ok((summary, verdict)) => {
+            let (history, counts) = (simulator.history().clone(), Default::default());
+            Ok(Replay { counts, history, end: End::Agreed { summary, verdict } })
+        }
         Err(sentence) => bail!(sentence),
     }
 }
 
-/// The outcome, or where model and server differ.
-fn run_lockstep(subject: &Subject, choice: &server::Choice) -> Result<Result<Outcome, Diverged>> {
-    if crashes_server(&subject.plan) && !choice.may_crash() {
-        bail!("this plan kills the server, which is done only to a throw-away one: use --postgres auto");
-    }
+fn run_lockstep(subject: &Subject, choice: &server::Choice) -> Result<Replay> {
     // Before the server starts, so that it runs where this thread runs.
     let _one = OneCpu::claim();
     let server = choice.open()?;
     let mut server = server.context("--on lockstep needs a server: --postgres auto, or the address of yours")?;
-    let replay = replay(&mut server, &subject.plan, &subject.work, subject.guards)?;
-    Ok(match replay.end {
-        End::Agreed { summary, verdict } => Ok(Outcome { history: replay.history, summary, verdict }),
-        End::Diverged(difference) => Err(Diverged { history: replay.history, difference }),
-    })
+    Ok(replay(&mut server, &subject.plan, &subject.work, subject.guards)?)
 }
 
-struct Diverged {
-    history: History,
-    difference: String,
-}
-
-fn tell_divergence(arguments: &Arguments, diverged: &Diverged, console: &mut Console) -> Exit {
-    let Diverged { history, difference } = diverged;
-    match (arguments.json, arguments.history) {
-        (true, _) => console.print_json(&json!({
-            "seed": history.header.seed,
-            "target": history.header.target,
-            "server_version": history.header.server,
-            "records": history.records.len(),
-            "divergence": difference,
-            "verdict": "unknown",
-        })),
-        (_, true) => {
-            console.print_lines(history.lines());
-            console.say(&format!("the server differs from the model: {difference}"));
+/// What came of it, as a story.
+fn told(subject: &Subject, replay: &Replay) -> String {
+    let history = &replay.history;
+    let story = match &replay.end {
+        End::Diverged(difference) => {
+            format!("the server differs from the model: {difference}\n\n{}\n\n", saved::end_of(history).trim_end())
         }
-        _ => console.print(&format!(
-            "the server differs from the model: {difference}\n\nwhat led up to it:\n{}\n",
-            saved::last_records(history)
-        )),
-    }
-    Exit::Broken
+        End::Agreed { verdict, .. } => {
+            let gap = if verdict.first_violation().is_some() { "\n" } else { "" };
+            format!("{}{gap}{}", check::tally(history, verdict), check::story(history, verdict))
+        }
+    };
+    comparison(subject, replay).map_or(String::new(), |said| said + "\n") + &story
 }
 
-fn tell(arguments: &Arguments, subject: &Subject, outcome: &Outcome, console: &mut Console) {
-    let Outcome { history, verdict, .. } = outcome;
-    if arguments.json {
-        console.print_json(&json(subject, outcome));
-    } else if arguments.history {
-        console.print_lines(history.lines());
-        console.say(&figures(outcome));
-        console.say(&format!("verdict: {}", verdict.judgement().name()));
-    } else {
-        let comparison = comparison(subject, outcome).map_or(String::new(), |said| said + "\n");
-        console.print(&format!("{}\n{comparison}{}", figures(outcome), check::text(history, verdict)));
+/// The command that shows a failure again; a seed's failure is saved first.
+fn again(arguments: &Arguments, subject: &Subject, replay: &Replay, on: On, console: &Console) -> Result<String> {
+    if let Some((path, _)) = &subject.capsule {
+        let on = if on == On::Lockstep { " --on lockstep" } else { "" };
+        return Ok(console.command(&format!("replay {}{on}", quoted(path))) + "\n");
     }
+    let with =
+        Circumstances { limits: &subject.limits, design: subject.design, directory: arguments.saved.directory() };
+    let saved = save(&subject.plan, replay, None, &with)?;
+    Ok(saved.map_or(String::new(), |saved| saved.pointer(console) + "\n"))
 }
 
-fn json(subject: &Subject, outcome: &Outcome) -> serde_json::Value {
-    let Outcome { history, summary, verdict } = outcome;
-    let violations: Vec<String> = verdict.violations().map(ToString::to_string).collect();
-    let properties: Vec<&str> = verdict.broken().map(|property| property.id()).collect();
-    json!({
+fn json(subject: &Subject, replay: &Replay) -> serde_json::Value {
+    let Replay { history, end, counts } = replay;
+    let mut json = json!({
         "seed": subject.plan.seed,
         "workload": subject.work.name,
         "without": history.header.without,
         "design": subject.design.map(|design| design.name),
         "target": history.header.target,
         "server_version": history.header.server,
-        "options": subject.plan.options.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
-        "history_hash": format!("{:016x}", history.hash()),
-        "calls": summary.calls,
-        "blocked": summary.blocked,
-        "choices": summary.choices,
+        "options": subject.plan.options.iter().cloned().collect::<BTreeMap<_, _>>(),
         "records": history.records.len(),
-        "simulated_seconds": summary.ended_at.0 as f64 / 1e6,
-        "verdict": verdict.judgement(),
-        "broken": properties,
-        "violations": violations,
+        "statements": counts.statements,
         "divergence": null,
-    })
+    });
+    match end {
+        End::Diverged(difference) => {
+            json["divergence"] = json!(difference);
+            json["verdict"] = json!("diverged");
+        }
+        End::Agreed { summary, verdict } => {
+            json["history_hash"] = json!(format!("{:016x}", history.hash()));
+            json["calls"] = json!(summary.calls);
+            json["blocked"] = json!(summary.blocked);
+            json["choices"] = json!(summary.choices);
+            json["simulated_seconds"] = json!(summary.ended_at.0 as f64 / 1e6);
+            json["verdict"] = json!(verdict.judgement());
+            json["broken"] = json!(verdict.broken().map(|property| property.id()).collect::<Vec<_>>());
+            json["violations"] = json!(verdict.violations().map(ToString::to_string).collect::<Vec<_>>());
+        }
+    }
+    json
 }
 
 /// Every option of the run, its processes and its faults.
 fn heading(subject: &Subject) -> String {
     let Subject { plan, work, guards, design, .. } = subject;
-    let mut lines =
-        vec![format!("seed {}: {}; {}", plan.seed, work.name, scope::without(*guards, *design)), String::new()];
+    let mut text = format!("seed {}: {}; {}\n\n", plan.seed, work.name, scope::without(*guards, *design));
     let width = plan.options.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    lines.extend(plan.options.iter().map(|(name, value)| format!("  {name:<width$}  {value}")));
+    plan.options.iter().for_each(|(name, value)| text += &format!("  {name:<width$}  {value}\n"));
     let processes: Vec<&str> = plan.processes.iter().map(|process| process.name.as_str()).collect();
-    lines.push(format!("\nprocesses: {}", processes.join(", ")));
-    let faults = plan.faults.iter().map(|fault| format!("  {}", fault_in_words(plan, fault)));
-    lines.extend(std::iter::once(format!("faults: {}", plan.faults.len())).chain(faults));
-    lines.push(String::new());
-    lines.join("\n")
+    text += &format!("\nprocesses: {}\n", processes.join(", "));
+    text += &format!("faults: {}\n", plan.faults.len());
+    plan.faults.iter().for_each(|fault| text += &format!("  {}\n", in_words(plan, fault)));
+    text + "\n"
 }
 
-fn fault_in_words(plan: &Plan, fault: &PlannedFault) -> String {
+fn in_words(plan: &Plan, fault: &PlannedFault) -> String {
     let name = &plan.processes[usize::from(fault.when.process().0)].name;
-    let what = format!("{:?}", fault.what);
-    match fault.when {
-        When::Time { at, .. } => format!("{name}, at {at}: {what}"),
-        When::Point { call, nth, phase, .. } => format!("{name}, {phase:?} {call:?} call {nth}: {what}").to_string(),
+    let when = match fault.when {
+        When::Time { at, .. } => format!("at {at}"),
+        When::Point { call, nth, phase, .. } => {
+            let phase = if phase == Phase::Before { "before" } else { "after" };
+            let call =
+                if call == crate::plan::CallKind::Any { "call".to_owned() } else { format!("{call:?}").to_lowercase() };
+            format!("{phase} {call} {}", nth + 1)
+        }
+    };
+    let what = match fault.what {
+        PlannedEffect::Crash { restart_after } => format!("{name} dies, and starts again after {restart_after}"),
+        PlannedEffect::Pause { duration } => format!("{name} stands still for {duration}"),
+        PlannedEffect::LostReply => format!("{name} gets no reply"),
+        PlannedEffect::ServerCrash { down_for } => format!("the server dies for {down_for} (at {name})"),
+    };
+    format!("{when}: {what}")
+}
+
+fn figures(replay: &Replay) -> String {
+    let Replay { history, end, counts } = replay;
+    let server = history.header.server.as_ref().map_or(String::new(), |version| format!(" on PostgreSQL {version}"));
+    match end {
+        End::Diverged(_) => format!(
+            "ran in {}{server}: {} until they differ",
+            history.header.target,
+            counted(counts.statements, "statement")
+        ),
+        End::Agreed { summary, .. } => format!(
+            "ran {}{server}: {}, {} blocked, {}, {} of virtual time, history {:016x}",
+            if history.header.target == "direct" { "directly" } else { "in lockstep" },
+            counted(summary.calls, "call"),
+            count(summary.blocked),
+            counted(summary.choices.len() as u64, "open choice"),
+            long(summary.ended_at.0),
+            history.hash(),
+        ),
     }
 }
 
-fn figures(outcome: &Outcome) -> String {
-    let Outcome { history, summary, .. } = outcome;
-    format!(
-        "ran on {}{}: {} calls, {} of them blocked, {} choices, {} of virtual time, history {:016x}",
-        history.header.target,
-        history.header.server.as_ref().map_or(String::new(), |version| format!(" (PostgreSQL {version})")),
-        count(summary.calls),
-        count(summary.blocked),
-        summary.choices.len(),
-        long(summary.ended_at.0),
-        history.hash(),
-    )
+/// Whether a capsule gave what it holds.
+fn comparison(subject: &Subject, replay: &Replay) -> Option<String> {
+    let (_, capsule) = subject.capsule.as_ref()?;
+    let End::Agreed { verdict, .. } = &replay.end else {
+        let known = capsule.divergence.is_some();
+        return Some(
+            if known { "a divergence, as in the capsule" } else { "the capsule knows no divergence" }.to_owned(),
+        );
+    };
+    if capsule.divergence.is_some() {
+        return Some("the capsule's divergence does not show here".to_owned());
+    }
+    let same = match capsule.violations.first() {
+        Some(first) => verdict.violations().any(|violation| violation.to_string() == *first),
+        None => verdict.first_violation().is_none(),
+    };
+    let said = if same { "the same verdict as in the capsule" } else { "another verdict than in the capsule" };
+    Some(match compare(capsule, &replay.history) {
+        Ok(None) => format!("{said}, and the same history"),
+        Ok(Some(difference)) => format!("{said}, and another history: {difference}"),
+        Err(error) => format!("{said}; {error:#}"),
+    })
 }
 
-/// Whether a capsule gave what it holds.
-fn comparison(subject: &Subject, outcome: &Outcome) -> Option<String> {
-    let capsule = subject.capsule.as_ref()?;
-    let told = capsule.violations.first().map_or("no violation", String::as_str);
-    let now = outcome.verdict.violations().map(ToString::to_string);
-    let same = match capsule.violations.first() {
-        Some(first) => now.into_iter().any(|violation| violation == *first),
-        None => outcome.verdict.first_violation().is_none(),
-    };
-    let verdict = if same { "the same verdict as in the capsule" } else { "another verdict than in the capsule" };
-    Some(match capsule.history().ok().and_then(|history| difference(&history, &outcome.history)) {
-        None => format!("{verdict}, and the same history"),
-        Some(difference) if same => format!("{verdict}, from another history: {difference}"),
-        Some(difference) => format!("{verdict} ({told}): {difference}"),
-    })
+fn compare(capsule: &Capsule, history: &History) -> Result<Option<String>> {
+    Ok(difference(&capsule.history()?, history))
 }

@@ -1,27 +1,31 @@
 //! `run`: sweep seeds in the simulator, replay a sample of the histories on a real server, say what came of it.
 
 use super::figures::counted;
-use super::saved::{self, Circumstances, Saved, save_replay, save_seed};
+use super::saved::{self, Circumstances, Saved, save, save_seed};
 use super::summary::{Replayed, Report};
 use super::{Console, Exit, name, scope, server};
+use crate::postgres::Error;
 use crate::postgres::one_cpu::OneCpu;
 use crate::replay::{Replays, Sample, replay_all};
 use crate::sweep::{Seeds, Shard, Swept, processors, sweep, work_of};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use std::ops::ControlFlow;
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Enough that every goal is reached, and less than half a minute on two processors.
 const SEEDS: u64 = 20_000;
 const REPLAYS: usize = 60;
+/// A server for fewer is not worth its start.
+const REPLAYS_A_SERVER: usize = 8;
 
 #[derive(Args)]
 #[group(skip)]
 pub struct Arguments {
     /// How many seeds
-    #[arg(long, value_name = "N", default_value_t = SEEDS, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = SEEDS, value_parser = name::at_least_one)]
     seeds: u64,
     /// The first seed: a number, or a git commit hash
     #[arg(long, value_name = "S", default_value = "0", value_parser = name::seed)]
@@ -67,6 +71,12 @@ impl FromStr for Shard {
     }
 }
 
+impl Arguments {
+    fn threads(&self) -> usize {
+        self.threads.map_or_else(processors, usize::from)
+    }
+}
+
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let server = arguments.server.choice();
     server.look()?;
@@ -89,8 +99,9 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
         true => console.print_json(&report.json()),
         false => console.print(&report.text(console)),
     }
-    if let Replayed::NoServer(reason) = &replayed {
-        console.say(&format!("error: nothing was replayed on a real server: {reason} (--postgres off does without)"));
+    if let Replayed::On { histories, stopped: Some(reason), .. } = &replayed {
+        let number = if *histories == 0 { "nothing was".to_owned() } else { format!("only {histories} were") };
+        console.say(&format!("error: {number} replayed on a real server: {reason} (--postgres off does without)"));
     }
     Ok(report.exit())
 }
@@ -99,12 +110,11 @@ fn sweep_seeds(arguments: &Arguments, server: &server::Choice, console: &Console
     let Arguments { seeds, seed, shard, .. } = *arguments;
     let seeds = Seeds { first: seed, count: seeds, shard };
     let names = arguments.scope.draw.workloads();
-    let threads = arguments.threads.map_or_else(processors, usize::from);
     let mut sample = Sample::new(arguments.replays, server.may_crash());
     let bar = console.bar(seeds.len(), "simulated");
     let swept = sweep(
         seeds,
-        threads,
+        arguments.threads(),
         &arguments.scope.setting(),
         || scope::works(&names),
         |swept, ran| {
@@ -120,30 +130,69 @@ fn sweep_seeds(arguments: &Arguments, server: &server::Choice, console: &Console
     (swept, sample)
 }
 
+/// Each thread has a processor and a server of its own.
 fn replay_sample(
     arguments: &Arguments,
     choice: &server::Choice,
     seeds: &[u64],
     console: &Console,
 ) -> Result<(Replayed, Replays)> {
-    if arguments.replays == 0 {
+    if *choice == server::Choice::Off || seeds.is_empty() {
         return Ok((Replayed::Off, Replays::default()));
     }
-    // Before the server starts, so that it runs where this thread runs.
-    let _one = OneCpu::claim();
-    let mut server = match choice.open() {
-        Ok(Some(server)) => server,
-        Ok(None) => return Ok((Replayed::Off, Replays::default())),
-        Err(error) => return Ok((Replayed::NoServer(error.to_string()), Replays::default())),
-    };
-    let works = scope::works(&arguments.scope.draw.workloads());
     let begun = Instant::now();
     let bar = console.bar(seeds.len() as u64, "replayed");
-    let progress = |replays: &Replays| bar.set_position(replays.histories);
-    let replays = replay_all(&mut server, seeds, &arguments.scope.setting(), &works, progress)?;
+    let threads = seeds.len().div_ceil(REPLAYS_A_SERVER).min(arguments.threads());
+    let shares = std::thread::scope(|scope| {
+        let share = |thread: usize| seeds.iter().copied().skip(thread).step_by(threads).collect();
+        let start = |thread: usize| {
+            let (seeds, bar): (Vec<u64>, _) = (share(thread), &bar);
+            scope.spawn(move || replay_share(arguments, choice, &seeds, bar))
+        };
+        let threads: Vec<_> = (0..threads).map(start).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a replay does not panic")).collect::<Vec<_>>()
+    });
     bar.finish_and_clear();
-    let (histories, counts, server_version) = (replays.histories, replays.counts, server.version().to_owned());
-    Ok((Replayed::On { server_version, histories, counts, wall: begun.elapsed() }, replays))
+    Ok(add_up(shares, begun.elapsed()))
+}
+
+/// What one thread did, on which server, and what kept it from doing more.
+struct Share {
+    replays: Replays,
+    server_version: Option<String>,
+    stopped: Option<Error>,
+}
+
+fn replay_share(arguments: &Arguments, choice: &server::Choice, seeds: &[u64], bar: &ProgressBar) -> Share {
+    // Before the server starts, so that it runs where this thread runs.
+    let _one = OneCpu::claim();
+    let mut share = Share { replays: Replays::default(), server_version: None, stopped: None };
+    let mut server = match choice.open() {
+        Ok(server) => server.expect("replays are made only where a server is asked for"),
+        Err(error) => return Share { stopped: Some(error), ..share },
+    };
+    share.server_version = Some(server.version().to_owned());
+    let (setting, works) = (arguments.scope.setting(), scope::works(&arguments.scope.draw.workloads()));
+    for seed in seeds {
+        match replay_all(&mut server, &[*seed], &setting, &works, |_| bar.inc(1)) {
+            Ok(one) => share.replays.add(one),
+            Err(error) => return Share { stopped: Some(error), ..share },
+        }
+    }
+    share
+}
+
+fn add_up(shares: Vec<Share>, wall: Duration) -> (Replayed, Replays) {
+    let (mut replays, mut version, mut stopped) = (Replays::default(), None, None);
+    for share in shares {
+        replays.add(share.replays);
+        version = version.or(share.server_version);
+        stopped = stopped.or(share.stopped);
+    }
+    replays.failed.sort_by_key(|(plan, _)| plan.seed);
+    let (histories, counts) = (replays.histories, replays.counts);
+    let stopped = stopped.map(|error| error.to_string());
+    (Replayed::On { server_version: version, histories, counts, wall, stopped }, replays)
 }
 
 /// The first run that broke each property becomes a capsule.
@@ -159,7 +208,7 @@ fn save_found(arguments: &Arguments, swept: &Swept) -> Result<Vec<Saved>> {
 fn save_failed(arguments: &Arguments, replays: &Replays) -> Result<Vec<Saved>> {
     let limits = arguments.scope.draw.limits();
     let with = circumstances(arguments, &limits);
-    let saved = replays.failed.iter().map(|(plan, replay)| save_replay(plan, replay, &with));
+    let saved = replays.failed.iter().map(|(plan, replay)| save(plan, replay, None, &with));
     saved.filter_map(Result::transpose).collect()
 }
 

@@ -3,11 +3,13 @@
 use super::Console;
 use crate::capsule::{Capsule, DIRECTORY, Failure};
 use crate::generate::Limits;
+use crate::lockstep::Counts;
 use crate::plan::Plan;
 use crate::replay::{End, Replay};
 use crate::simulate::{Simulator, Work};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tourbillon_engine::guard::{Design, Guards};
 use tourbillon_models::history::History;
@@ -46,7 +48,7 @@ pub struct Saved {
     pub path: PathBuf,
 }
 
-/// Makes a failing run again on the direct target, and saves it. `property` is the violation to tell, or else the first.
+/// Makes a failing run again on the direct target, and saves it. `property` is the one to tell of, or else the first.
 pub fn save_seed(
     seed: u64,
     work: &Work,
@@ -57,59 +59,48 @@ pub fn save_seed(
     let plan = work.plan(seed, with.limits);
     let mut simulator = Simulator::default();
     let (summary, verdict) = simulator.run(&plan, work, guards);
-    let of_property = |property: Property| verdict.of(property).violations.first();
-    let told = property.and_then(of_property).or_else(|| verdict.first_violation());
-    let told = told.expect("the same seed breaks the same property");
-    let broken = verdict.broken().collect();
-    let violations = std::iter::once(told).chain(verdict.violations().filter(|violation| *violation != told));
-    save(&plan, simulator.history(), Some(summary.choices), violations.collect(), broken, with)
+    let (counts, history) = (Counts::default(), simulator.history().clone());
+    let saved = save(&plan, &Replay { counts, history, end: End::Agreed { summary, verdict } }, property, with)?;
+    saved.with_context(|| format!("seed {seed} broke something, and made again it does not"))
 }
 
-/// Saves what a replay broke, or where it diverged; none if it did neither.
-pub fn save_replay(plan: &Plan, replay: &Replay, with: &Circumstances<'_>) -> Result<Option<Saved>> {
-    match &replay.end {
-        End::Diverged(difference) => save_divergence(plan, &replay.history, difference, with).map(Some),
-        End::Agreed { summary, verdict } => {
-            let Some(first) = verdict.first_violation() else { return Ok(None) };
-            let others = verdict.violations().filter(|violation| *violation != first);
-            let violations = std::iter::once(first).chain(others).collect();
-            let choices = Some(summary.choices.clone());
-            save(plan, &replay.history, choices, violations, verdict.broken().collect(), with).map(Some)
-        }
-    }
-}
-
-fn save(
+/// Saves what a run broke, or where it diverged; none if it did neither.
+pub fn save(
     plan: &Plan,
-    history: &History,
-    choices: Option<Vec<u8>>,
-    violations: Vec<&Violation>,
-    broken: Vec<Property>,
+    replay: &Replay,
+    property: Option<Property>,
     with: &Circumstances<'_>,
-) -> Result<Saved> {
-    let (sentence, slice) = (violations[0].to_string(), violations[0].slice(history));
-    let Circumstances { limits, design, directory, .. } = *with;
-    let capsule = Capsule::of(Failure { plan, limits, design, history, choices, violations, divergence: None });
-    let path = capsule.save(directory)?;
-    Ok(Saved { seed: plan.seed, workload: plan.workload.clone(), broken, sentence, slice, path })
+) -> Result<Option<Saved>> {
+    let Replay { history, end, .. } = replay;
+    let (choices, violations, divergence) = match end {
+        End::Diverged(difference) => (None, Vec::new(), Some(difference.as_str())),
+        End::Agreed { summary, verdict } => {
+            let of_property = |property: Property| verdict.of(property).violations.first();
+            let Some(told) = property.and_then(of_property).or_else(|| verdict.first_violation()) else {
+                return Ok(None);
+            };
+            let others = verdict.violations().filter(|violation| *violation != told);
+            (Some(summary.choices.clone()), std::iter::once(told).chain(others).collect(), None)
+        }
+    };
+    let (sentence, slice) = match violations.first() {
+        Some(told) => (told.to_string(), told.slice(history)),
+        None => (format!("the server differs from the model: {}", divergence.unwrap_or_default()), end_of(history)),
+    };
+    let broken = violations.iter().map(|violation| violation.property).collect::<BTreeSet<_>>();
+    let Circumstances { limits, design, directory } = *with;
+    let path =
+        Capsule::of(Failure { plan, limits, design, history, choices, violations, divergence }).save(directory)?;
+    let (seed, workload, broken) = (plan.seed, plan.workload.clone(), broken.into_iter().collect());
+    Ok(Some(Saved { seed, workload, broken, sentence, slice, path }))
 }
 
-fn save_divergence(plan: &Plan, history: &History, difference: &str, with: &Circumstances<'_>) -> Result<Saved> {
-    let Circumstances { limits, design, directory, .. } = *with;
-    let divergence = Some(difference);
-    let failure = Failure { plan, limits, design, history, choices: None, violations: Vec::new(), divergence };
-    let path = Capsule::of(failure).save(directory)?;
-    let sentence = format!("the server differs from the model: {difference}");
-    let slice = last_records(history);
-    Ok(Saved { seed: plan.seed, workload: plan.workload.clone(), broken: Vec::new(), sentence, slice, path })
-}
-
-/// What led up to the end of a history.
-pub fn last_records(history: &History) -> String {
-    const LAST: usize = 12;
-    let lines: Vec<String> = history.lines().collect();
-    let records = lines.len() - usize::from(history.state.is_some());
-    lines[records.saturating_sub(LAST).max(1)..records].join("\n")
+/// The last records of a history, told like those that a violation speaks of.
+pub fn end_of(history: &History) -> String {
+    const LAST: u32 = 12;
+    let count = history.records.len() as u32;
+    let records = (count.saturating_sub(LAST)..count).collect();
+    Violation { property: Property::ALL[0], sentence: String::new(), records }.slice(history)
 }
 
 impl Saved {
@@ -121,7 +112,8 @@ impl Saved {
 
     /// Where it is, and the command.
     pub fn pointer(&self, console: &Console) -> String {
-        let again = console.command(&format!("replay {}", quoted(&self.path)));
+        let on = if self.broken.is_empty() { " --on lockstep" } else { "" };
+        let again = console.command(&format!("replay {}{on}", quoted(&self.path)));
         format!("saved as {}; to see it again:\n{again}", self.path.display())
     }
 }

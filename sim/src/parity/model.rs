@@ -89,6 +89,11 @@ impl Model {
         with
     }
 
+    /// While nobody is in a transaction: the id that the next to write will get.
+    pub fn next_xid(&self) -> i64 {
+        self.executor.store().current_snapshot(self.slots[0]).xmax.0.into()
+    }
+
     /// Runs a statement until it returns or waits.
     pub fn start(&mut self, session: SessionIndex, statement: Statement) -> Reached {
         let slot = self.slots[session];

@@ -6,12 +6,13 @@
 
 use std::collections::BTreeSet;
 
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::postgres::Error;
 use crate::postgres::control::{Expect, Rest};
 use crate::postgres::server::Server;
-use crate::postgres::session::{Outcome, Reply, Session};
+use crate::postgres::session::{Outcome, Reply, Session, Wanted};
 
 use super::schedule::SessionIndex;
 use super::statement::{FIRST_CELLS, Statement};
@@ -21,8 +22,7 @@ use super::tables::{Answer, RESET, SCHEMA};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Found {
     Returned(Answer),
-    /// It waits for these sessions.
-    Blocked(BTreeSet<SessionIndex>),
+    Blocked,
 }
 
 struct Connection {
@@ -35,6 +35,8 @@ pub struct Peer<'a> {
     server: &'a mut Server,
     schema: String,
     connections: Vec<Connection>,
+    /// What the server's transaction ids are ahead of the store's, which takes as many, in the same order.
+    xids_ahead: i64,
 }
 
 impl<'a> Peer<'a> {
@@ -45,23 +47,24 @@ impl<'a> Peer<'a> {
         }
         let schema = server.create_schema()?;
         server.install(&format!("set search_path = {schema}; {SCHEMA}"))?;
-        let peer = Peer { server, schema, connections: Vec::new() };
+        let peer = Peer { server, schema, connections: Vec::new(), xids_ahead: 0 };
         // A checkpoint would make the next `nextval` log, and so take a transaction id.
         peer.ask("alter system set checkpoint_timeout = '1d'", &[])?;
         peer.ask("select pg_reload_conf()", &[])?;
         Ok(peer)
     }
 
-    /// Puts the first rows into empty tables, and opens so many sessions that can each execute these statements.
-    pub fn begin(&mut self, statements: &[BTreeSet<String>]) -> Result<(), Error> {
+    /// Puts the first rows into empty tables, and has so many sessions.
+    pub fn begin(&mut self, session_count: usize) -> Result<(), Error> {
         self.server
             .install(&format!("{RESET}; insert into cells select id, 0 from generate_series(1, {FIRST_CELLS}) id"))?;
-        while self.connections.len() < statements.len() {
+        self.connect(session_count)
+    }
+
+    fn connect(&mut self, session_count: usize) -> Result<(), Error> {
+        while self.connections.len() < session_count {
             let session = self.open()?;
             self.connections.push(Connection { session, frozen: false });
-        }
-        for (connection, statements) in self.connections.iter().zip(statements) {
-            prepare(self.server, &connection.session, statements)?;
         }
         Ok(())
     }
@@ -74,17 +77,37 @@ impl<'a> Peer<'a> {
     }
 
     /// Sends a statement.
-    pub fn start(&mut self, session: SessionIndex, sql: &str) {
-        self.server.start(&mut self.connections[session].session, sql, Vec::new());
+    pub fn start(&mut self, session: SessionIndex, statement: Statement) {
+        let wanted = if statement.returns_rows() { Wanted::Rows } else { Wanted::Count };
+        let sql = statement.to_string();
+        self.server.block_on(self.connections[session].session.start_once(&sql, wanted));
     }
 
     /// Waits until the session's statement has returned or is blocked.
     pub fn settle(&mut self, session: SessionIndex, statement: Statement, expect: Expect) -> Result<Found, Error> {
         let rest = self.server.wait_until_blocked_or_done(&mut self.connections[session].session, expect)?;
         Ok(match rest {
-            Rest::Done(outcome) => Found::Returned(answer(outcome, statement)?),
-            Rest::Blocked(pids) => Found::Blocked(pids.into_iter().filter_map(|pid| self.of(pid)).collect()),
+            Rest::Done(outcome) => Found::Returned(self.answer(outcome, statement)?),
+            Rest::Blocked(_) => Found::Blocked,
         })
+    }
+
+    fn answer(&self, outcome: Outcome, statement: Statement) -> Result<Answer, Error> {
+        Ok(match outcome {
+            Outcome::Done(reply) if statement.returns_xids() => Answer::Rows(rows(&reply, self.xids_ahead)),
+            Outcome::Done(reply) if statement.returns_rows() => Answer::Rows(rows(&reply, 0)),
+            Outcome::Done(reply) if statement.counts() => Answer::Changed(reply.row_count),
+            Outcome::Done(_) => Answer::Done,
+            Outcome::Refused(refusal) => Answer::Refused(refusal.code),
+            Outcome::Unknown(reason) => return Err(Error::Lost(reason)),
+        })
+    }
+
+    /// Nobody is in a transaction now, and the store's next transaction id is this.
+    pub fn match_xids(&mut self, next: i64) -> Result<(), Error> {
+        let reply = self.ask("select pg_snapshot_xmax(pg_current_snapshot())::text::int8", &[])?;
+        self.xids_ahead = reply.rows[0].get::<_, i64>(0) - next;
+        Ok(())
     }
 
     fn of(&self, pid: i32) -> Option<SessionIndex> {
@@ -94,6 +117,12 @@ impl<'a> Peer<'a> {
     /// Who waits for a lock, all at one moment.
     pub fn waiting(&self) -> Result<BTreeSet<SessionIndex>, Error> {
         Ok(self.server.all_blocked()?.iter().filter_map(|wait| self.of(wait.pid)).collect())
+    }
+
+    /// Whom a session waits for, in the order of their numbers.
+    pub fn blockers(&self, session: SessionIndex) -> Result<BTreeSet<SessionIndex>, Error> {
+        let pids = self.server.blocked_by(self.connections[session].session.pid())?;
+        Ok(pids.into_iter().filter_map(|pid| self.of(pid)).collect())
     }
 
     /// The session waits: it stands still until [`Peer::go_on`].
@@ -112,8 +141,7 @@ impl<'a> Peer<'a> {
         self.server.cancel(&self.connections[session].session)
     }
 
-    /// Terminates the session's backend, and gives it another. That one prepares its statements as they come: now it
-    /// might have to wait for others' locks.
+    /// Terminates the session's backend, and gives it another.
     pub fn die(&mut self, session: SessionIndex) -> Result<(), Error> {
         let fresh = self.open()?;
         let old = std::mem::replace(&mut self.connections[session], Connection { session: fresh, frozen: false });
@@ -129,18 +157,14 @@ impl<'a> Peer<'a> {
         self.server.terminate(connection.session)
     }
 
-    /// Kills the server, and starts it again.
-    pub fn crash(&mut self, statements: &[BTreeSet<String>]) -> Result<(), Error> {
+    /// Kills the server, and starts it again. All sessions are new.
+    pub fn crash(&mut self) -> Result<(), Error> {
+        let session_count = self.connections.len();
         self.server.crash()?;
         self.connections.clear();
         self.server.restart()?;
         self.server.install(&format!("set search_path = {}", self.schema))?;
-        for statements in statements {
-            let session = self.open()?;
-            prepare(self.server, &session, statements)?;
-            self.connections.push(Connection { session, frozen: false });
-        }
-        Ok(())
+        self.connect(session_count)
     }
 
     /// The next value of the sequence, which is then set so that it would be `instead`.
@@ -168,20 +192,7 @@ impl<'a> Peer<'a> {
     }
 }
 
-fn prepare(server: &Server, session: &Session, statements: &BTreeSet<String>) -> Result<(), Error> {
-    statements.iter().try_for_each(|sql| server.block_on(session.prepare(sql)).done().map(drop))
-}
-
-fn answer(outcome: Outcome, statement: Statement) -> Result<Answer, Error> {
-    Ok(match outcome {
-        Outcome::Done(reply) if statement.returns_rows() => Answer::Rows(rows(&reply)),
-        Outcome::Done(reply) if statement.counts() => Answer::Changed(reply.row_count),
-        Outcome::Done(_) => Answer::Done,
-        Outcome::Refused(refusal) => Answer::Refused(refusal.code),
-        Outcome::Unknown(reason) => return Err(Error::Lost(reason)),
-    })
-}
-
-fn rows(reply: &Reply) -> Vec<Vec<i64>> {
-    reply.rows.iter().map(|row| (0..row.len()).map(|column| row.get(column)).collect()).collect()
+fn rows(reply: &Reply, ahead: i64) -> Vec<Vec<i64>> {
+    let value = |row: &Row, column| row.get::<_, i64>(column) - ahead;
+    reply.rows.iter().map(|row| (0..row.len()).map(|column| value(row, column)).collect()).collect()
 }

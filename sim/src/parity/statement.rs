@@ -73,8 +73,16 @@ pub enum Statement {
     Truncate,
     GetEvents,
     NextValue,
-    HasXid,
+    /// As many values as one log record of a sequence covers, and the one that needs it.
+    NextValues,
+    /// The transaction's id, if it has one.
+    Xid,
+    /// The snapshot: its end, and who is in progress in it.
+    Snapshot,
 }
+
+/// So many values does [`Statement::NextValues`] take.
+pub const MANY_VALUES: u32 = 33;
 
 impl Statement {
     /// Every statement of the alphabet, once.
@@ -105,8 +113,14 @@ impl Statement {
 
     /// Whether its result has rows that mean something; a call for its effect has one that does not.
     pub fn returns_rows(self) -> bool {
-        use Statement::{Get, GetAll, GetEvents, HasXid, Lock, NextValue, TryAdvisoryLock};
-        matches!(self, Get(_) | GetAll | Lock(..) | TryAdvisoryLock(_) | GetEvents | NextValue | HasXid)
+        use Statement::{AdvisoryLock, LockTable, Truncate};
+        let only_acts = matches!(self, AdvisoryLock(_) | LockTable(..) | Truncate);
+        !only_acts && !self.counts() && !self.is_transaction_control()
+    }
+
+    /// Whether its result is made of transaction ids.
+    pub fn returns_xids(self) -> bool {
+        matches!(self, Statement::Xid | Statement::Snapshot)
     }
 
     /// Whether the number of rows it changed is told.
@@ -143,7 +157,17 @@ impl fmt::Display for Statement {
             Statement::Truncate => f.write_str("truncate events"),
             Statement::GetEvents => f.write_str("select item from events order by item"),
             Statement::NextValue => f.write_str("select nextval('numbers')"),
-            Statement::HasXid => f.write_str("select (pg_current_xact_id_if_assigned() is not null)::int4::int8"),
+            Statement::NextValues => {
+                write!(f, "select max(nextval('numbers')) from generate_series(1, {MANY_VALUES})")
+            }
+            Statement::Xid => f.write_str(
+                "select xid::text::int8 from pg_current_xact_id_if_assigned() as of (xid) where xid is not null",
+            ),
+            Statement::Snapshot => f.write_str(
+                "select xid::text::int8 from pg_current_snapshot() as of (snapshot), \
+                 lateral (select pg_snapshot_xmax(snapshot) union all select pg_snapshot_xip(snapshot)) as all_of (xid) \
+                 order by 1 desc",
+            ),
         }
     }
 }
@@ -222,7 +246,9 @@ static ALPHABET: LazyLock<BTreeMap<String, Statement>> = LazyLock::new(|| {
         Statement::Truncate,
         Statement::GetEvents,
         Statement::NextValue,
-        Statement::HasXid,
+        Statement::NextValues,
+        Statement::Xid,
+        Statement::Snapshot,
     ];
     all.extend(ISOLATIONS.map(Statement::Begin));
     for name in 1..=NAMES {

@@ -15,7 +15,7 @@ use tourbillon_engine::store::transaction::Undo;
 use tourbillon_models::name::Xid;
 use tourbillon_models::reply::Refusal;
 
-use super::statement::{Cell, FIRST_CELLS, Selection, Statement, Table};
+use super::statement::{Cell, FIRST_CELLS, MANY_VALUES, Selection, Statement, Table};
 
 /// The same for the server.
 pub const SCHEMA: &str = "create table cells (id int8 primary key, v int8 not null); \
@@ -142,8 +142,10 @@ pub fn call(tx: Handle, statement: Statement) -> Call {
         Statement::Append(item) => Box::pin(append(tx, item)),
         Statement::Truncate => Box::pin(truncate(tx)),
         Statement::GetEvents => Box::pin(get_events(tx)),
-        Statement::NextValue => Box::pin(next_value(tx)),
-        Statement::HasXid => Box::pin(has_xid(tx)),
+        Statement::NextValue => Box::pin(next_value(tx, 1)),
+        Statement::NextValues => Box::pin(next_value(tx, MANY_VALUES)),
+        Statement::Xid => Box::pin(xid(tx)),
+        Statement::Snapshot => Box::pin(snapshot(tx)),
         _ => unreachable!("{statement} is transaction control"),
     }
 }
@@ -272,10 +274,21 @@ async fn get_events(tx: Handle) -> Result<Answer, Refusal> {
     Ok(Answer::Rows(items))
 }
 
-async fn next_value(tx: Handle) -> Result<Answer, Refusal> {
-    Ok(Answer::Rows(vec![vec![tx.with(|store, slot| store.next_value(slot, 0)).into()]]))
+async fn next_value(tx: Handle, count: u32) -> Result<Answer, Refusal> {
+    let last = tx.with(|store, slot| (0..count).map(|_| store.next_value(slot, 0)).last());
+    Ok(Answer::Rows(last.into_iter().map(|value| vec![value.into()]).collect()))
 }
 
-async fn has_xid(tx: Handle) -> Result<Answer, Refusal> {
-    Ok(flag(tx.with(|store, slot| store.transactions.of(slot).xid != Xid(0))))
+async fn xid(tx: Handle) -> Result<Answer, Refusal> {
+    let xid = tx.with(|store, slot| store.transactions.of(slot).xid);
+    Ok(xids((xid != Xid(0)).then_some(xid)))
+}
+
+async fn snapshot(tx: Handle) -> Result<Answer, Refusal> {
+    let snapshot = tx.with(|store, slot| store.current_snapshot(slot));
+    Ok(xids([snapshot.xmax].into_iter().chain(snapshot.in_progress.into_iter().rev())))
+}
+
+fn xids(xids: impl IntoIterator<Item = Xid>) -> Answer {
+    Answer::Rows(xids.into_iter().map(|xid| vec![xid.0.into()]).collect())
 }

@@ -30,9 +30,8 @@ impl Server {
 
     fn signal(&self, session: &Session, signal: Signal) -> Result<(), Error> {
         assert!(self.can_crash(), "only the backends of a server that was started here are ours to stop");
-        kill(Pid::from_raw(session.pid()), signal).map_err(|error| {
-            Error::Unavailable(format!("backend {} cannot be sent {signal}: {error}", session.pid()))
-        })
+        kill(Pid::from_raw(session.pid()), signal)
+            .map_err(|error| Error::Unavailable(format!("backend {} cannot be sent {signal}: {error}", session.pid())))
     }
 }
 

@@ -42,6 +42,14 @@ impl Outcome {
     }
 }
 
+/// What a statement's caller wants of its reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Rows,
+    /// Only how many rows were returned or changed.
+    Count,
+}
+
 /// What an executed statement gave.
 #[derive(Debug)]
 pub struct Reply {
@@ -140,12 +148,25 @@ impl Session {
     /// Starts a statement: when this returns, the request is on its way (if the statement was not prepared before, the
     /// request to prepare it). The outcome is had from [`Session::outcome`].
     pub async fn start(&mut self, sql: &str, parameters: Vec<Parameter>) {
-        self.assert_idle();
         let (link, sql) = (Arc::clone(&self.link), sql.to_string());
-        self.state = State::InFlight(Box::pin(async move {
+        self.launch(Box::pin(async move {
             let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|it| &**it as _).collect();
             link.execute(&sql, &parameters).await
-        }));
+        }))
+        .await;
+    }
+
+    /// As [`Session::start`], for a statement that is planned anew: one request, also the first time. A plan that is kept
+    /// and becomes invalid while its statement waits for a table (by a truncation) gives up the lock that it waited for
+    /// and asks again, behind others.
+    pub async fn start_once(&mut self, sql: &str, wanted: Wanted) {
+        let (link, sql) = (Arc::clone(&self.link), sql.to_string());
+        self.launch(Box::pin(async move { link.execute_once(&sql, wanted).await })).await;
+    }
+
+    async fn launch(&mut self, statement: Pin<Box<dyn Future<Output = Outcome> + Send>>) {
+        self.assert_idle();
+        self.state = State::InFlight(statement);
         poll_fn(|context| {
             self.advance(context);
             Poll::Ready(())
@@ -229,6 +250,17 @@ impl Link {
         let rows = self.client.query(&statement, parameters).await?;
         let row_count = rows.len() as u64;
         Ok(Reply { rows, row_count })
+    }
+
+    async fn execute_once(&self, sql: &str, wanted: Wanted) -> Outcome {
+        let reply = match wanted {
+            Wanted::Rows => self.client.query_typed(sql, &[]).await.map(|rows| (rows.len() as u64, rows)),
+            Wanted::Count => self.client.execute_typed(sql, &[]).await.map(|row_count| (row_count, Vec::new())),
+        };
+        match reply {
+            Ok((row_count, rows)) => Outcome::Done(Reply { rows, row_count }),
+            Err(error) => self.explain(error, sql).await,
+        }
     }
 
     async fn statement(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {

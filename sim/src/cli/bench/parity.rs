@@ -15,7 +15,7 @@ pub struct Arguments {
     #[command(flatten)]
     server: server::Arguments,
     /// How many schedules
-    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = name::at_least_one)]
     schedules: u64,
     /// The first seed: a number, or a git commit hash
     #[arg(long, value_name = "S", default_value = "0", value_parser = name::seed)]
@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     bar.finish_and_clear();
     match arguments.json {
         true => console.print_json(&json(&report, time, server.version())),
-        false => console.print(&text(arguments, &report, time, server.version(), console)),
+        false => console.print(&text(&report, time, server.version(), console)),
     }
     Ok(if report.divergences.is_empty() { Exit::Clean } else { Exit::Broken })
 }
@@ -58,7 +58,7 @@ fn json(report: &Report, time: Duration, version: &str) -> serde_json::Value {
     })
 }
 
-fn text(arguments: &Arguments, report: &Report, time: Duration, version: &str, console: &Console) -> String {
+fn text(report: &Report, time: Duration, version: &str, console: &Console) -> String {
     let Report { schedules, counts, divergences } = report;
     let mut text = format!(
         "{} on the store and on PostgreSQL {version} in {} ({} a second): {} statements, {} blocked, {} deadlocks, {} \
@@ -80,6 +80,5 @@ fn text(arguments: &Arguments, report: &Report, time: Duration, version: &str, c
             text += &format!("\n{}\n", console.command(&again));
         }
     }
-    let _ = arguments;
     text
 }

@@ -3,7 +3,7 @@
 use super::median;
 use crate::bench::{Scale, plan};
 use crate::cli::figures::count;
-use crate::cli::{Console, Exit, server};
+use crate::cli::{Console, Exit, name, server};
 use crate::postgres::one_cpu::OneCpu;
 use crate::replay::{End, replay};
 use crate::simulate::Work;
@@ -19,7 +19,7 @@ pub struct Arguments {
     #[command(flatten)]
     server: server::Arguments,
     /// How many histories
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = name::at_least_one)]
     histories: u64,
     /// Print one JSON value
     #[arg(long)]

@@ -1,0 +1,159 @@
+//! Q8, Q9, Q10, D5: tokens.
+
+use super::tale::{DEAD, Tale, claim};
+use crate::name::{EventId, Micros, Tick, Token, WorkerId};
+use crate::op::Op;
+use crate::property::Property;
+use crate::record::Note;
+use crate::reply::Reply;
+
+/// Worker-1 (process a) holds (1,2] with one event in it; worker-2 (process b) has nothing.
+fn one() -> (Tale, (WorkerId, Token), WorkerId, EventId) {
+    let mut tale = Tale::messages();
+    let (first, second) = (tale.register(0), tale.register(1));
+    let event = tale.append(2, 1);
+    tale.tick();
+    let token = tale.claim(0, first, 1, 2);
+    tale.read(0, (first, token), &[event]);
+    (tale, (first, token), second, event)
+}
+
+#[test]
+fn q8_a_dead_token_is_accepted() {
+    let (mut tale, lease, thief, _) = one();
+    tale.wait(20_000);
+    tale.take_over(1, thief, 1, 2, lease.0);
+    tale.wait(1_000);
+    tale.say(0, Op::Heartbeat { worker: lease.0, token: lease.1 }, Reply::Done);
+    assert_eq!(tale.broken(), ["Q8"]);
+    assert_eq!(
+        tale.sentence(Property::Q8),
+        "a call of a as worker-1 under token t000001 was accepted at 21.000 s, although worker-2 had taken its window \
+         over at 20.000 s"
+    );
+}
+
+#[test]
+fn q8_a_token_that_was_never_committed() {
+    let (mut tale, lease, other, _) = one();
+    tale.begin(1);
+    tale.append(2, 2);
+    tale.tick();
+    let token = tale.claim(1, other, 2, 3);
+    tale.rollback(1);
+    tale.say(1, Op::Heartbeat { worker: other, token }, Reply::Done);
+    assert_eq!(tale.broken(), ["Q8"]);
+    assert_eq!(lease.1, Token(1 << 40));
+}
+
+#[test]
+fn q8_a_window_is_taken_over_twice_from_one_victim() {
+    let (mut tale, lease, thief, _) = one();
+    let other = tale.register(2);
+    tale.wait(20_000);
+    tale.take_over(1, thief, 1, 2, lease.0);
+    tale.wait(1_000);
+    tale.take_over(2, other, 1, 2, lease.0);
+    assert_eq!(tale.broken(), ["Q8"]);
+    assert_eq!(
+        tale.sentence(Property::Q8),
+        "worker-3 took the window (k1,k2] over from worker-1 at 21.000 s, but worker-2 had taken it over at 20.000 s"
+    );
+}
+
+#[test]
+fn q9_a_zombies_handoff_commits() {
+    let (mut tale, lease, thief, event) = one();
+    tale.wait(20_000);
+    tale.take_over(1, thief, 1, 2, lease.0);
+    tale.wait(1_000);
+    tale.handoff(0, lease, &[event]);
+    assert_eq!(tale.broken(), ["Q9"]);
+    assert_eq!(
+        tale.sentence(Property::Q9),
+        "a handoff of a as worker-1 under token t000001 committed at 21.000 s, although worker-2 had taken its window \
+         over at 20.000 s"
+    );
+}
+
+#[test]
+fn q9_a_window_is_handed_off_twice() {
+    let (mut tale, lease, _, event) = one();
+    tale.handoff(0, lease, &[event]);
+    tale.wait(1_000);
+    tale.handoff(0, lease, &[]);
+    assert_eq!(tale.broken(), ["Q9"]);
+}
+
+#[test]
+fn q10_a_takeover_that_comes_early() {
+    let (mut tale, lease, thief, _) = one();
+    tale.wait(8_000);
+    tale.say(0, Op::Heartbeat { worker: lease.0, token: lease.1 }, Reply::Done);
+    tale.wait(9_999);
+    tale.take_over(1, thief, 1, 2, lease.0);
+    assert_eq!(tale.broken(), ["Q10"]);
+    assert_eq!(
+        tale.sentence(Property::Q10),
+        "b took the window of worker-1 over at 17.999 s, although worker-1 had shown itself at 8.000 s, 9.999 s earlier, \
+         and the dead interval is 10.000 s"
+    );
+}
+
+#[test]
+fn q10_a_takeover_from_an_open_transaction() {
+    let (mut tale, lease, thief, _) = one();
+    tale.begin(0);
+    tale.hold(0, lease);
+    tale.wait(20_000);
+    tale.take_over(1, thief, 1, 2, lease.0);
+    assert_eq!(tale.broken(), [""; 0], "the server may have ended the session");
+    tale.wait(1_000);
+    tale.rollback(0);
+    assert_eq!(tale.broken(), ["Q10"]);
+    assert_eq!(
+        tale.sentence(Property::Q10),
+        "b took the window of worker-1 over at 20.000 s, although a transaction of worker-1 held it since 0.000 s and was \
+         still open at 21.000 s"
+    );
+}
+
+#[test]
+fn q10_a_hold_that_was_undone_holds_nothing() {
+    let (mut tale, lease, thief, _) = one();
+    tale.begin(0);
+    tale.say(0, Op::Savepoint { level: 1 }, Reply::Done);
+    tale.hold(0, lease);
+    tale.say(0, Op::RollbackTo { level: 1 }, Reply::Done);
+    tale.wait(20_000);
+    tale.take_over(1, thief, 1, 2, lease.0);
+    tale.rollback(0);
+    assert_eq!(tale.broken(), [""; 0]);
+}
+
+#[test]
+fn d5_a_token_is_given_out_again() {
+    let (mut tale, lease, thief, _) = one();
+    tale.wait(20_000);
+    let reply = Reply::Claimed { token: lease.1, prev: Tick(1), next: Tick(2), victim: lease.0 };
+    tale.say(1, claim(thief), reply);
+    assert_eq!(tale.broken(), ["D5"]);
+    let sentence = "token t000001, given out at 0.000 s, was given out again at 20.000 s";
+    assert_eq!(tale.sentence(Property::D5), sentence);
+}
+
+#[test]
+fn w6_work_is_repeated_without_a_reason() {
+    let (mut tale, lease, _, event) = one();
+    tale.note(0, Note::WorkStarted { event });
+    tale.note(0, Note::WorkEnded { event });
+    tale.wait(1_000);
+    tale.note(0, Note::WorkStarted { event });
+    assert_eq!(tale.broken(), ["W6"]);
+    assert_eq!(
+        tale.sentence(Property::W6),
+        "external work of a message (e1) was started for the second time at 1.000 s, and 0 aborts, crashes and takeovers \
+         explain 1 at most"
+    );
+    assert_eq!((lease.0, DEAD), (WorkerId(1), Micros(10_000_000)));
+}

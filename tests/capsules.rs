@@ -1,0 +1,65 @@
+//! Kept failures: each file in `capsules/` breaks today what it broke when it was saved, on the direct target and, where
+//! there is one, on a real server.
+//!
+//! Made by `cargo run --release -- guards --capsules tests/capsules`.
+
+use crate::stage::server;
+use std::path::{Path, PathBuf};
+use tourbillon::capsule::Capsule;
+use tourbillon::postgres::one_cpu::OneCpu;
+use tourbillon::replay::{End, replay};
+use tourbillon::simulate::Simulator;
+use tourbillon_engine::guard::Guard;
+
+fn kept() -> Vec<(PathBuf, Capsule)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("capsules");
+    let entries = std::fs::read_dir(&directory).expect("capsules are kept beside the tests");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a directory can be read").path()).collect();
+    paths.sort();
+    let read = |path: PathBuf| {
+        let capsule = Capsule::read(&path).unwrap_or_else(|error| panic!("{error:#}"));
+        (path, capsule)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+#[test]
+fn there_is_one_for_every_guard() {
+    let kept = kept();
+    for guard in Guard::ALL {
+        let has = |capsule: &Capsule| capsule.without == [guard.name()];
+        assert!(kept.iter().any(|(_, capsule)| has(capsule)), "{}", guard.name());
+    }
+}
+
+#[test]
+fn each_breaks_what_it_broke() {
+    for (path, capsule) in kept() {
+        let (work, guards) = (capsule.work().expect("the workload"), capsule.guards().expect("the guards"));
+        let mut simulator = Simulator::default();
+        let (_, verdict) = simulator.run_with(&capsule.plan, &work, guards, capsule.chooser());
+        let told: Vec<String> = verdict.violations().map(ToString::to_string).collect();
+        assert!(told.contains(&capsule.violations[0]), "{}: {told:?}", path.display());
+        let kept = capsule.history().expect("the history");
+        assert_eq!(simulator.history().hash(), kept.hash(), "{}: another history", path.display());
+    }
+}
+
+#[test]
+fn each_breaks_the_same_property_on_the_server() {
+    let _one = OneCpu::claim();
+    let Some(mut server) = server() else { return };
+    for (path, capsule) in kept() {
+        let (work, guards) = (capsule.work().expect("the workload"), capsule.guards().expect("the guards"));
+        let replay = replay(&mut server, &capsule.plan, &work, guards).expect("the server stays");
+        match replay.end {
+            End::Diverged(difference) => panic!("{}: {difference}", path.display()),
+            End::Agreed { verdict, .. } => {
+                let property = |text: &str| text.split(' ').next().map(str::to_owned);
+                let broken: Vec<_> = verdict.broken().map(|broken| broken.id().to_owned()).collect();
+                let expected = property(&capsule.violations[0]).expect("a violation names its property");
+                assert!(broken.contains(&expected), "{}: {expected} holds, and {broken:?} are broken", path.display());
+            }
+        }
+    }
+}

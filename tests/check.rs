@@ -1,0 +1,84 @@
+//! `check`, as somebody who writes a workflow meets it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use tourbillon::faults::FaultKind;
+use tourbillon::{Guard, Next, Program, Step, StepOutcome, check};
+
+/// Two steps; the second is whatever a test wants.
+struct TwoSteps(fn(u64) -> StepOutcome);
+
+impl Program for TwoSteps {
+    fn name(&self) -> &str {
+        "two-steps"
+    }
+
+    fn summary(&self) -> &str {
+        "a step, and another"
+    }
+
+    fn steps(&self) -> &[&str] {
+        &["first", "second"]
+    }
+
+    fn start(&self, index: u32, _size: u64) -> (Step, u64) {
+        (Step(0), u64::from(index))
+    }
+
+    fn decide(&self, step: Step, state: u64) -> StepOutcome {
+        match step {
+            Step(0) => StepOutcome { effect: true, next: Next::Goto { step: Step(1), state } },
+            _ => (self.0)(state),
+        }
+    }
+}
+
+const SOUND: TwoSteps = TwoSteps(|_| StepOutcome { effect: true, next: Next::Complete });
+
+#[test]
+fn a_sound_workflow_passes_and_says_what_was_tried() {
+    let checked = check(SOUND).seeds(120).run();
+    assert_eq!((checked.program.as_str(), checked.runs, checked.replayed), ("two-steps", 120, None));
+    assert!(checked.calls > 10_000 && checked.records > checked.calls);
+}
+
+#[test]
+fn a_workflow_that_does_not_end_is_told() {
+    let endless = TwoSteps(|state| StepOutcome { effect: false, next: Next::Goto { step: Step(1), state } });
+    let failure = check(endless).seeds(5).outcome().expect_err("it never ends");
+    assert!(failure.sentence.starts_with("L1 drain: "), "{failure}");
+    assert_eq!(failure.seed, Some(0));
+}
+
+#[test]
+fn a_workflow_that_is_not_a_function_of_its_state_is_told() {
+    static DRAWS: AtomicU64 = AtomicU64::new(0);
+    let fickle = TwoSteps(|_| match DRAWS.fetch_add(1, Ordering::Relaxed) % 3 {
+        0 => StepOutcome { effect: true, next: Next::Complete },
+        draw => StepOutcome { effect: true, next: Next::Goto { step: Step(1), state: draw } },
+    });
+    check(fickle).seeds(20).outcome().expect_err("a step's outcome depends on more than its state");
+}
+
+#[test]
+fn a_workflow_that_panics_is_told_with_its_seed() {
+    let clumsy = TwoSteps(|state| panic!("there is no order {state}"));
+    let failure = check(clumsy).seeds(3).faults(&[]).outcome().expect_err("it panics");
+    assert!(failure.sentence.starts_with("the run panicked: there is no order "), "{failure}");
+    assert_eq!(failure.seed, Some(0));
+}
+
+#[test]
+fn without_a_guard_a_failure_has_its_seed_its_slice_and_its_command() {
+    let failing = || check(SOUND).seeds(100).without(&[Guard::ClaimLock]).faults(&FaultKind::ALL).run();
+    let payload = std::panic::catch_unwind(failing).expect_err("two workers are given one window");
+    let text = payload.downcast_ref::<String>().expect("a failure is text");
+    let seed =
+        text.strip_prefix("two-steps, seed ").and_then(|rest| rest.split(':').next()).expect("the seed is named");
+    let last = text.lines().last().unwrap_or_default();
+    assert_eq!(
+        last,
+        format!("TOURBILLON_SEED={seed} cargo test {}", std::thread::current().name().unwrap_or_default())
+    );
+    assert!(text.contains("The seed drew: workers "), "{text}");
+    assert!(text.contains("handoff"), "the slice shows what was handed off:\n{text}");
+}

@@ -1,0 +1,20 @@
+//! What the simulator caught, and what it must go on catching.
+//!
+//! Fixed seeds, no sleeps, nothing ignored. The commit's own seeds are CI's affair (`.ci/run`).
+
+mod stage;
+
+mod determinism;
+mod plans;
+mod scenarios;
+
+mod capsules;
+mod guards;
+
+mod check;
+mod cli;
+mod history;
+mod readme;
+
+mod parity;
+mod postgres;
