@@ -103,6 +103,8 @@ pub struct Schema {
     workflows: Rows<WorkflowRow>,
     pub ledger: Appends<LedgerRow>,
     pub events: [[Appends<Event>; EVENT_TABLES]; QUEUES],
+    /// No lease with a window has had a heartbeat before this time, whoever looks: stands for an index on heartbeats.
+    pub no_heartbeat_before: Micros,
     /// Workflow ids are random on the server; here they only need to be different.
     pub workflow_count: u32,
 }
@@ -164,17 +166,18 @@ impl Tables for Schema {
             Undo::Append { table: LEDGER, position } => self.ledger.undo_append(position),
             Undo::Append { table, position } => self.appends(table).undo_append(position),
             Undo::Truncate { table } => self.appends(table).undo_truncate(),
-            Undo::Insert { table, .. } | Undo::Update { table, .. } | Undo::Delete { table, .. } | Undo::RowLock { table, .. } => {
-                match table {
-                    QueueRow::TABLE => Schema::undo_row(&mut self.queues, change, me),
-                    TickRow::TABLE => Schema::undo_row(&mut self.ticks, change, me),
-                    SubscriptionRow::TABLE => Schema::undo_row(&mut self.subscriptions, change, me),
-                    WorkerRow::TABLE => Schema::undo_row(&mut self.workers, change, me),
-                    StartKeyRow::TABLE => Schema::undo_row(&mut self.start_keys, change, me),
-                    WorkflowRow::TABLE => Schema::undo_row(&mut self.workflows, change, me),
-                    _ => unreachable!("table {table} has no rows"),
-                }
-            }
+            Undo::Insert { table, .. }
+            | Undo::Update { table, .. }
+            | Undo::Delete { table, .. }
+            | Undo::RowLock { table, .. } => match table {
+                QueueRow::TABLE => Schema::undo_row(&mut self.queues, change, me),
+                TickRow::TABLE => Schema::undo_row(&mut self.ticks, change, me),
+                SubscriptionRow::TABLE => Schema::undo_row(&mut self.subscriptions, change, me),
+                WorkerRow::TABLE => Schema::undo_row(&mut self.workers, change, me),
+                StartKeyRow::TABLE => Schema::undo_row(&mut self.start_keys, change, me),
+                WorkflowRow::TABLE => Schema::undo_row(&mut self.workflows, change, me),
+                _ => unreachable!("table {table} has no rows"),
+            },
             Undo::Lock { .. } => unreachable!("locks are the store's"),
         }
     }
@@ -198,5 +201,6 @@ impl Tables for Schema {
         self.ledger.clear();
         self.events.iter_mut().flatten().for_each(Appends::clear);
         self.workflow_count = 0;
+        self.no_heartbeat_before = Micros(0);
     }
 }
