@@ -88,13 +88,13 @@ begin
   v_queue := tourbillon.queue_named(p_queue);
   perform tourbillon.require_kind(v_queue, 'workflow');
 
-  workflow_id := gen_random_uuid();
-  -- guard: start_key begin
   -- Waits for a transaction that is starting the same key. Under REPEATABLE READ a key that the transaction cannot see
   -- is a serialization failure.
+  workflow_id := gen_random_uuid();
   insert into tourbillon.start_key (queue_id, key, workflow_id)
   values (v_queue.queue_id, p_key, start.workflow_id)
   on conflict do nothing;
+  -- guard: start_key begin
   if not found then
     select k.workflow_id
     into start.workflow_id

@@ -83,11 +83,7 @@ impl Engine {
             }
             store.transactions.fix_snapshot(slot);
         }
-        let db = Db {
-            tx: Tx::new(self.executor.share(), slot),
-            guards: self.guards,
-            random: environment.random,
-        };
+        let db = Db { tx: Tx::new(self.executor.share(), slot), guards: self.guards, random: environment.random };
         let progress = self.executor.start(slot, procedure(db, op));
         answer(progress)
     }
@@ -101,7 +97,13 @@ impl Engine {
                 store.begin(slot, isolation, true);
                 Reply::Done
             }
-            Op::Commit if open => if store.commit(slot) { Reply::Committed } else { Reply::RolledBack },
+            Op::Commit if open => {
+                if store.commit(slot) {
+                    Reply::Committed
+                } else {
+                    Reply::RolledBack
+                }
+            }
             Op::Rollback if open => {
                 store.rollback(slot);
                 Reply::RolledBack

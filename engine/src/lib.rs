@@ -4,11 +4,11 @@
 #![no_std]
 extern crate alloc;
 
-pub mod guard;
-pub mod store;
-pub mod engine;
 pub mod actors;
+pub mod engine;
+pub mod guard;
 pub mod procedures;
 pub mod schema;
-pub mod state;
 pub mod sql;
+pub mod state;
+pub mod store;

@@ -102,6 +102,8 @@ pub struct Schema {
     workflows: Rows<WorkflowRow>,
     pub ledger: Appends<LedgerRow>,
     pub events: [[Appends<Event>; EVENT_TABLES]; QUEUES],
+    /// No lease with a window has had a heartbeat before this time, whoever looks: stands for an index on heartbeats.
+    pub no_heartbeat_before: Micros,
     /// Workflow ids are random on the server; here they only need to be different.
     pub workflow_count: u32,
 }
@@ -194,5 +196,6 @@ impl Tables for Schema {
         self.ledger.clear();
         self.events.iter_mut().flatten().for_each(Appends::clear);
         self.workflow_count = 0;
+        self.no_heartbeat_before = Micros(0);
     }
 }

@@ -5,6 +5,7 @@
 //! that transaction with the same decisions: if it had committed, the token is stale and nothing happens twice.
 
 use super::{Action, Actor, Answered};
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,12 @@ struct Lease {
     heartbeat_at: Micros,
 }
 
+impl Lease {
+    fn new(token: Token, now: Micros) -> Self {
+        Lease { token, events: Vec::new(), decisions: Vec::new(), effects: Vec::new(), heartbeat_at: now }
+    }
+}
+
 /// What the worker is at; a call that is under way is named by the state that made it.
 #[derive(Clone, Debug)]
 enum State {
@@ -82,51 +89,51 @@ enum State {
     Claiming,
     /// Claimed inside an open transaction.
     Lingering {
-        lease: Option<Lease>,
+        lease: Option<Box<Lease>>,
     },
     CommittingClaim {
-        lease: Option<Lease>,
+        lease: Option<Box<Lease>>,
     },
     Read {
-        lease: Lease,
+        lease: Box<Lease>,
     },
     Reading {
-        lease: Lease,
+        lease: Box<Lease>,
     },
     Work {
-        lease: Lease,
+        lease: Box<Lease>,
         index: usize,
     },
     Working {
-        lease: Lease,
+        lease: Box<Lease>,
         index: usize,
     },
     Worked {
-        lease: Lease,
+        lease: Box<Lease>,
         index: usize,
     },
     Beating {
-        lease: Lease,
+        lease: Box<Lease>,
         index: usize,
     },
     Begin {
-        lease: Lease,
+        lease: Box<Lease>,
     },
     Beginning {
-        lease: Lease,
+        lease: Box<Lease>,
     },
     Holding {
-        lease: Lease,
+        lease: Box<Lease>,
     },
     Effecting {
-        lease: Lease,
+        lease: Box<Lease>,
         index: usize,
     },
     HandingOff {
-        lease: Lease,
+        lease: Box<Lease>,
     },
     Committing {
-        lease: Lease,
+        lease: Box<Lease>,
     },
     /// Rolls back a transaction that failed; then goes on as `then` says.
     RollBack {
@@ -146,7 +153,7 @@ enum Then {
     Register,
     /// The transaction was a victim, not wrong: again, with the same decisions.
     Begin {
-        lease: Lease,
+        lease: Box<Lease>,
     },
     Claim,
 }
@@ -231,9 +238,7 @@ impl Worker {
     fn take_claim(&mut self, reply: PlainReply, now: Micros) -> State {
         let in_transaction = matches!(self.options.claim, ClaimHabit::InTransaction { .. });
         let lease = match reply {
-            Reply::Claimed { token, .. } => {
-                Some(Lease { token, events: Vec::new(), decisions: Vec::new(), effects: Vec::new(), heartbeat_at: now })
-            }
+            Reply::Claimed { token, .. } => Some(Box::new(Lease::new(token, now))),
             Reply::Idle => None,
             // Whatever the claim may have opened is nobody's now: somebody takes it over.
             Reply::Unknown => return State::Register,
@@ -252,7 +257,7 @@ impl Worker {
     }
 
     /// Pages are read until one comes short; a window without events gives nothing to decide.
-    fn take_page(&self, mut lease: Lease, events: Vec<Event>) -> State {
+    fn take_page(&self, mut lease: Box<Lease>, events: Vec<Event>) -> State {
         let short = events.len() < self.options.page_limit as usize;
         lease.events.extend(events);
         if lease.events.is_empty() {
@@ -264,7 +269,7 @@ impl Worker {
         State::Read { lease }
     }
 
-    fn take_failed_handoff(&mut self, lease: Lease, reply: PlainReply) -> State {
+    fn take_failed_handoff(&mut self, lease: Box<Lease>, reply: PlainReply) -> State {
         let in_transaction = !lease.effects.is_empty();
         if reply == Reply::Refused(Refusal::WindowMismatch) {
             self.handoff = HandoffHabit::Whole;
@@ -401,7 +406,7 @@ impl Worker {
     }
 
     /// The next event's external work, after a heartbeat if one is due; after the last, the transaction.
-    fn work(&mut self, lease: Lease, index: usize, now: Micros) -> (State, Option<Action>) {
+    fn work(&mut self, lease: Box<Lease>, index: usize, now: Micros) -> (State, Option<Action>) {
         let Some(event) = lease.events.get(index) else { return (State::Begin { lease }, None) };
         if now - lease.heartbeat_at >= self.options.heartbeat_interval {
             let beat = Op::Heartbeat { worker: self.identity, token: lease.token };

@@ -25,12 +25,10 @@ pub async fn start(db: Db, queue: Queue, key: Key, step: Step, state: u64) -> Re
         store.tables.workflow_count += 1;
         WorkflowId(store.tables.workflow_count)
     });
-    if db.guards.on(Guard::StartKey) {
-        let inserted = db.tx.insert_or_nothing(StartKeyRow { queue, key, workflow }).await?;
-        if inserted == Inserted::Nothing {
-            let known = db.tx.get::<StartKeyRow>((queue, key)).ok_or(Refusal::UndefinedObject)?;
-            return Ok(Reply::Started { workflow: known.workflow, event: EventId(0), table: 0 });
-        }
+    let inserted = db.tx.insert_or_nothing(StartKeyRow { queue, key, workflow }).await?;
+    if inserted == Inserted::Nothing && db.guards.on(Guard::StartKey) {
+        let known = db.tx.get::<StartKeyRow>((queue, key)).ok_or(Refusal::UndefinedObject)?;
+        return Ok(Reply::Started { workflow: known.workflow, event: EventId(0), table: 0 });
     }
     db.tx.insert(WorkflowRow { workflow, queue, key }).await?;
     let table = current_table(&db, queue)?;

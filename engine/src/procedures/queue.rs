@@ -15,7 +15,7 @@ use tourbillon_models::name::{Consumer, Micros, Queue, Tick, Xid};
 use tourbillon_models::op::QueueKind;
 use tourbillon_models::reply::{Event, Refusal, Reply, SnapshotOf};
 
-type Database = Store<crate::schema::Schema>;
+pub type Database = Store<crate::schema::Schema>;
 
 /// Classes of advisory locks: one for ticks, one for rotation.
 const TICK_CLASS: u32 = 0;

@@ -2,7 +2,7 @@
 
 use super::Db;
 use super::producer::{blank_event, current_table, insert_event};
-use super::queue::{lock_window, tick_after, window_events};
+use super::queue::{Database, lock_window, tick_after, window_events};
 use crate::guard::Guard;
 use crate::schema::{Sequence, SubscriptionRow, Window, WorkerRow, WorkflowRow};
 use crate::store::rows::RowLock;
@@ -72,9 +72,20 @@ fn is_stale(row: &WorkerRow, consumer: Consumer, dead_before: Micros) -> bool {
 
 fn has_stale_worker(db: &Db, consumer: Consumer, dead_before: Micros) -> bool {
     db.tx.with(|store, slot| {
+        if dead_before <= store.tables.no_heartbeat_before {
+            return false;
+        }
+        store.tables.no_heartbeat_before = earliest_heartbeat(store);
         let mut workers = Has::<WorkerRow>::rows(&store.tables).all(&store.transactions, slot);
         workers.any(|(_, row)| is_stale(row, consumer, dead_before))
     })
+}
+
+/// Of every version, also those in progress, which may become visible; what is written later has a later heartbeat.
+fn earliest_heartbeat(store: &Database) -> Micros {
+    let versions = Has::<WorkerRow>::rows(&store.tables).every_version();
+    let open = versions.filter(|row| row.window.is_some()).map(|row| row.heartbeat);
+    open.fold(store.clock, Micros::min)
 }
 
 fn has_tick_after(db: &Db, subscription: &SubscriptionRow) -> bool {

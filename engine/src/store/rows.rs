@@ -209,6 +209,11 @@ impl<R: Row> Rows<R> {
         self.index.range(keys).flat_map(move |(_, row)| both(row)).flatten()
     }
 
+    /// Every version that is kept, also what others have in progress, or what nobody sees any more.
+    pub fn every_version(&self) -> impl Iterator<Item = &R> {
+        self.chains.iter().flat_map(|chain| chain.newest_first()).map(|version| &version.row)
+    }
+
     pub fn all<'a>(&'a self, transactions: &'a Transactions, me: Slot) -> impl Iterator<Item = (Found, &'a R)> {
         self.range(.., transactions, me)
     }
