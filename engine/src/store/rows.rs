@@ -67,8 +67,9 @@ impl<R> Chain<R> {
 
     /// Whom somebody must wait for who wants the key: whoever first wrote what is not committed.
     fn changed_by_other(&self, transactions: &Transactions, me: Slot) -> Option<TxRef> {
-        let writers = self.older.iter().chain([&self.head]).map(|version| version.writer);
-        writers.chain(self.deleter().map(|mark| mark.tx)).find(|tx| transactions.is_active_other(*tx, me))
+        let by_other = |tx: &TxRef| transactions.is_active_other(*tx, me);
+        let first = self.newest_first().map(|version| version.writer).take_while(by_other).last();
+        first.or_else(|| self.deleter().map(|mark| mark.tx).filter(by_other))
     }
 
     /// The newest version that is not another's work in progress.

@@ -1,4 +1,31 @@
 //! Store parity: the engine's store against a real server, statement by statement.
+//!
+//! Random schedules of primitive statements from two to four sessions run against both, and every answer, error code,
+//! wait, and transaction id is compared, and whom a wait is for. What it is not: a test of the engine, whose procedures
+//! stand on the store. Invariant: the server is right by definition; a difference is the store's, and is shrunk to a
+//! schedule from which nothing can be left out.
+//!
+//! Nothing is left to chance. A backend that waits is stopped, and continued when the store says who goes on; so the
+//! orders that PostgreSQL leaves open are drawn with the schedule, and *imposed*, and two released backends never run at
+//! once. Every session looks for deadlocks after 1 ms, and only the one that runs can: who closes a cycle is its victim.
+//! A time-out is a line of the schedule, and cancels the wait. A death is a terminated backend, a crash a killed server.
+//!
+//! # What is left out, and why
+//!
+//! - Release of savepoints, keys that change, updates of several rows, serializable transactions, and table locks that
+//!   the vocabulary has no word for: the engine does not use them, and the store has none.
+//! - Plans that are kept (by a prepared statement, or a function): one that a truncation makes invalid while its statement
+//!   waits for the table gives up the lock that it waited for, and asks again behind others. The store does not.
+//! - Reads that plan or lock an index on their own account. They show where a truncation holds its table in a second
+//!   mode (share, to rebuild indexes), which the procedure here does, too.
+//! - `nextval` after a crash: where a sequence goes on depends on what the server had written by then. Both sides must not
+//!   issue again what a transaction saw whose commit is on disk, and then the server's sequence is set to the store's.
+//! - What depends on settings: under `wal_level` above `minimal` an access exclusive lock takes a transaction id; after a
+//!   checkpoint the next `nextval` does. The server here runs without either.
+//! - Two statements that truly run at once. That is for the target with real concurrency.
+//!
+//! Reading order: a [`statement`] and a [`schedule`] are data, [`draw`] makes them from seeds, [`tables`] and [`model`] are
+//! the store's side, [`peer`] is the server's, [`lockstep`] runs a schedule on both, [`shrink`] makes it small.
 
 pub mod draw;
 pub mod lockstep;
@@ -42,29 +69,51 @@ pub struct Report {
     pub divergences: Vec<Divergence>,
 }
 
-/// Runs the schedules of these seeds; `progress` is told after each how many are done. Stops at the tenth divergence.
+/// A sweep ends with so many divergences: they tend to be one.
+const ENOUGH: usize = 10;
+
+/// Runs the schedules of these seeds; `progress` is told after each how many are done. Ends early with ten divergences.
 pub fn sweep(server: &mut Server, seeds: Range<u64>, mut progress: impl FnMut(u64)) -> Result<Report, Error> {
     let (mut model, mut peer) = (Model::default(), Peer::new(server)?);
     let mut report = Report::default();
     for seed in seeds {
-        let schedule = draw::draw(&mut model, seed);
-        match compare(&mut model, &mut peer, &schedule)? {
-            Ok(counts) => report.counts.add(counts),
-            Err(_) => {
-                let differs = |it: &Schedule| compare(&mut model, &mut peer, it).map(|it| it.is_err());
-                let schedule = shrink::shrink(&schedule, differs)?;
-                if let Err(difference) = compare(&mut model, &mut peer, &schedule)? {
-                    report.divergences.push(Divergence { seed, schedule, difference });
-                }
-            }
-        }
-        report.schedules += 1;
+        examine(&mut model, &mut peer, seed, &mut report)?;
         progress(report.schedules);
-        if report.divergences.len() == 10 {
+        if report.divergences.len() == ENOUGH {
             break;
         }
     }
     Ok(report)
+}
+
+fn examine(model: &mut Model, peer: &mut Peer, seed: u64, report: &mut Report) -> Result<(), Error> {
+    report.schedules += 1;
+    let schedule = draw::draw(model, seed);
+    match compare(model, peer, &schedule)? {
+        Ok(counts) => report.counts.add(counts),
+        Err(difference) => report.divergences.push(least(model, peer, seed, &schedule, difference)?),
+    }
+    Ok(())
+}
+
+/// The divergence with as little around it as possible; in full, should it not show a second time.
+fn least(
+    model: &mut Model,
+    peer: &mut Peer,
+    seed: u64,
+    schedule: &Schedule,
+    difference: Difference,
+) -> Result<Divergence, Error> {
+    let mut difference = difference;
+    let schedule = shrink::shrink(schedule, |shorter| {
+        let ran = compare(model, peer, shorter)?;
+        let differs = ran.is_err();
+        if let Err(found) = ran {
+            difference = found;
+        }
+        Ok(differs)
+    })?;
+    Ok(Divergence { seed, schedule, difference })
 }
 
 /// Runs one schedule.
@@ -84,37 +133,26 @@ fn compare(model: &mut Model, peer: &mut Peer, schedule: &Schedule) -> Result<Re
 mod tests {
     use super::*;
 
+    /// A server that is wrong on purpose.
     #[test]
-    fn files() {
+    fn a_difference_is_found_and_shrunk() {
         let mut server = Server::embedded().unwrap();
-        let only = std::env::var("PARITY_FILE").unwrap_or_default();
-        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/parity")).unwrap() {
-            let path = entry.unwrap().path();
-            if !path.to_string_lossy().contains(&only) {
-                continue;
-            }
-            let schedule = Schedule::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
-            let mut model = Model::default();
-            let mut peer = Peer::new(&mut server).unwrap();
-            match compare(&mut model, &mut peer, &schedule).unwrap() {
-                Ok(counts) => println!("{} {counts:?}", path.display()),
-                Err(difference) => println!("{} {difference}", path.display()),
+        let mut peer = Peer::new(&mut server).unwrap();
+        peer.ask("alter table cells add constraint spoiler check (v < 2)", &[]).unwrap();
+        let mut model = Model::default();
+        let mut report = Report::default();
+        for seed in 0..100 {
+            examine(&mut model, &mut peer, seed, &mut report).unwrap();
+            if !report.divergences.is_empty() {
+                break;
             }
         }
-    }
-
-    #[test]
-    fn sweep_of_seeds() {
-        let range = std::env::var("PARITY").unwrap_or("0..200".into());
-        let (low, high) = range.split_once("..").unwrap();
-        let _one = crate::postgres::one_cpu::OneCpu::claim();
-        let mut server = Server::embedded().unwrap();
-        let begin = std::time::Instant::now();
-        let report = sweep(&mut server, low.parse().unwrap()..high.parse().unwrap(), |_| ()).unwrap();
-        for divergence in &report.divergences {
-            println!("{divergence}\n");
-        }
-        println!("{:?} schedules, {:?} in {:?}", report.schedules, report.counts, begin.elapsed());
-        assert!(report.divergences.is_empty());
+        let divergence = report.divergences.first().expect("a wrong server differs");
+        let update = "cells set v = v + 1 where id =";
+        assert_eq!(divergence.schedule.lines.len(), 2, "{divergence}");
+        assert!(divergence.schedule.lines.iter().all(|line| line.to_string().contains(update)), "{divergence}");
+        assert_eq!((&*divergence.difference.store, &*divergence.difference.server), ("changed 1", "refused 23514"));
+        let again = Schedule::parse(&divergence.schedule.to_string()).unwrap();
+        assert_eq!(again, divergence.schedule);
     }
 }

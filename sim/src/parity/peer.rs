@@ -182,7 +182,8 @@ impl<'a> Peer<'a> {
         Ok(reply.rows.iter().filter_map(|row| self.of(row.get(0))).collect())
     }
 
-    fn ask(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Reply, Error> {
+    /// On the control connection.
+    pub(super) fn ask(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Reply, Error> {
         self.server.block_on(self.server.control().session().execute(sql, parameters)).done()
     }
 
