@@ -40,8 +40,6 @@ fn each_breaks_what_it_broke() {
         let (_, verdict) = simulator.run_with(&capsule.plan, &work, guards, capsule.chooser());
         let told: Vec<String> = verdict.violations().map(ToString::to_string).collect();
         assert!(told.contains(&capsule.violations[0]), "{}: {told:?}", path.display());
-        let kept = capsule.history().expect("the history");
-        assert_eq!(simulator.history().hash(), kept.hash(), "{}: another history", path.display());
     }
 }
 

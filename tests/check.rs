@@ -1,5 +1,6 @@
 //! `check`, as somebody who writes a workflow meets it.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tourbillon::faults::FaultKind;
 use tourbillon::{Guard, Next, Program, Step, StepOutcome, check};
@@ -81,4 +82,18 @@ fn without_a_guard_a_failure_has_its_seed_its_slice_and_its_command() {
     );
     assert!(text.contains("The seed drew: workers "), "{text}");
     assert!(text.contains("handoff"), "the slice shows what was handed off:\n{text}");
+}
+
+/// This test binary, once more, with a seed in the environment.
+#[test]
+fn a_failure_is_seen_again_with_its_seed_in_the_environment() {
+    let run = |seed: &str| {
+        let mut command = Command::new(std::env::current_exe().expect("this is a program"));
+        command.args(["readme::checkout::checkout_survives_every_crash", "--exact", "--nocapture"]);
+        let output = command.env("TOURBILLON_SEED", seed).output().expect("this program can be run");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert!(run("17").0);
+    let (passed, said) = run("seventeen");
+    assert!(!passed && said.contains("TOURBILLON_SEED is \"seventeen\", and a seed is a number"), "{said}");
 }
