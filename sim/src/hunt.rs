@@ -10,6 +10,7 @@ use crate::postgres::server::Server;
 use crate::replay::{End, Replay, crashes_server, replay};
 use crate::simulate::{Simulator, Work};
 use crate::sweep::{FOUND_LIMIT, Found, Seeds, Setting, Swept, catch, sweep, work_of};
+use crate::target::Chooser;
 use std::ops::ControlFlow;
 use tourbillon_engine::guard::Guards;
 use tourbillon_models::property::Property;
@@ -99,7 +100,7 @@ pub fn confirm(
             reasons.push(format!("seed {} crashes the server", found.seed));
             continue;
         }
-        let replay = replay(server, &plan, work, removed)?;
+        let replay = replay(server, &plan, work, removed, Chooser::seeded(found.seed))?;
         match objection(&replay, hunt.property_of(found)) {
             None => return Ok(Confirmation::Confirmed { seed: found.seed, replay: Box::new(replay) }),
             Some(objection) => reasons.push(format!("seed {}: {objection}", found.seed)),

@@ -39,11 +39,18 @@ pub fn crashes_server(plan: &Plan) -> bool {
     plan.faults.iter().any(|fault| matches!(fault.what, PlannedEffect::ServerCrash { .. }))
 }
 
-/// Replays a plan. An error is the server's, and says nothing about the plan.
-pub fn replay(server: &mut Server, plan: &Plan, work: &Work, guards: Guards) -> Result<Replay, Error> {
+/// Replays a plan. The chooser is asked on a server of our own; somebody else's server makes its own choices. An error is
+/// the server's, and says nothing about the plan.
+pub fn replay(
+    server: &mut Server,
+    plan: &Plan,
+    work: &Work,
+    guards: Guards,
+    chooser: Chooser,
+) -> Result<Replay, Error> {
     let version = server.version().to_owned();
     let mut history = History::new(header(plan, work, guards, "lockstep", Some(version)));
-    let mut target = Lockstep::new(server, guards, &work.steps(), Chooser::seeded(plan.seed))?;
+    let mut target = Lockstep::new(server, guards, &work.steps(), chooser)?;
     let ran = run(plan, work.program.clone(), &mut target, &mut history);
     let counts = target.counts();
     let closed = target.close();
@@ -106,7 +113,7 @@ pub fn replay_all(
     for seed in seeds {
         let work = work_of(works, *seed);
         let plan = work.plan(*seed, &setting.limits);
-        let replay = replay(server, &plan, work, setting.guards)?;
+        let replay = replay(server, &plan, work, setting.guards, Chooser::seeded(*seed))?;
         let counts = replay.counts;
         let failed = if replay.end.is_failure() { vec![(plan, replay)] } else { Vec::new() };
         replays.add(Replays { histories: 1, counts, failed });

@@ -4,6 +4,8 @@ use super::Console;
 use super::Exit;
 use anyhow::Result;
 use clap::Subcommand;
+use nix::time::{ClockId, clock_gettime};
+use std::time::{Duration, Instant};
 
 mod checker;
 mod parity;
@@ -29,6 +31,32 @@ pub fn run(command: &Command, console: &mut Console) -> Result<Exit> {
         Command::Replay(arguments) => replay::run(arguments, console),
         Command::Parity(arguments) => parity::run(arguments, console),
     }
+}
+
+/// Time on the clock, and on this thread's processor: on a busy machine only the second says what something costs.
+#[derive(Clone, Copy)]
+struct Stopwatch {
+    wall: Instant,
+    cpu: Duration,
+}
+
+impl Stopwatch {
+    fn start() -> Stopwatch {
+        Stopwatch { wall: Instant::now(), cpu: cpu_time() }
+    }
+
+    fn wall(&self) -> Duration {
+        self.wall.elapsed()
+    }
+
+    fn cpu(&self) -> Duration {
+        cpu_time().saturating_sub(self.cpu)
+    }
+}
+
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    time.expect("a thread may read its own clock").into()
 }
 
 /// The middle one of several measurements.

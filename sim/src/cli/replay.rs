@@ -153,7 +153,7 @@ fn run_lockstep(subject: &Subject, choice: &server::Choice) -> Result<Replay> {
     let _one = OneCpu::claim();
     let server = choice.open()?;
     let mut server = server.context("--on lockstep needs a server: --postgres auto, or the address of yours")?;
-    Ok(replay(&mut server, &subject.plan, &subject.work, subject.guards)?)
+    Ok(replay(&mut server, &subject.plan, &subject.work, subject.guards, subject.chooser())?)
 }
 
 /// What came of it, as a story.

@@ -2,7 +2,7 @@
 //!
 //! The history is that of one run of the simulator's benchmark, long enough: nothing in it is made up.
 
-use super::median;
+use super::{Stopwatch, median};
 use crate::bench::{Scale, plan};
 use crate::cli::figures::count;
 use crate::cli::{Console, Exit};
@@ -10,8 +10,7 @@ use crate::simulate::{Work, header, run_on};
 use crate::target::{Chooser, Direct};
 use anyhow::{Result, ensure};
 use clap::Args;
-use serde_json::json;
-use std::time::Instant;
+use serde::Serialize;
 use tourbillon_engine::guard::Guards;
 use tourbillon_models::history::History;
 use tourbillon_models::property::Checker;
@@ -31,57 +30,87 @@ pub struct Arguments {
     json: bool,
 }
 
+/// What checking a long history takes.
+#[derive(Serialize)]
+struct Measured {
+    workflows: u32,
+    workers: u32,
+    simulated_seconds: u64,
+    records: u64,
+    seconds: f64,
+    cpu_seconds: f64,
+    records_per_second: f64,
+    /// With the history in memory, and the engine that made it.
+    bytes_before: Option<u64>,
+    bytes_after: Option<u64>,
+    peak_bytes: Option<u64>,
+}
+
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     console.say("making the history …");
     let (scale, history) = history_of(arguments.records);
-    let records = history.records.len() as u64;
-    let before = memory("VmRSS:");
-    let mut checker = Checker::new();
-    let times = (0..arguments.repetitions).map(|_| {
-        let begun = Instant::now();
-        let judgement = checker.check(&history).judgement();
-        ensure!(judgement == Judgement::Holds, "the benchmark's history is {}", judgement.name());
-        Ok(begun.elapsed().as_secs_f64())
-    });
-    let seconds = median(times.collect::<Result<_>>()?);
-    let (after, peak) = (memory("VmRSS:"), memory("VmHWM:"));
-    if arguments.json {
-        console.print_json(&json!({
-            "records": records,
-            "workflows": scale.workflows,
-            "workers": scale.workers,
-            "simulated_seconds": scale.seconds,
-            "seconds": seconds,
-            "records_per_second": records as f64 / seconds,
-            "history_bytes": before,
-            "checker_bytes": after.zip(before).map(|(after, before)| after.saturating_sub(before)),
-            "peak_bytes": peak,
-        }));
-    } else {
-        let mib = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
-        let added = after.zip(before).map(|(after, before)| after.saturating_sub(before));
-        console.print(&format!(
-            "chain on one queue, {} workflows, {} workers, {} simulated seconds, in one history\n\n{} records checked in \
-             {seconds:.2} s, {} a second; {} with the history in memory, {} more for the checker, {} at most\n",
-            count(scale.workflows.into()),
-            scale.workers,
-            count(scale.seconds),
-            count(records),
-            count((records as f64 / seconds) as u64),
-            mib(before),
-            mib(added),
-            mib(peak),
-        ));
+    let measured = measure(scale, &history, arguments.repetitions)?;
+    match arguments.json {
+        true => console.print_json(&measured),
+        false => console.print(&text(&measured)),
     }
     Ok(Exit::Clean)
 }
 
+fn measure(scale: Scale, history: &History, repetitions: u32) -> Result<Measured> {
+    let bytes_before = memory("VmRSS:");
+    let mut checker = Checker::new();
+    let times = (0..repetitions).map(|_| {
+        let begun = Stopwatch::start();
+        let judgement = checker.check(history).judgement();
+        ensure!(judgement == Judgement::Holds, "the benchmark's history is {}", judgement.name());
+        Ok((begun.wall().as_secs_f64(), begun.cpu().as_secs_f64()))
+    });
+    let (wall, cpu) = times.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    let (seconds, records) = (median(wall), history.records.len() as u64);
+    Ok(Measured {
+        workflows: scale.workflows,
+        workers: scale.workers,
+        simulated_seconds: scale.seconds,
+        records,
+        seconds,
+        cpu_seconds: median(cpu),
+        records_per_second: records as f64 / seconds,
+        bytes_before,
+        bytes_after: memory("VmRSS:"),
+        peak_bytes: memory("VmHWM:"),
+    })
+}
+
+fn text(measured: &Measured) -> String {
+    let Measured { workflows, workers, simulated_seconds, records, seconds, cpu_seconds, .. } = measured;
+    let mib = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+    let added = measured.bytes_after.zip(measured.bytes_before).map(|(after, before)| after.saturating_sub(before));
+    format!(
+        "chain on one queue, {} workflows, {workers} workers, {} simulated seconds, in one history\n\n{} records checked \
+         in {seconds:.2} s ({cpu_seconds:.2} s of processor time), {} a second\nmemory: {} with the history, {} more for \
+         the checker; {} at most, as the history was made\n",
+        count((*workflows).into()),
+        count(*simulated_seconds),
+        count(*records),
+        count(measured.records_per_second as u64),
+        mib(measured.bytes_before),
+        mib(added),
+        mib(measured.peak_bytes),
+    )
+}
+
 /// A run of the benchmark, as many times longer as it takes.
 fn history_of(records: u64) -> (Scale, History) {
-    let times = (records / records_of(&history(Scale::STANDARD))).max(1);
-    let Scale { workflows, workers, seconds } = Scale::STANDARD;
-    let scale = Scale { workflows: workflows * times as u32, workers, seconds: seconds * times };
+    // What one more time adds; the first and the last have their own beginning and end.
+    let (few, more) = (records_of(&history(times(8))), records_of(&history(times(16))));
+    let scale = times(16 + records.saturating_sub(more).div_ceil((more - few) / 8));
     (scale, history(scale))
+}
+
+fn times(factor: u64) -> Scale {
+    let Scale { workflows, workers, seconds } = Scale::STANDARD;
+    Scale { workflows: workflows * factor as u32, workers, seconds: seconds * factor }
 }
 
 fn records_of(history: &History) -> u64 {

@@ -7,6 +7,7 @@ use crate::cli::{Console, Exit, name, server};
 use crate::postgres::one_cpu::OneCpu;
 use crate::replay::{End, replay};
 use crate::simulate::Work;
+use crate::target::Chooser;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
@@ -36,7 +37,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
         let mut plan = plan(seed, Scale::STANDARD);
         plan.faults.clear();
         let begun = Instant::now();
-        let replay = replay(&mut server, &plan, &work, Guards::ALL)?;
+        let replay = replay(&mut server, &plan, &work, Guards::ALL, Chooser::seeded(seed))?;
         if let End::Diverged(difference) = replay.end {
             bail!("seed {seed} of the benchmark diverges: {difference}");
         }

@@ -1,6 +1,6 @@
 //! `bench sim`: whole runs, from plan to verdict, on one thread.
 
-use super::median;
+use super::{Stopwatch, median};
 use crate::bench::{Scale, plan};
 use crate::cli::figures::count;
 use crate::cli::{Console, Exit};
@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tourbillon_engine::guard::Guards;
 use tourbillon_models::verdict::Judgement;
 
@@ -35,6 +35,8 @@ struct Measured {
     workers: u32,
     seconds: u64,
     runs_per_second: f64,
+    /// The same by this thread's processor time.
+    runs_per_cpu_second: f64,
     times_real_time: f64,
     records_per_second: f64,
     calls_per_run: f64,
@@ -83,7 +85,7 @@ fn grown() -> Vec<(&'static str, u32, Scale)> {
 struct Growth {
     what: &'static str,
     factor: u32,
-    /// Time a run, against the standard one.
+    /// Processor time a run, against the standard one.
     time_ratio: f64,
     /// Records a run, against the standard one.
     records_ratio: f64,
@@ -94,7 +96,7 @@ struct Growth {
 
 impl Growth {
     fn of(what: &'static str, factor: u32, standard: &Measured, measured: Measured) -> Growth {
-        let time_ratio = standard.runs_per_second / measured.runs_per_second;
+        let time_ratio = standard.runs_per_cpu_second / measured.runs_per_cpu_second;
         let records_ratio = measured.records_per_run / standard.records_per_run;
         Growth { what, factor, time_ratio, records_ratio, ratio_per_record: time_ratio / records_ratio, measured }
     }
@@ -115,12 +117,14 @@ fn measure(scale: Scale, repetitions: u32) -> Result<Measured> {
     }
     let per_run = |sum: u64| sum as f64 / plans.len() as f64;
     let times = (0..repetitions).map(|_| seconds_per_run(&mut simulator, &plans, &work));
-    let runs_per_second = 1.0 / median(times.collect());
+    let (wall, cpu) = times.unzip();
+    let (runs_per_second, runs_per_cpu_second) = (1.0 / median(wall), 1.0 / median(cpu));
     Ok(Measured {
         workflows: scale.workflows,
         workers: scale.workers,
         seconds: scale.seconds,
         runs_per_second,
+        runs_per_cpu_second,
         times_real_time: runs_per_second * scale.seconds as f64,
         records_per_second: runs_per_second * per_run(records),
         calls_per_run: per_run(calls),
@@ -128,36 +132,36 @@ fn measure(scale: Scale, repetitions: u32) -> Result<Measured> {
     })
 }
 
-fn seconds_per_run(simulator: &mut Simulator, plans: &[Plan], work: &Work) -> f64 {
-    let (begun, mut runs) = (Instant::now(), 0);
-    while begun.elapsed() < MEASURED_FOR {
+/// On the clock, and on the processor.
+fn seconds_per_run(simulator: &mut Simulator, plans: &[Plan], work: &Work) -> (f64, f64) {
+    let (begun, mut runs) = (Stopwatch::start(), 0);
+    while begun.cpu() < MEASURED_FOR {
         for plan in plans {
             simulator.run(plan, work, Guards::ALL);
         }
         runs += plans.len();
     }
-    begun.elapsed().as_secs_f64() / runs as f64
+    let per_run = |time: Duration| time.as_secs_f64() / runs as f64;
+    (per_run(begun.wall()), per_run(begun.cpu()))
 }
 
 fn text(standard: &Measured, growth: &[Growth]) -> String {
-    let Measured { runs_per_second, times_real_time, records_per_second, calls_per_run, records_per_run, .. } =
-        standard;
+    let Measured { runs_per_second, runs_per_cpu_second, times_real_time, records_per_second, .. } = standard;
     let mut text = format!(
-        "{CONFIGURATION}\n\n{} runs a second, {} times real time, {} records a second ({calls_per_run:.0} calls and \
-         {records_per_run:.0} records a run)\n\ngrowth           time a run   records a run   time a record\n",
+        "{CONFIGURATION}\n\n{} runs a second, {} times real time, {} records a second; {:.0} calls and {:.0} records a \
+         run\n{} runs a second of processor time\n\n",
         count(*runs_per_second as u64),
         count(*times_real_time as u64),
         count(*records_per_second as u64),
+        standard.calls_per_run,
+        standard.records_per_run,
+        count(*runs_per_cpu_second as u64),
     );
+    text += "growth           time a run   records a run   time a record\n";
     for Growth { what, factor, time_ratio, records_ratio, ratio_per_record, .. } in growth {
         let times = |ratio: &f64| format!("× {ratio:.2}");
-        let name = format!("{what} × {factor}");
-        text += &format!(
-            "{name:<15}  {:>10}   {:>13}   {:>13}\n",
-            times(time_ratio),
-            times(records_ratio),
-            times(ratio_per_record)
-        );
+        let (name, per_record) = (format!("{what} × {factor}"), times(ratio_per_record));
+        text += &format!("{name:<15}  {:>10}   {:>13}   {per_record:>13}\n", times(time_ratio), times(records_ratio));
     }
     text
 }
