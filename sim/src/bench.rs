@@ -3,7 +3,7 @@
 use crate::generate::{CONSUMER, QUEUE, duty, setup};
 use crate::plan::{CallKind, End, Phase, Plan, PlannedEffect, PlannedFault, ProcessPlan, Role, When};
 use crate::random::Stream;
-use tourbillon_engine::actors::script::{OnLostReply, Round, ScriptOptions};
+use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
 use tourbillon_engine::actors::worker::{ClaimHabit, HandoffHabit, WorkerOptions};
 use tourbillon_models::name::{Key, Micros, Process};
 use tourbillon_models::op::{Isolation, Op, QueueKind};
@@ -92,7 +92,9 @@ fn holder(stream: &mut Stream, until: Micros) -> ScriptOptions {
         (Micros::from_secs(2), Op::Commit),
     ];
     let at = stream.span(Micros::from_secs(1), until);
-    ScriptOptions::Once { rounds: vec![Round { at, on_lost_reply: OnLostReply::GiveUp, statements }] }
+    ScriptOptions::Once {
+        rounds: vec![Round { at, on_lost_reply: OnLostReply::GiveUp, on_refusal: OnRefusal::RollBack, statements }],
+    }
 }
 
 fn client(stream: &mut Stream, until: Micros, workflows: u32) -> ScriptOptions {
@@ -101,7 +103,12 @@ fn client(stream: &mut Stream, until: Micros, workflows: u32) -> ScriptOptions {
             let (step, state) = Chain.start(index, 1);
             let start = Op::Start { queue: QUEUE, key: Key(index), step, state };
             let at = stream.span(Micros::from_millis(10), until);
-            Round { at, on_lost_reply: OnLostReply::Repeat, statements: vec![(Micros(0), start)] }
+            Round {
+                at,
+                on_lost_reply: OnLostReply::Repeat,
+                on_refusal: OnRefusal::RollBack,
+                statements: vec![(Micros(0), start)],
+            }
         })
         .collect();
     rounds.sort_by_key(|round| round.at);

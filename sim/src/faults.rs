@@ -57,10 +57,14 @@ impl FaultKind {
     pub const fn summary(self) -> &'static str {
         match self {
             FaultKind::WorkerCrash => "a worker dies before or after any call, and starts again",
-            FaultKind::WorkerPause => "a worker stands still for longer than the dead interval, also inside its transaction",
+            FaultKind::WorkerPause => {
+                "a worker stands still for longer than the dead interval, also inside its transaction"
+            }
             FaultKind::LostReply => "a request or a reply is lost, and the connection with it",
             FaultKind::ServerCrash => "the server dies with all open transactions, and comes back",
-            FaultKind::HeldTransaction => "a transaction stays open, at either isolation level, also with a lock on an event table",
+            FaultKind::HeldTransaction => {
+                "a transaction stays open, at either isolation level, also with a lock on an event table"
+            }
             FaultKind::LateProducer => "a producer appends under a snapshot from before several rotations",
             FaultKind::DutyStop => "the ticker or the rotation stops for a while",
             FaultKind::SlowConsumer => "a worker polls rarely and works slowly",

@@ -7,7 +7,7 @@
 use crate::faults::FaultKind;
 use crate::plan::{CallKind, End, Phase, Plan, PlannedEffect, PlannedFault, ProcessPlan, Role, When};
 use crate::random::Stream;
-use tourbillon_engine::actors::script::{OnLostReply, Round, ScriptOptions};
+use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
 use tourbillon_engine::actors::worker::{ClaimHabit, HandoffHabit, Slowness, WorkerOptions};
 use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::{Consumer, Key, Micros, Process, Queue};
@@ -119,7 +119,7 @@ pub fn generate(seed: u64, workload: &str, program: Option<&dyn Program>, limits
         end: End::Drained,
     };
     add_setup(&mut plan, &options, program.is_some());
-    add_duties(&mut plan, &options);
+    add_duties(&mut plan, &options, program);
     add_workers(&mut plan, &options);
     add_clients(&mut plan, &options, program);
     add_late_producers(&mut plan, &options, program);
@@ -149,7 +149,14 @@ pub fn setup(kind: QueueKind, consumers: u64) -> ScriptOptions {
     let mut statements = vec![statement(Op::CreateQueue { queue: QUEUE, kind })];
     statements
         .extend((0..consumers as u8).map(|index| statement(Op::Subscribe { queue: QUEUE, consumer: Consumer(index) })));
-    ScriptOptions::Once { rounds: vec![Round { at: Micros(1), on_lost_reply: OnLostReply::GiveUp, statements }] }
+    ScriptOptions::Once {
+        rounds: vec![Round {
+            at: Micros(1),
+            on_lost_reply: OnLostReply::GiveUp,
+            on_refusal: OnRefusal::RollBack,
+            statements,
+        }],
+    }
 }
 
 fn add_setup(plan: &mut Plan, options: &Options, has_program: bool) {
@@ -159,11 +166,16 @@ fn add_setup(plan: &mut Plan, options: &Options, has_program: bool) {
 
 /// A duty that calls one procedure over and over, each time in a transaction of its own.
 pub fn duty(op: PlainOp, every: Micros) -> Role {
-    let round = Round { at: START, on_lost_reply: OnLostReply::GiveUp, statements: vec![statement(op)] };
+    let round = Round {
+        at: START,
+        on_lost_reply: OnLostReply::GiveUp,
+        on_refusal: OnRefusal::RollBack,
+        statements: vec![statement(op)],
+    };
     Role::Script(ScriptOptions::Periodic { every, round })
 }
 
-fn add_duties(plan: &mut Plan, options: &Options) {
+fn add_duties(plan: &mut Plan, options: &Options, program: Option<&dyn Program>) {
     let rotate = Op::Rotate { queue: QUEUE, lock_timeout: options.lock_timeout };
     plan.add("ticker".to_owned(), duty(Op::Tick { queue: QUEUE }, options.tick_interval));
     plan.add("rotation".to_owned(), duty(rotate.clone(), options.rotation_period));
@@ -172,6 +184,9 @@ fn add_duties(plan: &mut Plan, options: &Options) {
         let rounds = (0..stream.between(2, 6)).map(|_| {
             let op = if stream.chance(3, 4) { Op::Tick { queue: QUEUE } } else { rotate.clone() };
             let open_for = stream.span(Micros::from_millis(5), Micros::from_millis(600));
+            if stream.chance(1, 4) {
+                return tick_after_a_write(&mut stream, options, program);
+            }
             bracketed(&mut stream, options, Isolation::ReadCommitted, vec![statement(op)], open_for)
         });
         plan.add_script("duty-in-transaction".to_owned(), in_order(rounds.collect()));
@@ -188,6 +203,18 @@ fn add_duties(plan: &mut Plan, options: &Options) {
     }
 }
 
+/// A client that ticks in a transaction that has written, and does not notice that it is refused.
+fn tick_after_a_write(stream: &mut Stream, options: &Options, program: Option<&dyn Program>) -> Round {
+    let write = arrival(NEVER_COMMITTED + stream.below(1000), options, program);
+    let peek = Op::Peek { queue: QUEUE, table: 0 };
+    let statements = [write, Op::Tick { queue: QUEUE }, peek].map(statement).to_vec();
+    let round = bracketed(stream, options, Isolation::ReadCommitted, statements, Micros(0));
+    Round { on_refusal: OnRefusal::CarryOn, ..round }
+}
+
+/// Items from here on are written only where a refusal takes them back.
+const NEVER_COMMITTED: u64 = 1_000_000;
+
 /// Statements in a transaction that stays open for a while before it commits, at some time before faults end.
 fn bracketed(
     stream: &mut Stream,
@@ -200,7 +227,7 @@ fn bracketed(
     all.extend(statements);
     all.push((open_for, Op::Commit));
     let at = stream.span(START, options.faults_end);
-    Round { at, on_lost_reply: OnLostReply::GiveUp, statements: all }
+    Round { at, on_lost_reply: OnLostReply::GiveUp, on_refusal: OnRefusal::RollBack, statements: all }
 }
 
 fn in_order(mut rounds: Vec<Round>) -> Vec<Round> {
@@ -248,7 +275,9 @@ fn add_workers(plan: &mut Plan, options: &Options) {
         plan.add(format!("worker-{index}"), Role::Worker(worker));
     }
     if options.has(FaultKind::SecondConsumer) {
-        let consumer = Consumer(options.consumers as u8);
+        // On a plain queue a second one is welcome, unless its name is taken.
+        let taken = options.consumers > 1 && stream.chance(1, 2);
+        let consumer = if taken { CONSUMER } else { Consumer(options.consumers as u8) };
         let start_at = stream.span(START, options.faults_end);
         let worker = WorkerOptions { subscribe_to: Some(QUEUE), start_at, ..worker_options(options, consumer) };
         plan.add("second-consumer".to_owned(), Role::Worker(worker));
@@ -281,6 +310,7 @@ fn add_clients(plan: &mut Plan, options: &Options, program: Option<&dyn Program>
         let round = Round {
             at,
             on_lost_reply: on_lost_reply(program),
+            on_refusal: OnRefusal::RollBack,
             statements: client_statements(&mut stream, op, program.is_some()),
         };
         rounds[client].push(round);
@@ -317,7 +347,9 @@ fn add_late_producers(plan: &mut Plan, options: &Options, program: Option<&dyn P
     }
     let mut stream = Stream::new(plan.seed, "late", 0);
     for index in 0..stream.between(1, 4) {
-        let item = options.items + index;
+        // Now and then what it starts has been started already, unseen by its snapshot.
+        let known = program.is_some() && stream.chance(1, 3);
+        let item = if known { stream.below(options.items) } else { options.items + index };
         let peek = Op::Peek { queue: QUEUE, table: stream.below(3) as u8 };
         let wait = stream.span(Micros(0), Micros(3 * options.rotation_period.0));
         let statements = vec![
@@ -327,7 +359,7 @@ fn add_late_producers(plan: &mut Plan, options: &Options, program: Option<&dyn P
             (stream.span(Micros(0), options.lock_timeout), Op::Commit),
         ];
         let at = stream.span(START, options.faults_end);
-        let round = Round { at, on_lost_reply: on_lost_reply(program), statements };
+        let round = Round { at, on_lost_reply: on_lost_reply(program), on_refusal: OnRefusal::RollBack, statements };
         plan.add_script(format!("late-producer-{index}"), vec![round]);
     }
 }
@@ -339,21 +371,26 @@ fn add_holders(plan: &mut Plan, options: &Options) {
     let mut stream = Stream::new(plan.seed, "holder", 0);
     for index in 0..stream.between(1, 2) {
         let rounds = (0..stream.between(1, 3)).map(|_| {
-            let table = stream.below(3) as u8;
-            let peek = Op::Peek { queue: QUEUE, table };
-            let lock = *stream.choose(&[
-                TableLock::AccessShare,
-                TableLock::RowExclusive,
-                TableLock::Share,
-                TableLock::AccessExclusive,
-            ]);
-            let op = if stream.chance(1, 2) { peek } else { Op::LockTable { queue: QUEUE, table, mode: lock } };
             let isolation = if stream.chance(1, 2) { Isolation::RepeatableRead } else { Isolation::ReadCommitted };
+            let mut statements = vec![statement(hold_of(&mut stream))];
+            // A second hold, in whatever order: two holders may wait for each other.
+            if stream.chance(1, 2) {
+                let later = stream.span(Micros::from_millis(5), Micros::from_millis(300));
+                statements.push((later, hold_of(&mut stream)));
+            }
             let open_for = stream.span(Micros::from_millis(50), Micros::from_millis(2000));
-            bracketed(&mut stream, options, isolation, vec![statement(op)], open_for)
+            bracketed(&mut stream, options, isolation, statements, open_for)
         });
         plan.add_script(format!("holder-{index}"), in_order(rounds.collect()));
     }
+}
+
+/// A look at an event table, or maintenance's lock on it.
+fn hold_of(stream: &mut Stream) -> PlainOp {
+    let table = stream.below(3) as u8;
+    let modes = [TableLock::AccessShare, TableLock::RowExclusive, TableLock::Share, TableLock::AccessExclusive];
+    let mode = *stream.choose(&modes);
+    if stream.chance(1, 2) { Op::Peek { queue: QUEUE, table } } else { Op::LockTable { queue: QUEUE, table, mode } }
 }
 
 fn add_faults(plan: &mut Plan, options: &Options) {

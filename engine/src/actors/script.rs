@@ -24,11 +24,22 @@ pub enum OnLostReply {
     GiveUp,
 }
 
+/// What to do when a statement is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRefusal {
+    /// Roll back; then run the round again if it was a victim of others and must be done.
+    RollBack,
+    /// Swallow the error and go on with the next statement, as some clients do.
+    CarryOn,
+}
+
 /// A few statements, usually one transaction, each after a pause.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Round {
     pub at: Micros,
     pub on_lost_reply: OnLostReply,
+    pub on_refusal: OnRefusal,
     pub statements: Vec<(Micros, PlainOp)>,
 }
 
@@ -145,6 +156,7 @@ impl Script {
                 State::Resolve
             }
             (State::Called { .. }, Reply::Unknown) => self.take_lost_reply(now),
+            (State::Called { index }, Reply::Refused(_)) if self.carries_on() => State::Pause { index: index + 1 },
             (State::Called { .. }, Reply::Refused(refusal)) => self.take_refusal(refusal, now),
             (State::Called { index }, _) => State::Pause { index: index + 1 },
             (state, reply) => unreachable!("no call of {state:?} is answered by {reply:?}"),
@@ -163,6 +175,10 @@ impl Script {
             }
             OnLostReply::GiveUp => self.next_round(now),
         }
+    }
+
+    fn carries_on(&self) -> bool {
+        self.current().is_some_and(|round| round.on_refusal == OnRefusal::CarryOn)
     }
 
     fn take_refusal(&mut self, refusal: Refusal, now: Micros) -> State {

@@ -20,7 +20,7 @@ use super::window::Progress;
 use super::{Property, Reach};
 use crate::name::{Consumer, Micros, Session, Tick, Token, WorkerId};
 use crate::op::Op;
-use crate::record::{Happening, Span};
+use crate::record::{Fault, Happening, Span};
 use crate::reply::Reply;
 use alloc::format;
 
@@ -137,6 +137,13 @@ impl Pass<'_> {
         }
         let phase = self.memory.workers.get(victim.0).map_or(Phase::Free, |known| known.phase);
         let was = self.memory.workers.get(victim.0).filter(|_| phase == Phase::Open).map(|known| known.window);
+        let withheld = |claimed: u32| {
+            let next = self.history.records.get(claimed as usize + 1);
+            next.is_some_and(|record| record.what == Happening::Fault(Fault::LostReply))
+        };
+        if phase == Phase::Open && self.memory.workers.get(victim.0).is_some_and(|known| withheld(known.claimed)) {
+            self.found.sees(Reach::TakeoverOfLostClaim);
+        }
         match phase {
             Phase::Lost => {
                 self.found.sees(Reach::TakeoverOfLostClaim);

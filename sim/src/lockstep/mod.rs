@@ -371,7 +371,15 @@ impl Target for Lockstep<'_> {
         let transaction = Transaction::default();
         self.connections.insert(
             slot,
-            Connection { session, transaction, op: None, asked: Op::Commit, ready: None, shown: Vec::new(), frozen: false },
+            Connection {
+                session,
+                transaction,
+                op: None,
+                asked: Op::Commit,
+                ready: None,
+                shown: Vec::new(),
+                frozen: false,
+            },
         );
         Ok(slot)
     }
