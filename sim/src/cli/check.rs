@@ -37,7 +37,8 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     }
     console.print(&format!("{}\n{}", tally(&history, &verdict), story(&history, &verdict)));
     if exit == Exit::Broken {
-        console.print(&(console.command(&format!("check {}", quoted(&arguments.history))) + "\n"));
+        console
+            .print(&(console.command(&format!("check {}", quoted(&arguments.history.display().to_string()))) + "\n"));
     }
     Ok(exit)
 }

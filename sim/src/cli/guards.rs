@@ -4,7 +4,7 @@
 //! seeds than any guard took. A guard that nothing catches is a finding: the check is blind, or the line not needed.
 
 use super::figures::{count, counted};
-use super::saved::{self, Circumstances, save_seed};
+use super::saved::{self, Circumstances, Saved, save_seed};
 use super::{Console, Exit, name, scope, server};
 use crate::generate::Limits;
 use crate::hunt::{Confirmation, Hunt, TRIES, confirm, hunt};
@@ -115,19 +115,17 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     }
     let no_server = confirm_all(arguments, &server, &limits, &mut rows, console)?;
     let sound = sweep_sound(arguments, &limits, &rows, console);
-    match arguments.json {
-        true => console
-            .print_json(&rows.iter().filter(|row| row.target.design().is_none()).map(Row::json).collect::<Vec<_>>()),
-        false => console.print(&table(&rows)),
-    }
-    let said = verdict(&rows, &sound);
-    if arguments.json {
-        console.say(&said)
-    } else {
-        console.print(&(said + "\n"))
-    }
+    let failure = save_sound(arguments, &limits, &sound)?;
     if let Some(reason) = &no_server {
         console.say(&format!("error: nothing was confirmed on a real server: {reason} (--postgres off does without)"));
+    }
+    let said = verdict(&rows, &sound) + "\n" + &failure.map_or(String::new(), |saved| saved.text(console));
+    if arguments.json {
+        let guards = rows.iter().filter(|row| row.target.design().is_none());
+        console.print_json(&guards.map(Row::json).collect::<Vec<_>>());
+        console.say(said.trim());
+    } else {
+        console.print(&(table(&rows) + &said));
     }
     let is_good = rows.iter().all(|row| row.catch().is_some()) && sound.found_count == 0;
     Ok(match (is_good, no_server) {
@@ -162,10 +160,26 @@ fn hunt_all(arguments: &Arguments, limits: &Limits, console: &Console) -> Vec<Ro
 fn save_catch(arguments: &Arguments, limits: &Limits, row: &Row) -> Result<Option<PathBuf>> {
     let Some(found) = row.catch() else { return Ok(None) };
     let works = scope::works(&arguments.draw.workloads());
-    let with = Circumstances { limits, design: row.target.design(), directory: arguments.saved.directory() };
+    let with = circumstances(arguments, limits, row.target.design());
     let guards = row.target.removed();
-    let saved = save_seed(found.seed, work_of(&works, found.seed), guards, found.broken.first().copied(), &with)?;
+    let saved = save_seed(found.seed, work_of(&works, found.seed), guards, &found.broken[..1], &with)?;
     Ok(Some(saved.path))
+}
+
+fn circumstances<'a>(
+    arguments: &'a Arguments,
+    limits: &'a Limits,
+    design: Option<&'static Design>,
+) -> Circumstances<'a> {
+    Circumstances { limits, design, directory: arguments.saved.directory(), server: arguments.server.again() }
+}
+
+/// The sound engine's first failure, saved.
+fn save_sound(arguments: &Arguments, limits: &Limits, sound: &Swept) -> Result<Option<Saved>> {
+    let Some(found) = sound.found.iter().find(|found| !found.broken.is_empty()) else { return Ok(None) };
+    let works = scope::works(&arguments.draw.workloads());
+    let with = circumstances(arguments, limits, None);
+    save_seed(found.seed, work_of(&works, found.seed), Guards::ALL, &[], &with).map(Some)
 }
 
 /// Returns why there is no server, if there should be one.

@@ -174,12 +174,18 @@ fn told(subject: &Subject, replay: &Replay) -> String {
 /// The command that shows a failure again; a seed's failure is saved first.
 fn again(arguments: &Arguments, subject: &Subject, replay: &Replay, on: On, console: &Console) -> Result<String> {
     if let Some((path, _)) = &subject.capsule {
-        let on = if on == On::Lockstep { " --on lockstep" } else { "" };
-        return Ok(console.command(&format!("replay {}{on}", quoted(path))) + "\n");
+        let server = arguments.server.again();
+        let on = if on == On::Lockstep { format!(" --on lockstep{server}") } else { String::new() };
+        let path = quoted(&path.display().to_string());
+        return Ok(console.command(&format!("replay {path}{on}")) + "\n");
     }
-    let with =
-        Circumstances { limits: &subject.limits, design: subject.design, directory: arguments.saved.directory() };
-    let saved = save(&subject.plan, replay, None, &with)?;
+    let with = Circumstances {
+        limits: &subject.limits,
+        design: subject.design,
+        directory: arguments.saved.directory(),
+        server: arguments.server.again(),
+    };
+    let saved = save(&subject.plan, replay, &[], &with)?;
     Ok(saved.map_or(String::new(), |saved| saved.pointer(console) + "\n"))
 }
 

@@ -14,6 +14,7 @@ use indicatif::ProgressBar;
 use std::ops::ControlFlow;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
+use tourbillon_models::property::Property;
 
 /// Enough that every goal is reached, and less than half a minute on two processors.
 const SEEDS: u64 = 20_000;
@@ -95,13 +96,13 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
         failures: &failures,
         wall: begun.elapsed(),
     };
-    match arguments.json {
-        true => console.print_json(&report.json()),
-        false => console.print(&report.text(console)),
-    }
     if let Replayed::On { histories, stopped: Some(reason), .. } = &replayed {
         let number = if *histories == 0 { "nothing was".to_owned() } else { format!("only {histories} were") };
         console.say(&format!("error: {number} replayed on a real server: {reason} (--postgres off does without)"));
+    }
+    match arguments.json {
+        true => console.print_json(&report.json()),
+        false => console.print(&report.text(console)),
     }
     Ok(report.exit())
 }
@@ -201,17 +202,22 @@ fn save_found(arguments: &Arguments, swept: &Swept) -> Result<Vec<Saved>> {
     let limits = arguments.scope.draw.limits();
     let with = circumstances(arguments, &limits);
     let guards = arguments.scope.guards();
-    let save = |seed, first| save_seed(seed, work_of(&works, seed), guards, first, &with);
-    swept.firsts().into_iter().map(|(seed, broken)| save(seed, broken.first().copied())).collect()
+    let save = |(seed, broken): (u64, Vec<Property>)| save_seed(seed, work_of(&works, seed), guards, &broken, &with);
+    swept.firsts().into_iter().map(save).collect()
 }
 
 fn save_failed(arguments: &Arguments, replays: &Replays) -> Result<Vec<Saved>> {
     let limits = arguments.scope.draw.limits();
     let with = circumstances(arguments, &limits);
-    let saved = replays.failed.iter().map(|(plan, replay)| save(plan, replay, None, &with));
+    let saved = replays.failed.iter().map(|(plan, replay)| save(plan, replay, &[], &with));
     saved.filter_map(Result::transpose).collect()
 }
 
 fn circumstances<'a>(arguments: &'a Arguments, limits: &'a crate::generate::Limits) -> Circumstances<'a> {
-    Circumstances { limits, design: arguments.scope.design(), directory: arguments.saved.directory() }
+    Circumstances {
+        limits,
+        design: arguments.scope.design(),
+        directory: arguments.saved.directory(),
+        server: arguments.server.again(),
+    }
 }

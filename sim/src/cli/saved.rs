@@ -29,6 +29,8 @@ pub struct Circumstances<'a> {
     pub limits: &'a Limits,
     pub design: Option<&'static Design>,
     pub directory: &'a Path,
+    /// The option that names the server.
+    pub server: String,
 }
 
 impl Arguments {
@@ -46,39 +48,36 @@ pub struct Saved {
     pub sentence: String,
     pub slice: String,
     pub path: PathBuf,
+    /// What the command that shows it again needs beside the path.
+    options: String,
 }
 
-/// Makes a failing run again on the direct target, and saves it. `property` is the one to tell of, or else the first.
+/// Makes a failing run again on the direct target, and saves it. Told is what its history shows first, among these
+/// properties or, if there are none, all.
 pub fn save_seed(
     seed: u64,
     work: &Work,
     guards: Guards,
-    property: Option<Property>,
+    among: &[Property],
     with: &Circumstances<'_>,
 ) -> Result<Saved> {
     let plan = work.plan(seed, with.limits);
     let mut simulator = Simulator::default();
     let (summary, verdict) = simulator.run(&plan, work, guards);
     let (counts, history) = (Counts::default(), simulator.history().clone());
-    let saved = save(&plan, &Replay { counts, history, end: End::Agreed { summary, verdict } }, property, with)?;
+    let saved = save(&plan, &Replay { counts, history, end: End::Agreed { summary, verdict } }, among, with)?;
     saved.with_context(|| format!("seed {seed} broke something, and made again it does not"))
 }
 
 /// Saves what a run broke, or where it diverged; none if it did neither.
-pub fn save(
-    plan: &Plan,
-    replay: &Replay,
-    property: Option<Property>,
-    with: &Circumstances<'_>,
-) -> Result<Option<Saved>> {
+pub fn save(plan: &Plan, replay: &Replay, among: &[Property], with: &Circumstances<'_>) -> Result<Option<Saved>> {
     let Replay { history, end, .. } = replay;
     let (choices, violations, divergence) = match end {
         End::Diverged(difference) => (None, Vec::new(), Some(difference.as_str())),
         End::Agreed { summary, verdict } => {
-            let of_property = |property: Property| verdict.of(property).violations.first();
-            let Some(told) = property.and_then(of_property).or_else(|| verdict.first_violation()) else {
-                return Ok(None);
-            };
+            let is_meant = |violation: &&Violation| among.is_empty() || among.contains(&violation.property);
+            let place = |violation: &&Violation| violation.records.last().copied();
+            let Some(told) = verdict.violations().filter(is_meant).min_by_key(place) else { return Ok(None) };
             let others = verdict.violations().filter(|violation| *violation != told);
             (Some(summary.choices.clone()), std::iter::once(told).chain(others).collect(), None)
         }
@@ -88,11 +87,13 @@ pub fn save(
         None => (format!("the server differs from the model: {}", divergence.unwrap_or_default()), end_of(history)),
     };
     let broken = violations.iter().map(|violation| violation.property).collect::<BTreeSet<_>>();
-    let Circumstances { limits, design, directory } = *with;
+    let is_divergence = divergence.is_some();
+    let Circumstances { limits, design, directory, ref server } = *with;
     let path =
         Capsule::of(Failure { plan, limits, design, history, choices, violations, divergence }).save(directory)?;
     let (seed, workload, broken) = (plan.seed, plan.workload.clone(), broken.into_iter().collect());
-    Ok(Some(Saved { seed, workload, broken, sentence, slice, path }))
+    let options = if is_divergence { format!(" --on lockstep{server}") } else { String::new() };
+    Ok(Some(Saved { seed, workload, broken, sentence, slice, path, options }))
 }
 
 /// The last records of a history, told like those that a violation speaks of.
@@ -112,18 +113,17 @@ impl Saved {
 
     /// Where it is, and the command.
     pub fn pointer(&self, console: &Console) -> String {
-        let on = if self.broken.is_empty() { " --on lockstep" } else { "" };
-        let again = console.command(&format!("replay {}{on}", quoted(&self.path)));
+        let path = quoted(&self.path.display().to_string());
+        let again = console.command(&format!("replay {path}{}", self.options));
         format!("saved as {}; to see it again:\n{again}", self.path.display())
     }
 }
 
-/// A path that a shell reads as one word.
-pub fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
+/// As a shell reads it as one word.
+pub fn quoted(text: &str) -> String {
     let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+=:@".contains(letter);
     match text.chars().all(is_plain) {
-        true => text,
+        true => text.to_owned(),
         false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }

@@ -1,5 +1,6 @@
 //! Which server to replay on: a throw-away one, the user's, or none.
 
+use crate::cli::saved::quoted;
 use crate::postgres::Error;
 use crate::postgres::server::Server;
 use clap::Args;
@@ -38,6 +39,20 @@ impl Arguments {
         let named = || std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()).map(Choice::Url);
         self.postgres.clone().or_else(named).unwrap_or(Choice::Auto)
     }
+}
+
+impl Arguments {
+    /// The option that names the same server again, unless that would show a password.
+    pub fn again(&self) -> String {
+        match &self.postgres {
+            Some(Choice::Url(url)) if !has_password(url) => format!(" --postgres {}", quoted(url)),
+            _ => String::new(),
+        }
+    }
+}
+
+fn has_password(url: &str) -> bool {
+    url.parse::<tokio_postgres::Config>().map_or(true, |config| config.get_password().is_some())
 }
 
 impl Choice {

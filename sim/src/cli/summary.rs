@@ -39,8 +39,16 @@ pub enum Replayed {
     },
 }
 
-/// How many failures are told in full; the others are named.
+/// How many failures are told in full; so many others are named, and the rest are counted.
 const TOLD: usize = 3;
+const NAMED: usize = 7;
+
+fn named(others: &[Saved]) -> Option<String> {
+    let lines = others.iter().take(NAMED).map(|saved| format!("\nalso: {} ({})", saved.sentence, saved.path.display()));
+    let rest = others.len().saturating_sub(NAMED);
+    let rest = (rest > 0).then(|| format!("\nand {rest} more, saved beside them"));
+    (!others.is_empty()).then(|| lines.chain(rest).chain(["\n".to_owned()]).collect())
+}
 
 impl Report<'_> {
     pub fn exit(&self) -> Exit {
@@ -173,23 +181,18 @@ impl Report<'_> {
         (!said.is_empty()).then(|| said.join("; "))
     }
 
-    /// The last line is the command that reproduces the first.
+    /// The first failure comes last, where people look, and the last line is the command that reproduces it.
     fn failures(&self, console: &Console) -> String {
-        let panicked = self.swept.found.iter().filter(|found| found.broken.is_empty());
-        let seed = |seed: u64| console.command(&format!("replay --seed {seed}{}", self.scope.again()));
+        let again = |seed: u64| console.command(&format!("replay --seed {seed}{}", self.scope.again()));
         let not_deterministic = self.swept.sums.not_deterministic().first();
         let not_deterministic = not_deterministic
-            .map(|found| format!("\nseed {found} gives another history when it is run again:\n{}\n", seed(*found)));
+            .map(|seed| format!("\nseed {seed} gives another history when it is run again:\n{}\n", again(*seed)));
+        let panicked = self.swept.found.iter().find(|found| found.broken.is_empty());
         let panicked =
-            panicked.take(1).map(|found| format!("\nseed {}: {}\n{}\n", found.seed, found.sentence, seed(found.seed)));
-        let named = self
-            .failures
-            .iter()
-            .skip(TOLD)
-            .map(|saved| format!("\nalso: {} ({})\n", saved.sentence, saved.path.display()));
-        // The first failure comes last, where people look.
-        let told = self.failures.iter().take(TOLD).rev().map(|saved| saved.text(console));
-        not_deterministic.into_iter().chain(panicked).chain(named).chain(told).collect()
+            panicked.map(|found| format!("\nseed {}: {}\n{}\n", found.seed, found.sentence, again(found.seed)));
+        let (told, others) = self.failures.split_at(self.failures.len().min(TOLD));
+        let told = told.iter().rev().map(|saved| saved.text(console));
+        named(others).into_iter().chain(not_deterministic).chain(panicked).chain(told).collect()
     }
 
     pub fn json(&self) -> Value {
