@@ -4,25 +4,6 @@
 //! the seeds are run twice. What can be found is what a workflow can do wrong: it never ends, it panics, it looks at a
 //! clock or draws at random, so that a step that is repeated after a crash comes out differently. What it is not: a
 //! check of what a step does outside the database.
-//!
-//! ```
-//! use tourbillon::{Next, Program, Step, StepOutcome, check};
-//!
-//! struct Checkout;
-//!
-//! impl Program for Checkout {
-//!     fn name(&self) -> &str { "checkout" }
-//!     fn summary(&self) -> &str { "reserve, charge, ship; an effect in each" }
-//!     fn steps(&self) -> &[&str] { &["reserve", "charge", "ship"] }
-//!     fn start(&self, index: u32, _size: u64) -> (Step, u64) { (Step(0), u64::from(index)) }
-//!     fn decide(&self, step: Step, order: u64) -> StepOutcome {
-//!         let next = if step.0 < 2 { Next::Goto { step: Step(step.0 + 1), state: order } } else { Next::Complete };
-//!         StepOutcome { effect: true, next }
-//!     }
-//! }
-//!
-//! check(Checkout).seeds(100).run();
-//! ```
 
 use crate::faults::FaultKind;
 use crate::generate::Limits;

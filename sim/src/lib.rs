@@ -1,3 +1,28 @@
+//! How we shake it: seeds become plans, plans become histories, and histories are checked.
+//!
+//! seed → [`plan`] → [`run`] on a [`target`] → history → check → verdict → [`capsule`]. [`simulate`] is that pipeline for
+//! one seed, [`sweep`] for many, [`replay`] for one on a real server, [`hunt`] for an engine with a guard removed.
+//! This is the only crate with IO. The front door, for a workflow of one's own, is [`check()`]:
+//!
+//! ```
+//! use tourbillon::{Next, Program, Step, StepOutcome, check};
+//!
+//! struct Checkout;
+//!
+//! impl Program for Checkout {
+//!     fn name(&self) -> &str { "checkout" }
+//!     fn summary(&self) -> &str { "reserve, charge, ship: each writes a row and enqueues the next" }
+//!     fn steps(&self) -> &[&str] { &["reserve", "charge", "ship"] }
+//!     fn start(&self, order: u32, _size: u64) -> (Step, u64) { (Step(0), order.into()) }
+//!     fn decide(&self, step: Step, order: u64) -> StepOutcome {
+//!         let next = if step.0 < 2 { Next::Goto { step: Step(step.0 + 1), state: order } } else { Next::Complete };
+//!         StepOutcome { effect: true, next }
+//!     }
+//! }
+//!
+//! check(Checkout).seeds(100).run();
+//! ```
+
 pub mod activation;
 pub mod bench;
 pub mod capsule;
