@@ -129,26 +129,30 @@ impl Graph<'_> {
     ) -> (u64, bool) {
         let mut visited = visited;
         let WaitsFor { holders, ahead } = waits_for(self.transactions, self.locks, from, orders);
-        for (mask, is_queue) in [(holders, false), (ahead, true)] {
-            let mut mask = mask;
-            while mask != 0 {
-                let next = mask.trailing_zeros() as Slot;
-                mask &= mask - 1;
-                let mut found = next == goal;
-                if !found && visited >> next & 1 == 0 {
-                    (visited, found) = self.reaches(next, goal, visited | 1 << next, orders, behind);
-                }
-                if !found {
-                    continue;
-                }
-                if let Wait::For(Target::Lock { key, .. }) = self.transactions.of(from).wait
-                    && is_queue
-                {
-                    behind.push(Behind { waiter: from, blocker: next, key });
-                }
+        let holders = (0..SESSIONS as Slot).filter(|slot| holders >> slot & 1 != 0).map(|slot| (slot, None));
+        let key = match self.transactions.of(from).wait {
+            Wait::For(Target::Lock { key, .. }) if ahead != 0 => Some(key),
+            _ => None,
+        };
+        let queue = key.map(|key| self.queue(key, orders)).unwrap_or_default();
+        let ahead = queue.into_iter().filter(|slot| ahead >> slot & 1 != 0).map(|slot| (slot, key));
+        for (next, key) in holders.chain(ahead) {
+            let mut found = next == goal;
+            if !found && visited >> next & 1 == 0 {
+                (visited, found) = self.reaches(next, goal, visited | 1 << next, orders, behind);
+            }
+            if found {
+                behind.extend(key.map(|key| Behind { waiter: from, blocker: next, key }));
                 return (visited, true);
             }
         }
         (visited, false)
+    }
+
+    fn queue(&self, key: LockKey, orders: &[(LockKey, Vec<Slot>)]) -> Vec<Slot> {
+        match orders.iter().find(|(other, _)| *other == key) {
+            Some((_, order)) => order.clone(),
+            None => self.locks.queue(key).collect(),
+        }
     }
 }

@@ -257,6 +257,9 @@ impl Locks {
         let Some(lock) = self.find(key) else { return };
         lock.holders[mode as usize] &= !(1 << slot);
         lock.wake(woken);
+        if lock.is_idle() {
+            self.others.retain(|(other, _)| *other != key);
+        }
     }
 
     /// Withdraws a request that has not been granted; those behind it may now be.
@@ -278,6 +281,10 @@ impl Locks {
         let request = lock.queue[place];
         let ahead = lock.queue[..place].iter().filter(|waiter| request.mode.conflicts_with(waiter.mode));
         WaitsFor { holders: lock.blockers(request), ahead: ahead.fold(0, |mask, waiter| mask | 1 << waiter.slot) }
+    }
+
+    pub fn holds(&self, slot: Slot, key: LockKey) -> bool {
+        self.look(key).is_some_and(|lock| lock.held_by(slot) != 0)
     }
 
     /// The sessions that wait for a lock, in the order of its queue.

@@ -16,8 +16,8 @@
 //!   the vocabulary has no word for: the engine does not use them, and the store has none.
 //! - Plans that are kept (by a prepared statement, or a function): one that a truncation makes invalid while its statement
 //!   waits for the table gives up the lock that it waited for, and asks again behind others. The store does not.
-//! - Reads that plan or lock an index on their own account. They show where a truncation holds its table in a second
-//!   mode (share, to rebuild indexes), which the procedure here does, too.
+//! - `lock table … nowait` by a session that others wait for at that table: since PostgreSQL 17 it passes them, before it
+//!   is refused. Everything else is the same on 14 to 18.
 //! - `nextval` after a crash: where a sequence goes on depends on what the server had written by then. Both sides must not
 //!   issue again what a transaction saw whose commit is on disk, and then the server's sequence is set to the store's.
 //! - What depends on settings: under `wal_level` above `minimal` an access exclusive lock takes a transaction id; after a

@@ -5,14 +5,14 @@
 
 use tourbillon_engine::store::executor::{Executor, Progress};
 use tourbillon_engine::store::locks::Slot;
-use tourbillon_engine::store::statement::Tx;
+use tourbillon_engine::store::statement::{Policy, Tx};
 use tourbillon_models::name::Xid;
 use tourbillon_models::op::Isolation;
 use tourbillon_models::reply::Refusal;
 
 use super::schedule::{Line, SessionIndex, Step};
 use super::statement::{FIRST_CELLS, Statement};
-use super::tables::{Answer, ParityTables, call, furnish};
+use super::tables::{Answer, ParityTables, call, furnish, key};
 
 /// How far a call has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -136,12 +136,21 @@ impl Model {
     pub fn applies(&self, step: Step) -> bool {
         match step {
             Step::Statement(session, statement) => {
-                !self.is_suspended(session) && statement.fits(self.is_in_transaction(session))
+                !self.is_suspended(session)
+                    && statement.fits(self.is_in_transaction(session))
+                    && !self.depends_on_version(session, statement)
             }
             Step::TimesOut(session) => self.is_waiting(session),
             Step::Dies(session) => self.is_suspended(session) || self.is_in_transaction(session),
             Step::ServerDies | Step::Xids => true,
         }
+    }
+
+    /// From PostgreSQL 17 on, a request that does not want to wait passes those who wait for the session that makes it.
+    fn depends_on_version(&self, session: SessionIndex, statement: Statement) -> bool {
+        let Statement::LockTable(table, _, Policy::NoWait) = statement else { return false };
+        let locks = &self.executor.store().locks;
+        locks.holds(self.slots[session], key(table)) && locks.queue(key(table)).next().is_some()
     }
 
     /// Does what a line says, without a server: the store is the same afterwards as in a run on both.

@@ -149,7 +149,7 @@ pub fn call(tx: Handle, statement: Statement) -> Call {
     }
 }
 
-fn key(table: Table) -> LockKey {
+pub fn key(table: Table) -> LockKey {
     LockKey::Table(match table {
         Table::Cells => CellRow::TABLE,
         Table::Events => EVENTS,
@@ -254,8 +254,6 @@ async fn append(tx: Handle, item: u8) -> Result<Answer, Refusal> {
 
 async fn truncate(tx: Handle) -> Result<Answer, Refusal> {
     tx.lock(key(Table::Events), Mode::AccessExclusive).await?;
-    // For its indexes, of which it has none; a later `lock table in share mode` finds that it is held.
-    tx.lock(key(Table::Events), Mode::Share).await?;
     tx.with(|store, slot| {
         store.transactions.assign_xid(slot);
         store.tables.events.truncate();
