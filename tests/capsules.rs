@@ -49,7 +49,7 @@ fn each_breaks_the_same_property_on_the_server() {
     let Some(mut server) = server() else { return };
     for (path, capsule) in kept() {
         let (work, guards) = (capsule.work().expect("the workload"), capsule.guards().expect("the guards"));
-        let replay = replay(&mut server, &capsule.plan, &work, guards).expect("the server stays");
+        let replay = replay(&mut server, &capsule.plan, &work, guards, capsule.chooser()).expect("the server stays");
         match replay.end {
             End::Diverged(difference) => panic!("{}: {difference}", path.display()),
             End::Agreed { verdict, .. } => {

@@ -53,7 +53,7 @@ fn a_replay_with_its_choices_recorded_is_the_direct_targets_history() {
         let works = works();
         let work = work_of(&works, seed);
         let plan = work.plan(seed, &all_faults());
-        let replayed = replay(&mut server, &plan, work, Guards::ALL).expect("the server stays");
+        let replayed = replay(&mut server, &plan, work, Guards::ALL, Chooser::seeded(seed)).expect("the server stays");
         let End::Agreed { summary, verdict } = replayed.end else { panic!("seed {seed} diverged") };
         assert_eq!(verdict.judgement(), Judgement::Holds, "seed {seed}");
         let mut simulator = Simulator::default();
