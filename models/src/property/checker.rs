@@ -31,7 +31,9 @@ pub struct Checker {
 
 /// What is live at the record that the pass has reached.
 pub(super) struct Memory {
+    /// By number; those that were used, in the order of their first call, stand in the list after it.
     pub(super) sessions: Vec<SessionState>,
+    pub(super) used_sessions: Vec<Session>,
     pub(super) session_of_process: [Option<Session>; 256],
     /// The notes that say what became of a transaction: (session, record, outcome), in that order.
     pub(super) notes: Option<Vec<(u16, u32, Outcome)>>,
@@ -118,6 +120,7 @@ impl Memory {
     fn new() -> Self {
         Memory {
             sessions: Vec::new(),
+            used_sessions: Vec::new(),
             session_of_process: [None; 256],
             notes: None,
             outcomes: Dense::new(),
@@ -142,7 +145,9 @@ impl Memory {
     }
 
     fn clear(&mut self) {
-        self.sessions.iter_mut().for_each(SessionState::reset);
+        for session in self.used_sessions.drain(..) {
+            self.sessions[session.0 as usize].reset();
+        }
         self.session_of_process = [None; 256];
         self.notes = None;
         self.outcomes.clear();

@@ -106,7 +106,12 @@ impl Pass<'_> {
         if self.memory.sessions.len() <= index {
             self.memory.sessions.resize_with(index + 1, SessionState::new);
         }
-        &mut self.memory.sessions[index]
+        let state = &mut self.memory.sessions[index];
+        if !state.is_used {
+            state.is_used = true;
+            self.memory.used_sessions.push(session);
+        }
+        state
     }
 
     #[inline]
@@ -114,7 +119,6 @@ impl Pass<'_> {
         self.memory.session_of_process[record.process.0 as usize] = Some(record.session);
         let state = self.session(record.session);
         let was = core::mem::replace(&mut state.call, index);
-        state.is_used = true;
         state.blocked = false;
         if let Some((worker, _)) = holder(*op) {
             state.worker = worker.0;
@@ -210,13 +214,14 @@ impl Pass<'_> {
     /// Whether another session has had a transaction open, or a call waiting, since that time: it may hold a lock.
     fn anyone_open_since(&self, own: Session, since: Micros) -> bool {
         let clue = Clue(self.history);
-        self.memory.sessions.iter().enumerate().any(|(number, state)| {
+        self.memory.used_sessions.iter().any(|session| {
+            let state = &self.memory.sessions[session.0 as usize];
             let start = match state.in_transaction {
                 true => state.begun,
                 false if state.blocked => state.call,
                 false => NONE,
             };
-            number != own.0 as usize && !state.dead && start != NONE && clue.at(start) <= since
+            *session != own && !state.dead && start != NONE && clue.at(start) <= since
         })
     }
 
@@ -473,9 +478,9 @@ impl Pass<'_> {
     /// counts from here on. `seen` is asked about each call and the reply that it is going to have.
     pub(super) fn settle(&mut self, index: u32, seen: impl Fn(&Op<Span>, &Reply<Span, Span>) -> bool) -> bool {
         let mut found = false;
-        for number in 0..self.memory.sessions.len() {
-            let session = Session(number as u16);
-            let state = &self.memory.sessions[number];
+        for place in 0..self.memory.used_sessions.len() {
+            let session = self.memory.used_sessions[place];
+            let state = &self.memory.sessions[session.0 as usize];
             if state.call == NONE || state.settled || (state.dead && !state.undecided) {
                 continue;
             }
@@ -541,10 +546,8 @@ impl Pass<'_> {
             Fault::ServerRestart | Fault::End => {}
             Fault::ServerCrash => {
                 self.found.sees(Reach::ServerCrash);
-                for number in 0..self.memory.sessions.len() {
-                    if self.memory.sessions[number].is_used {
-                        self.session_died(index, Session(number as u16));
-                    }
+                for place in 0..self.memory.used_sessions.len() {
+                    self.session_died(index, self.memory.used_sessions[place]);
                 }
             }
         }
@@ -589,7 +592,8 @@ impl Pass<'_> {
 
     /// Transactions that the history leaves in doubt: without a note, or still running when it ends.
     pub(super) fn count_doubts(&mut self) -> u32 {
-        let in_flight = self.memory.sessions.iter().filter(|state| {
+        let used = self.memory.used_sessions.iter().map(|session| &self.memory.sessions[session.0 as usize]);
+        let in_flight = used.filter(|state| {
             let decides = match Clue(self.history).op(state.call) {
                 Some(Op::Commit) => state.in_transaction && !state.writes.is_empty(),
                 Some(op) => !state.in_transaction && may_write(&op),

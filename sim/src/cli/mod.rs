@@ -50,9 +50,8 @@ impl From<Exit> for ExitCode {
 #[command(
     name = "tourbillon",
     version,
-    about = "Finds the schedule that makes a durable layer on PostgreSQL lose, repeat or strand work",
-    long_about = "Finds the schedule that makes a durable layer on PostgreSQL lose, repeat or strand work, and proves it on \
-                  a real server.\n\nWithout a command: run.",
+    about = "Finds the schedule that makes a durable layer on PostgreSQL lose, repeat or strand work, and proves it on a real \
+             server. Without a command: run.",
     after_help = "Exit codes: 0 clean, 1 a violation or divergence, 2 could not run, 3 unknown.",
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true

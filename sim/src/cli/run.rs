@@ -33,7 +33,7 @@ pub struct Arguments {
     seed: u64,
     #[command(flatten)]
     scope: scope::Arguments,
-    /// Where the sweep runs
+    /// Where the sweep runs: the engine in this process
     #[arg(long, value_name = "TARGET", default_value = "direct")]
     on: On,
     #[command(flatten)]
@@ -56,7 +56,6 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum On {
-    /// The engine in this process
     Direct,
 }
 
