@@ -70,7 +70,12 @@ pub async fn tick(db: Db, queue: Queue) -> Result<PlainReply, Refusal> {
     let (snapshot, extents, at) = db.tx.with(|store, slot| {
         let snapshot = store.current_snapshot(slot);
         let latest = latest_tick(store, slot, queue, |row| row.at);
-        (snapshot, extents(store, queue), latest.map_or(store.clock, |latest| latest.max(store.clock)))
+        let mut extents = extents(store, queue);
+        if store.transactions.of(slot).snapshot.is_some() {
+            // An old snapshot: what is visible now need not be visible in it.
+            extents.iter_mut().for_each(|extent| extent.low = 0);
+        }
+        (snapshot, extents, latest.map_or(store.clock, |latest| latest.max(store.clock)))
     });
     let tick = Tick(db.next_value(Sequence::TickNumber));
     let told = SnapshotOf { xmax: snapshot.xmax, in_progress: snapshot.in_progress.iter().map(|xid| xid.0).collect() };
