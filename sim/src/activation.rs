@@ -1,11 +1,13 @@
-//! How often each kind of fault came about in a run, read off its plan and its history.
+//! How often each kind of fault came about in a run, and on which side of a call.
 //!
-//! A fault that a plan asks for may never fall: its point is not reached, its process has finished. Only what the history
-//! shows is counted: a fault's own record, or the call by which a client behaves badly. What it is not: a goal of the
-//! properties; those are [`Reach`](tourbillon_models::property::Reach).
+//! A fault that a plan asks for may never fall: its point is not reached, its process has finished. So what is counted is
+//! what the history shows (a fault's own record, or the call by which a client behaves badly) and, as a history does
+//! not tell on which side of a call a fault fell, what the run says of it. What it is not: a goal of the properties;
+//! those are [`Reach`](tourbillon_models::property::Reach).
 
 use crate::faults::FaultKind;
-use crate::plan::{Plan, ProcessPlan, Role};
+use crate::plan::{Phase, Plan, PlannedEffect, ProcessPlan, Role};
+use crate::run::Summary;
 use tourbillon_engine::actors::worker::{ClaimHabit, HandoffHabit};
 use tourbillon_models::history::History;
 use tourbillon_models::op::Op;
@@ -13,17 +15,33 @@ use tourbillon_models::record::{Fault, Happening, Span};
 
 const KINDS: usize = FaultKind::ALL.len();
 
+/// The faults that fall at a point, and its two sides.
+const POINTS: [(FaultKind, Phase); 8] = [
+    (FaultKind::WorkerCrash, Phase::Before),
+    (FaultKind::WorkerCrash, Phase::After),
+    (FaultKind::WorkerPause, Phase::Before),
+    (FaultKind::WorkerPause, Phase::After),
+    (FaultKind::LostReply, Phase::Before),
+    (FaultKind::LostReply, Phase::After),
+    (FaultKind::ServerCrash, Phase::Before),
+    (FaultKind::ServerCrash, Phase::After),
+];
+
 /// Counts for one run, or for many.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Activations([u64; KINDS]);
+pub struct Activations {
+    kinds: [u64; KINDS],
+    points: [u64; POINTS.len()],
+}
 
 /// A kind of fault that shows as a process's calls of some kind.
 type Sign = (FaultKind, fn(&Op<Span>) -> bool);
 
 impl Activations {
-    pub fn of(plan: &Plan, history: &History) -> Activations {
+    pub fn of(plan: &Plan, summary: &Summary, history: &History) -> Activations {
         let signs: Vec<Vec<Sign>> = plan.processes.iter().map(signs).collect();
         let mut activations = Activations::default();
+        summary.struck.iter().for_each(|(effect, phase)| activations.count_point(*effect, *phase));
         for record in &history.records {
             let process = usize::from(record.process.0);
             match record.what {
@@ -33,7 +51,7 @@ impl Activations {
                 }
                 Happening::Call(op) => {
                     for (kind, shows) in signs.get(process).into_iter().flatten() {
-                        activations.0[*kind as usize] += u64::from(shows(&op));
+                        activations.kinds[*kind as usize] += u64::from(shows(&op));
                     }
                 }
                 _ => {}
@@ -43,11 +61,35 @@ impl Activations {
     }
 
     pub fn count(&self, kind: FaultKind) -> u64 {
-        self.0[kind as usize]
+        self.kinds[kind as usize]
+    }
+
+    /// Every count that plans with these kinds of fault can bring about, by name.
+    pub fn named(&self, possible: &[FaultKind]) -> Vec<(String, u64)> {
+        let kinds = FaultKind::ALL.into_iter().zip(self.kinds);
+        let kinds = kinds.map(|(kind, count)| (kind, kind.name().to_owned(), count));
+        let points = POINTS.iter().zip(self.points).map(|((kind, phase), count)| {
+            let side = if *phase == Phase::Before { "before" } else { "after" };
+            (*kind, format!("{}_{side}_call", kind.name()), count)
+        });
+        let possible = kinds.chain(points).filter(|(kind, ..)| possible.contains(kind));
+        possible.map(|(_, name, count)| (name, count)).collect()
     }
 
     pub fn add(&mut self, other: &Activations) {
-        self.0.iter_mut().zip(other.0).for_each(|(sum, one)| *sum += one);
+        self.kinds.iter_mut().zip(other.kinds).for_each(|(sum, one)| *sum += one);
+        self.points.iter_mut().zip(other.points).for_each(|(sum, one)| *sum += one);
+    }
+
+    fn count_point(&mut self, effect: PlannedEffect, phase: Phase) {
+        let kind = match effect {
+            PlannedEffect::Crash { .. } => FaultKind::WorkerCrash,
+            PlannedEffect::Pause { .. } => FaultKind::WorkerPause,
+            PlannedEffect::LostReply => FaultKind::LostReply,
+            PlannedEffect::ServerCrash { .. } => FaultKind::ServerCrash,
+        };
+        let point = POINTS.iter().position(|point| *point == (kind, phase));
+        self.points[point.expect("every fault has its two sides")] += 1;
     }
 
     fn count_fault(&mut self, fault: Fault, is_worker: bool) {
@@ -59,7 +101,7 @@ impl Activations {
             Fault::ServerCrash => FaultKind::ServerCrash,
             Fault::ServerRestart | Fault::End => return,
         };
-        self.0[kind as usize] += 1;
+        self.kinds[kind as usize] += 1;
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Summary {
     pub blocked: u64,
     /// The choices that were made, by index.
     pub choices: Vec<u8>,
+    /// The faults that fell at a point, in their order.
+    pub struck: Vec<(PlannedEffect, Phase)>,
     pub ended_at: Micros,
 }
 
@@ -280,7 +282,11 @@ impl<'a, T: Target> Scheduler<'a, T> {
 
     /// Faults that fall before a call are met here.
     fn begin_call(&mut self, index: usize, op: PlainOp) -> Result<(), T::Stop> {
-        match self.processes[index].due_point(&op) {
+        let due = self.processes[index].due_point(&op);
+        if let Some((Phase::Before, effect)) = due {
+            self.summary.struck.push((effect, Phase::Before));
+        }
+        match due {
             None => self.make_call(index, op),
             Some((Phase::After, effect)) => {
                 self.processes[index].after = Some(effect);
@@ -403,7 +409,9 @@ impl<'a, T: Target> Scheduler<'a, T> {
     fn end_call(&mut self, index: usize, reply: PlainReply) -> Result<(), T::Stop> {
         let xid = self.xid(index);
         self.record_with(index, xid, Happening::Return(reply.clone()));
-        match self.processes[index].after.take() {
+        let after = self.processes[index].after.take();
+        self.summary.struck.extend(after.map(|effect| (effect, Phase::After)));
+        match after {
             None => self.answer(index, reply, xid),
             Some(PlannedEffect::LostReply) => {
                 self.note_fault(index, Fault::LostReply);

@@ -242,7 +242,7 @@ impl Chunk {
 fn run_one(simulator: &mut Simulator, work: &Work, setting: &Setting, seed: u64) -> (Swept, Ran) {
     let plan = work.plan(seed, &setting.limits);
     let (summary, verdict) = simulator.run(&plan, work, setting.guards);
-    let activations = Activations::of(&plan, simulator.history());
+    let activations = Activations::of(&plan, &summary, simulator.history());
     let ran = Ran { seed, blocked: summary.blocked, server_crashes: activations.count(FaultKind::ServerCrash) };
     let mut one = Swept { calls: summary.calls, simulated_us: summary.ended_at.0, activations, ..Swept::default() };
     one.sums.add(seed, &verdict);

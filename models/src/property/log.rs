@@ -309,7 +309,7 @@ impl Pass<'_> {
             entry.end = log.seen_end();
             log.ticks.push_back(entry);
             if log.consumers.is_empty() {
-                self.trim(queue.0, NONE);
+                self.trim(queue.0, None);
             }
             return;
         }

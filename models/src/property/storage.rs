@@ -106,16 +106,15 @@ impl Pass<'_> {
         }
     }
 
-    /// All subscriptions are done with an event, by that commit.
-    pub(super) fn event_finished(&mut self, queue: u8, event: u32, commit_call: u32) {
+    /// All subscriptions are done with an event.
+    pub(super) fn event_finished(&mut self, queue: u8, event: u32, done: Option<Done>) {
         let clue = Clue(self.history);
         let Some(known) = self.memory.events.get_mut(event) else { return };
         known.is_finished = true;
         let (born, is_truncated) = (known.born, known.is_truncated);
-        if commit_call == NONE {
-            return;
-        }
-        let now = clue.at(commit_call);
+        let Some(Done { commit_call, commit, .. }) = done else { return };
+        // A handoff may itself have waited for long, so what counts is when it was through.
+        let now = clue.at(if commit == NONE { commit_call } else { commit });
         if now - clue.at(born) > self.history.header.rotation_period {
             self.memory.queues[queue as usize].storage.stalled_until = now;
         }

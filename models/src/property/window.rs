@@ -336,7 +336,7 @@ impl Pass<'_> {
             subscription.ranges.pop_front();
         }
         let queue = self.subscription(consumer).map(|subscription| subscription.queue);
-        queue.into_iter().for_each(|queue| self.trim(queue, done.commit_call));
+        queue.into_iter().for_each(|queue| self.trim(queue, Some(done)));
     }
 
     /// Looks at the events up to a position. In a finished window, one without an acknowledgement is lost; between
@@ -398,9 +398,9 @@ impl Pass<'_> {
         }
     }
 
-    /// Lets go of events that all subscriptions are done with, and of ticks that lie behind all of them. `commit_call`
-    /// is the commit that finished them.
-    pub(super) fn trim(&mut self, queue: u8, commit_call: u32) {
+    /// Lets go of events that all subscriptions are done with, and of ticks that lie behind all of them. `done` is what
+    /// finished them; events that nobody subscribed to are finished by nothing.
+    pub(super) fn trim(&mut self, queue: u8, done: Option<Done>) {
         let mut position = self.memory.queues[queue as usize].seen_end();
         let mut finished = NONE;
         for consumer in &self.memory.queues[queue as usize].consumers {
@@ -413,7 +413,7 @@ impl Pass<'_> {
             let log = &mut self.memory.queues[queue as usize];
             let Some(event) = log.seen.pop_front() else { break };
             log.seen_base += 1;
-            self.event_finished(queue, event, commit_call);
+            self.event_finished(queue, event, done);
         }
         let ticks = &mut self.memory.queues[queue as usize].ticks;
         while ticks.get(1).is_some_and(|second| second.number <= finished) {

@@ -4,7 +4,6 @@ use super::figures::{count, counted, long, rate, wall};
 use super::saved::Saved;
 use super::{Console, Exit, scope};
 use crate::capsule::Tool;
-use crate::faults::FaultKind;
 use crate::lockstep::Counts;
 use crate::sweep::Swept;
 use serde_json::{Value, json};
@@ -162,11 +161,16 @@ impl Report<'_> {
         self.failures.iter().filter(|saved| saved.broken.is_empty())
     }
 
+    /// How often every fault that can be drawn, and every goal, came about.
+    fn reach(&self) -> Vec<(String, u64)> {
+        let faults = self.swept.activations.named(&self.scope.draw.limits().faults);
+        let goals = Reach::ALL.into_iter().map(|goal| (goal.name().to_owned(), self.swept.sums.reach(goal)));
+        faults.into_iter().chain(goals).collect()
+    }
+
     /// Names that were not seen once: what a sweep proves less for.
-    fn never_reached(&self) -> Vec<&'static str> {
-        let faults = self.scope.draw.limits().faults.into_iter();
-        let faults = faults.filter(|kind| self.swept.activations.count(*kind) == 0).map(FaultKind::name);
-        faults.chain(self.swept.sums.never_reached().map(Reach::name)).collect()
+    fn never_reached(&self) -> Vec<String> {
+        self.reach().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
     }
 
     fn never_exercised(&self) -> Vec<&'static str> {
@@ -197,10 +201,8 @@ impl Report<'_> {
 
     pub fn json(&self) -> Value {
         let Swept { sums, calls, simulated_us, .. } = self.swept;
-        let faults = FaultKind::ALL.into_iter().map(|kind| (kind.name(), self.swept.activations.count(kind)));
-        let goals = Reach::ALL.into_iter().map(|reach| (reach.name(), sums.reach(reach)));
         let reach: serde_json::Map<String, Value> =
-            faults.chain(goals).map(|(name, count)| (name.to_owned(), count.into())).collect();
+            self.reach().into_iter().map(|(name, count)| (name, count.into())).collect();
         json!({
             "tool": Tool::this(),
             "first_seed": self.first_seed,

@@ -125,3 +125,19 @@ fn a_long_transaction_explains_that_rotation_times_out() {
     tale.end(200);
     assert_eq!(tale.broken(), [""; 0]);
 }
+
+#[test]
+fn rotation_waits_for_a_handoff_that_waits_itself() {
+    let (mut tale, (worker, token), event) = read();
+    tale.wait(100_000);
+    let decisions = alloc::vec![tale.decision(event)];
+    tale.call(0, Op::Handoff { worker, token, decisions });
+    tale.blocked(0);
+    for _ in 0..5 {
+        tale.wait(5_000);
+        tale.say(3, Op::Rotate { queue: Q, lock_timeout: Micros(1_000) }, Reply::NotRotated { horizon: Tick(1) });
+    }
+    tale.answer(0, Reply::HandedOff { appended: alloc::vec![], table: 0 });
+    tale.end(200);
+    assert_eq!(tale.broken(), [""; 0]);
+}
