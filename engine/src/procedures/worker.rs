@@ -72,7 +72,8 @@ fn is_stale(row: &WorkerRow, consumer: Consumer, dead_before: Micros) -> bool {
 
 fn has_stale_worker(db: &Db, consumer: Consumer, dead_before: Micros) -> bool {
     db.tx.with(|store, slot| {
-        if dead_before <= store.tables.no_heartbeat_before {
+        let looks_back = store.transactions.of(slot).snapshot.is_some();
+        if dead_before <= store.tables.no_heartbeat_before && !looks_back {
             return false;
         }
         store.tables.no_heartbeat_before = earliest_heartbeat(store);
@@ -81,10 +82,10 @@ fn has_stale_worker(db: &Db, consumer: Consumer, dead_before: Micros) -> bool {
     })
 }
 
-/// Of every version, also those in progress, which may become visible; what is written later has a later heartbeat.
+/// Of every lease that may be or become visible; what is written later has a later heartbeat.
 fn earliest_heartbeat(store: &Database) -> Micros {
-    let versions = Has::<WorkerRow>::rows(&store.tables).every_version();
-    let open = versions.filter(|row| row.window.is_some()).map(|row| row.heartbeat);
+    let current = Has::<WorkerRow>::rows(&store.tables).every_current(&store.transactions);
+    let open = current.filter(|row| row.window.is_some()).map(|row| row.heartbeat);
     open.fold(store.clock, Micros::min)
 }
 

@@ -10,6 +10,7 @@ use super::transaction::{Transactions, TxRef};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::RangeBounds;
+use either::Either;
 use tourbillon_models::name::Xid;
 
 pub use super::marks::RowLock;
@@ -202,17 +203,26 @@ impl<R: Row> Rows<R> {
         transactions: &'a Transactions,
         me: Slot,
     ) -> impl DoubleEndedIterator<Item = (Found, &'a R)> {
-        let both = move |row: &u32| {
-            let mut visible = self.visible_at(*row, transactions, me);
-            let newer = visible.next();
-            [visible.next(), newer]
-        };
-        self.index.range(keys).flat_map(move |(_, row)| both(row)).flatten()
+        let rows = self.index.range(keys).map(|(_, row)| *row);
+        let visible = move |row| self.visible_at(row, transactions, me);
+        match transactions.of(me).snapshot {
+            None => Either::Left(rows.filter_map(move |row| visible(row).next())),
+            Some(_) => Either::Right(rows.flat_map(move |row| {
+                let mut visible = visible(row);
+                let newer = visible.next();
+                [visible.next(), newer].into_iter().flatten()
+            })),
+        }
     }
 
-    /// Every version that is kept, also what others have in progress, or what nobody sees any more.
-    pub fn every_version(&self) -> impl Iterator<Item = &R> {
-        self.chains.iter().flat_map(|chain| chain.newest_first()).map(|version| &version.row)
+    /// What a statement under READ COMMITTED may see of each row, now or once those who are at work end, whoever looks.
+    pub fn every_current<'a>(&'a self, transactions: &'a Transactions) -> impl Iterator<Item = &'a R> {
+        let of_chain = |chain: &'a Chain<R>| {
+            let older = chain.older.iter().rev();
+            let newer = chain.newest_first().take_while(|newer| transactions.is_active(newer.writer));
+            core::iter::once(&chain.head).chain(older.zip(newer).map(|(older, _)| older))
+        };
+        self.chains.iter().flat_map(of_chain).map(|version| &version.row)
     }
 
     pub fn all<'a>(&'a self, transactions: &'a Transactions, me: Slot) -> impl Iterator<Item = (Found, &'a R)> {
