@@ -5,6 +5,7 @@
 
 use crate::store::Tables;
 use crate::store::appends::{Appends, Extent};
+use crate::store::index::{Any, Ascending, Ordinal};
 use crate::store::rows::{Row, Rows};
 use crate::store::snapshot::Snapshot;
 use crate::store::statement::Has;
@@ -109,9 +110,10 @@ pub struct Schema {
 }
 
 macro_rules! table {
-    ($row:ty, $field:ident, $number:literal, $key:ty, |$this:ident| $value:expr) => {
+    ($row:ty, $field:ident, $number:literal, $index:ident<$key:ty>, |$this:ident| $value:expr) => {
         impl Row for $row {
             type Key = $key;
+            type Index = $index<$key>;
             const TABLE: u8 = $number;
 
             fn key(&self) -> $key {
@@ -132,12 +134,30 @@ macro_rules! table {
     };
 }
 
-table!(QueueRow, queues, 0, Queue, |row| row.queue);
-table!(TickRow, ticks, 1, (Queue, Tick), |row| (row.queue, row.tick));
-table!(SubscriptionRow, subscriptions, 2, Consumer, |row| row.consumer);
-table!(WorkerRow, workers, 3, WorkerId, |row| row.worker);
-table!(StartKeyRow, start_keys, 4, (Queue, Key), |row| (row.queue, row.key));
-table!(WorkflowRow, workflows, 5, WorkflowId, |row| row.workflow);
+table!(QueueRow, queues, 0, Any<Queue>, |row| row.queue);
+table!(TickRow, ticks, 1, Ascending<(Queue, Tick)>, |row| (row.queue, row.tick));
+table!(SubscriptionRow, subscriptions, 2, Any<Consumer>, |row| row.consumer);
+table!(WorkerRow, workers, 3, Ascending<WorkerId>, |row| row.worker);
+table!(StartKeyRow, start_keys, 4, Any<(Queue, Key)>, |row| (row.queue, row.key));
+table!(WorkflowRow, workflows, 5, Ascending<WorkflowId>, |row| row.workflow);
+
+impl Ordinal for (Queue, Tick) {
+    fn ordinal(self) -> u64 {
+        u64::from(self.0.0) << 32 | u64::from(self.1.0)
+    }
+}
+
+impl Ordinal for WorkflowId {
+    fn ordinal(self) -> u64 {
+        self.0.into()
+    }
+}
+
+impl Ordinal for WorkerId {
+    fn ordinal(self) -> u64 {
+        self.0.into()
+    }
+}
 
 impl Schema {
     fn appends(&mut self, table: u8) -> &mut Appends<Event> {

@@ -37,6 +37,7 @@ pub mod plan;
 pub mod postgres;
 pub mod random;
 pub mod replay;
+pub mod agenda;
 pub mod run;
 pub mod simulate;
 pub mod sweep;

@@ -1,13 +1,12 @@
 //! The scheduler: a plan and a target become a history.
 //!
 //! Virtual time, event-driven: idle time costs nothing. Everything that happens is recorded here and nowhere else.
-//! Between two events of the heap exactly one call is made, and everyone whom it let in has gone on.
+//! Between two entries of the agenda exactly one call is made, and everyone whom it let in has gone on.
 
+use crate::agenda::{Agenda, Next};
 use crate::plan::{CallKind, End, Phase, Plan, PlannedEffect, Role, When};
 use crate::random::Stream;
 use crate::target::Target;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::rc::Rc;
 use tourbillon_engine::actors::script::Script;
 use tourbillon_engine::actors::worker::Worker;
@@ -45,14 +44,9 @@ pub fn run<T: Target>(
     Ok(scheduler.summary)
 }
 
-/// What the heap holds.
+/// What happens beside the processes' own turns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Event {
-    /// Stale if the process has got another since.
-    Wake {
-        process: u8,
-        ticket: u32,
-    },
     LockTimeout {
         process: u8,
         ticket: u32,
@@ -126,10 +120,8 @@ struct Scheduler<'a, T: Target> {
     target: &'a mut T,
     history: &'a mut History,
     processes: Vec<Running>,
-    heap: BinaryHeap<Reverse<(Micros, u32, u32, Event)>>,
-    ties: Stream,
+    agenda: Agenda<Event>,
     tokens: Stream,
-    sequence: u32,
     sessions: u16,
     now: Micros,
     server_up_at: Micros,
@@ -143,10 +135,8 @@ impl<'a, T: Target> Scheduler<'a, T> {
             target,
             history,
             processes: Vec::with_capacity(plan.processes.len()),
-            heap: BinaryHeap::new(),
-            ties: Stream::new(plan.seed, "tie", 0),
+            agenda: Agenda::new(plan.seed, plan.processes.len()),
             tokens: Stream::new(plan.seed, "token", 0),
-            sequence: 0,
             sessions: 0,
             now: Micros(0),
             server_up_at: Micros(0),
@@ -161,7 +151,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
             scheduler.wake(index, Micros(0));
         }
         scheduler.place_faults();
-        scheduler.push(plan.faults_end, Event::FaultsEnd);
+        scheduler.agenda.push(plan.faults_end, Event::FaultsEnd);
         scheduler
     }
 
@@ -169,7 +159,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
         let plan = self.plan;
         for (index, fault) in plan.faults.iter().enumerate() {
             match fault.when {
-                When::Time { at, .. } => self.push(at, Event::Fault { index: index as u16 }),
+                When::Time { at, .. } => self.agenda.push(at, Event::Fault { index: index as u16 }),
                 When::Point { process, call, nth, phase } => {
                     let point = Point { call, left: nth, phase, effect: fault.what };
                     self.processes[process.0 as usize].points.push(point);
@@ -178,17 +168,10 @@ impl<'a, T: Target> Scheduler<'a, T> {
         }
     }
 
-    fn push(&mut self, at: Micros, event: Event) {
-        self.sequence += 1;
-        let tie = self.ties.bits() as u32;
-        self.heap.push(Reverse((at, tie, self.sequence, event)));
-    }
-
     /// The process's one appointment; an earlier one lapses.
     fn wake(&mut self, process: usize, at: Micros) {
         self.processes[process].ticket += 1;
-        let ticket = self.processes[process].ticket;
-        self.push(at, Event::Wake { process: process as u8, ticket });
+        self.agenda.wake(process, at);
     }
 
     fn run(&mut self) -> Result<(), T::Stop> {
@@ -197,13 +180,15 @@ impl<'a, T: Target> Scheduler<'a, T> {
             End::Drained => self.plan.faults_end + self.plan.liveness_bound + Micros::from_secs(1),
             End::At(time) => time,
         };
-        while let Some(Reverse((at, _, _, event))) = self.heap.pop() {
+        while let Some((at, next)) = self.agenda.next() {
             if at > last {
                 break;
             }
             self.now = at;
-            if self.handle(event)? {
-                break;
+            match next {
+                Next::Turn(process) => self.step(process)?,
+                Next::Event(event) if self.handle(event)? => break,
+                Next::Event(_) => {}
             }
         }
         self.finish()
@@ -212,9 +197,6 @@ impl<'a, T: Target> Scheduler<'a, T> {
     /// True if the run is over.
     fn handle(&mut self, event: Event) -> Result<bool, T::Stop> {
         match event {
-            Event::Wake { process, ticket } if self.processes[process as usize].ticket == ticket => {
-                self.step(process as usize)?;
-            }
             Event::LockTimeout { process, ticket } => self.lock_timeout(process as usize, ticket)?,
             Event::Fault { index } => {
                 let fault = self.plan.faults[index as usize];
@@ -225,12 +207,11 @@ impl<'a, T: Target> Scheduler<'a, T> {
                 self.note_fault(0, Fault::End);
                 self.processes.iter_mut().for_each(|process| process.points.clear());
                 if self.plan.end == End::Drained {
-                    self.push(self.now + LOOK_INTERVAL, Event::Look);
+                    self.agenda.push(self.now + LOOK_INTERVAL, Event::Look);
                 }
             }
             Event::Look if self.is_done() => return Ok(true),
-            Event::Look => self.push(self.now + LOOK_INTERVAL, Event::Look),
-            Event::Wake { .. } => {}
+            Event::Look => self.agenda.push(self.now + LOOK_INTERVAL, Event::Look),
         }
         Ok(false)
     }
@@ -350,7 +331,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
         let Some((slot, _)) = self.processes[index].connection else { return };
         if let Some(deadline) = self.target.engine().lock_deadline(slot) {
             let ticket = self.processes[index].ticket;
-            self.push(deadline, Event::LockTimeout { process: index as u8, ticket });
+            self.agenda.push(deadline, Event::LockTimeout { process: index as u8, ticket });
         }
     }
 
@@ -522,7 +503,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
             self.processes[index].after = None;
             self.processes[index].connection = None;
         }
-        self.push(self.server_up_at, Event::ServerUp);
+        self.agenda.push(self.server_up_at, Event::ServerUp);
         Ok(())
     }
 

@@ -44,6 +44,7 @@ pub enum Mode {
 }
 
 const MODES: usize = 6;
+const ALL_MODES: u8 = (1 << MODES) - 1;
 
 impl Mode {
     const fn bit(self) -> u8 {
@@ -57,8 +58,8 @@ impl Mode {
             Mode::RowShare => Mode::Exclusive.bit() | Mode::AccessExclusive.bit(),
             Mode::RowExclusive => Mode::Share.bit() | Mode::Exclusive.bit() | Mode::AccessExclusive.bit(),
             Mode::Share => Mode::RowExclusive.bit() | Mode::Exclusive.bit() | Mode::AccessExclusive.bit(),
-            Mode::Exclusive => !Mode::AccessShare.bit(),
-            Mode::AccessExclusive => !0,
+            Mode::Exclusive => ALL_MODES & !Mode::AccessShare.bit(),
+            Mode::AccessExclusive => ALL_MODES,
         }
     }
 
@@ -111,8 +112,11 @@ impl Lock {
 
     /// Sessions that hold the lock in a mode this request cannot stand beside.
     fn blockers(&self, request: Request) -> u64 {
-        let conflicts = request.mode.conflicts();
-        let all = (0..MODES).filter(|mode| conflicts >> mode & 1 != 0).fold(0, |all, mode| all | self.holders[mode]);
+        let (mut modes, mut all) = (request.mode.conflicts(), 0);
+        while modes != 0 {
+            all |= self.holders[modes.trailing_zeros() as usize];
+            modes &= modes - 1;
+        }
         all & !(1 << request.slot)
     }
 
@@ -226,12 +230,30 @@ impl Locks {
         }
     }
 
+    /// The lock of what is no table, made if nobody has it yet.
+    fn other(&mut self, key: LockKey) -> &mut Lock {
+        let place = self.others.iter().position(|(other, _)| *other == key);
+        let place = place.unwrap_or_else(|| {
+            self.others.push((key, Lock::default()));
+            self.others.len() - 1
+        });
+        &mut self.others[place].1
+    }
+
+    /// Lets go of a lock that nobody holds or wants; tables keep theirs.
+    fn tidy(&mut self, key: LockKey) {
+        if !matches!(key, LockKey::Table(_)) {
+            self.others.retain(|(other, lock)| *other != key || !lock.is_idle());
+        }
+    }
+
     pub fn acquire(&mut self, slot: Slot, key: LockKey, mode: Mode) -> Acquired {
         let request = Request { slot, mode };
-        if self.find(key).is_none() {
-            self.others.push((key, Lock::default()));
-        }
-        self.find(key).expect("it was pushed if it was missing").acquire(request)
+        let lock = match key {
+            LockKey::Table(table) => &mut self.tables[table as usize],
+            _ => self.other(key),
+        };
+        lock.acquire(request)
     }
 
     /// Whether the lock could be had without waiting.
@@ -247,9 +269,7 @@ impl Locks {
         if !lock.queue.is_empty() {
             lock.wake(woken);
         }
-        if lock.is_idle() {
-            self.others.retain(|(other, _)| *other != key);
-        }
+        self.tidy(key);
     }
 
     /// Gives up one mode of one object: what a rollback to a savepoint does.
@@ -257,9 +277,7 @@ impl Locks {
         let Some(lock) = self.find(key) else { return };
         lock.holders[mode as usize] &= !(1 << slot);
         lock.wake(woken);
-        if lock.is_idle() {
-            self.others.retain(|(other, _)| *other != key);
-        }
+        self.tidy(key);
     }
 
     /// Withdraws a request that has not been granted; those behind it may now be.
@@ -267,9 +285,7 @@ impl Locks {
         let Some(lock) = self.find(key) else { return };
         lock.queue.retain(|request| request.slot != slot);
         lock.wake(woken);
-        if lock.is_idle() {
-            self.others.retain(|(other, _)| *other != key);
-        }
+        self.tidy(key);
     }
 
     /// Whom a queued request waits for: holders, and those ahead of it that it cannot stand beside.

@@ -9,6 +9,7 @@ pub mod appends;
 pub mod approach;
 mod deadlock;
 pub mod executor;
+pub mod index;
 pub mod locks;
 pub mod marks;
 pub mod rows;

@@ -3,11 +3,11 @@
 //! Versions of a row form a chain; each but the newest has the mark of whoever replaced it. A lock is over when its
 //! transaction is, so committing releases nothing. What is *not* here: waiting. See `approach`.
 
+use super::index::Index;
 use super::locks::{LockKey, Slot};
 use super::marks::{Deed, Mark, Marks};
 use super::snapshot::Snapshot;
 use super::transaction::{Transactions, TxRef};
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::RangeBounds;
 use either::Either;
@@ -15,9 +15,10 @@ use tourbillon_models::name::Xid;
 
 pub use super::marks::RowLock;
 
-/// A row type: its unique key, and the number of its table.
+/// A row type: its unique key with its index, and the number of its table.
 pub trait Row: Clone {
     type Key: Ord + Copy;
+    type Index: Index<Self::Key>;
     const TABLE: u8;
 
     fn key(&self) -> Self::Key;
@@ -75,6 +76,9 @@ impl<R> Chain<R> {
 
     /// The newest version that is not another's work in progress.
     fn newest(&self, transactions: &Transactions, me: Slot) -> Option<&Version<R>> {
+        if !transactions.is_active_other(self.head.writer, me) {
+            return Some(&self.head);
+        }
         self.newest_first().find(|version| !transactions.is_active_other(version.writer, me))
     }
 
@@ -98,6 +102,10 @@ impl<R> Chain<R> {
 pub struct Found {
     pub row: u32,
     pub version: u32,
+}
+
+fn found<R>(row: u32, version: &Version<R>) -> (Found, &R) {
+    (Found { row, version: version.serial }, &version.row)
 }
 
 /// What may be done with a version, as PostgreSQL's `HeapTupleSatisfiesUpdate` says it.
@@ -135,14 +143,14 @@ pub enum Conflict {
 #[derive(Debug)]
 pub struct Rows<R: Row> {
     chains: Vec<Chain<R>>,
-    index: BTreeMap<R::Key, u32>,
+    index: R::Index,
     free: Vec<u32>,
     next_version: u32,
 }
 
 impl<R: Row> Default for Rows<R> {
     fn default() -> Self {
-        Rows { chains: Vec::new(), index: BTreeMap::new(), free: Vec::new(), next_version: 0 }
+        Rows { chains: Vec::new(), index: R::Index::default(), free: Vec::new(), next_version: 0 }
     }
 }
 
@@ -159,28 +167,30 @@ impl<R: Row> Rows<R> {
             .map(|row| (row, &self.chains[row as usize]))
     }
 
-    /// What is visible of the rows that had this one's key. Under REPEATABLE READ that may be two: one that the
-    /// transaction inserted itself, and one that somebody had deleted before that, after the snapshot.
-    fn visible_at<'a>(
+    /// What is visible of the rows that had this one's key.
+    fn visible_at<'a>(&'a self, row: u32, transactions: &'a Transactions, me: Slot) -> Option<(Found, &'a R)> {
+        match &transactions.of(me).snapshot {
+            None => self.chains_of(row).find_map(|(row, chain)| Some(found(row, chain.visible_now(transactions, me)?))),
+            Some(snapshot) => self.visible_in(row, snapshot, transactions, me).next(),
+        }
+    }
+
+    /// Under REPEATABLE READ that may be two: one that the transaction inserted itself, and one that somebody had deleted
+    /// before that, after the snapshot.
+    fn visible_in<'a>(
         &'a self,
         row: u32,
+        snapshot: &'a Snapshot,
         transactions: &'a Transactions,
         me: Slot,
     ) -> impl Iterator<Item = (Found, &'a R)> {
-        let snapshot = transactions.of(me).snapshot.as_ref();
-        let visible = self.chains_of(row).filter_map(move |(row, chain)| {
-            let version = match snapshot {
-                Some(snapshot) => chain.visible_in(transactions, me, snapshot),
-                None => chain.visible_now(transactions, me),
-            }?;
-            Some((Found { row, version: version.serial }, &version.row))
-        });
-        visible.take(if snapshot.is_some() { usize::MAX } else { 1 })
+        let visible = move |chain: &'a Chain<R>| chain.visible_in(transactions, me, snapshot);
+        self.chains_of(row).filter_map(move |(row, chain)| Some(found(row, visible(chain)?)))
     }
 
     /// What a statement of `me` that starts now sees under this key.
     pub fn find<'a>(&'a self, key: R::Key, transactions: &'a Transactions, me: Slot) -> Option<(Found, &'a R)> {
-        self.visible_at(*self.index.get(&key)?, transactions, me).next()
+        self.visible_at(self.index.get(key)?, transactions, me)
     }
 
     /// As [`Rows::find`], under a condition; and whether there is another such row.
@@ -191,9 +201,15 @@ impl<R: Row> Rows<R> {
         transactions: &Transactions,
         me: Slot,
     ) -> Option<(Found, bool)> {
-        let visible = self.visible_at(*self.index.get(&key)?, transactions, me);
-        let mut fulfilling = visible.filter(|(_, row)| condition(row)).map(|(found, _)| found);
-        Some((fulfilling.next()?, fulfilling.next().is_some()))
+        let row = self.index.get(key)?;
+        match &transactions.of(me).snapshot {
+            None => self.visible_at(row, transactions, me).filter(|(_, row)| condition(row)).map(|(found, _)| (found, false)),
+            Some(snapshot) => {
+                let visible = self.visible_in(row, snapshot, transactions, me);
+                let mut fulfilling = visible.filter(|(_, row)| condition(row)).map(|(found, _)| found);
+                Some((fulfilling.next()?, fulfilling.next().is_some()))
+            }
+        }
     }
 
     /// What a statement of `me` that starts now sees in a range of keys, in their order.
@@ -203,12 +219,11 @@ impl<R: Row> Rows<R> {
         transactions: &'a Transactions,
         me: Slot,
     ) -> impl DoubleEndedIterator<Item = (Found, &'a R)> {
-        let rows = self.index.range(keys).map(|(_, row)| *row);
-        let visible = move |row| self.visible_at(row, transactions, me);
-        match transactions.of(me).snapshot {
-            None => Either::Left(rows.filter_map(move |row| visible(row).next())),
-            Some(_) => Either::Right(rows.flat_map(move |row| {
-                let mut visible = visible(row);
+        let rows = self.index.range(keys);
+        match &transactions.of(me).snapshot {
+            None => Either::Left(rows.filter_map(move |row| self.visible_at(row, transactions, me))),
+            Some(snapshot) => Either::Right(rows.flat_map(move |row| {
+                let mut visible = self.visible_in(row, snapshot, transactions, me);
                 let newer = visible.next();
                 [visible.next(), newer].into_iter().flatten()
             })),
@@ -279,24 +294,24 @@ impl<R: Row> Rows<R> {
     }
 
     pub fn conflict(&self, key: R::Key, transactions: &Transactions, me: Slot) -> Conflict {
-        let Some(row) = self.index.get(&key) else { return Conflict::None };
+        let Some(row) = self.index.get(key) else { return Conflict::None };
         // Whose change is oldest is met first.
-        let pending = self.chains_of(*row).filter_map(|(_, chain)| chain.changed_by_other(transactions, me)).last();
+        let pending = self.chains_of(row).filter_map(|(_, chain)| chain.changed_by_other(transactions, me)).last();
         if let Some(tx) = pending {
             return Conflict::Pending(tx);
         }
-        let chain = &self.chains[*row as usize];
+        let chain = &self.chains[row as usize];
         if chain.deleter().is_some() {
             return Conflict::None;
         }
-        Conflict::Taken { seen: !self.changed_since_snapshot(*row, transactions, me) }
+        Conflict::Taken { seen: !self.changed_since_snapshot(row, transactions, me) }
     }
 
     /// The key must be free (see [`Rows::conflict`]).
     pub fn insert(&mut self, row: R, transactions: &Transactions, me: Slot) -> u32 {
         let key = row.key();
         let head = self.version(row, transactions, me);
-        let earlier = self.index.get(&key).copied().filter(|earlier| !self.is_forgotten(*earlier, transactions));
+        let earlier = self.index.get(key).filter(|earlier| !self.is_forgotten(*earlier, transactions));
         let chain = Chain { head, older: Vec::new(), earlier };
         let place = match self.free.pop() {
             Some(place) => {
@@ -368,7 +383,7 @@ impl<R: Row> Rows<R> {
         let key = self.chains[row as usize].head.row.key();
         match self.chains[row as usize].earlier {
             Some(earlier) => self.index.insert(key, earlier),
-            None => self.index.remove(&key),
+            None => self.index.remove(key),
         };
         self.free.push(row);
     }
@@ -386,8 +401,8 @@ impl<R: Row> Rows<R> {
     /// Gives the place of a row whose deletion has committed to others, unless a snapshot may still see it.
     pub fn reclaim(&mut self, row: u32) {
         let key = self.chains[row as usize].head.row.key();
-        if self.index.get(&key) == Some(&row) && self.chains[row as usize].earlier.is_none() {
-            self.index.remove(&key);
+        if self.index.get(key) == Some(row) && self.chains[row as usize].earlier.is_none() {
+            self.index.remove(key);
             self.free.push(row);
         }
     }

@@ -6,6 +6,7 @@
 use std::ops::RangeBounds;
 use std::pin::Pin;
 
+use tourbillon_engine::store::index::Any;
 use tourbillon_engine::store::Tables;
 use tourbillon_engine::store::appends::Appends;
 use tourbillon_engine::store::locks::{LockKey, Mode};
@@ -34,6 +35,7 @@ pub struct CellRow {
 
 impl Row for CellRow {
     type Key = u8;
+    type Index = Any<Self::Key>;
     const TABLE: u8 = 0;
 
     fn key(&self) -> u8 {
