@@ -107,7 +107,7 @@ impl Teller {
         let after = if writes { Xid(self.xid) } else { Xid(0) };
         self.xid += u32::from(writes);
         for (xid, what) in [(Xid(0), Happening::Call(op)), (after, Happening::Return(reply))] {
-            self.history.push(RecordOf {
+            self.history.push_plain(&RecordOf {
                 at: Micros(self.now),
                 process: Process(process),
                 incarnation: 0,

@@ -185,27 +185,36 @@ impl History {
         slice(&self.arenas.ids, span)
     }
 
-    /// Appends one record. Cost: a copy, plus its lists.
-    pub fn push<D, E, I>(&mut self, record: RecordOf<D, E, I>)
-    where
-        D: AsRef<[Decision]>,
-        E: AsRef<[Event]>,
-        I: AsRef<[u32]>,
-    {
+    /// Appends one record whose lists this history keeps: see [`History::keep_op`].
+    pub fn push(&mut self, record: Record) {
+        self.records.push(record);
+    }
+
+    /// Keeps an operation's list, for a record.
+    pub fn keep_op(&mut self, op: &PlainOp) -> Op<Span> {
+        op.map(|items| span(&mut self.arenas.decisions, items))
+    }
+
+    /// Keeps a reply's lists, for a record.
+    pub fn keep_reply(&mut self, reply: &PlainReply) -> Reply<Span, Span> {
+        let Arenas { events, ids, .. } = &mut self.arenas;
+        reply.map(|items| span(events, items), |items| span(ids, items))
+    }
+
+    /// Appends one record with its lists in it.
+    pub fn push_plain(&mut self, record: &PlainRecord) {
         let Arenas { decisions, events, ids } = &mut self.arenas;
-        self.records.push(record.map(
-            |items| span(decisions, items.as_ref()),
-            |items| span(events, items.as_ref()),
-            |items| span(ids, items.as_ref()),
-        ));
+        let record =
+            record.map(|items| span(decisions, items), |items| span(events, items), |items| span(ids, items));
+        self.records.push(record);
     }
 
     /// The record with its lists in it.
     pub fn plain(&self, record: &Record) -> PlainRecord {
         record.map(
-            |span| self.decisions(span).to_vec(),
-            |span| self.events(span).to_vec(),
-            |span| self.ids(span).to_vec(),
+            |span| self.decisions(*span).to_vec(),
+            |span| self.events(*span).to_vec(),
+            |span| self.ids(*span).to_vec(),
         )
     }
 
@@ -228,7 +237,7 @@ impl History {
                 return Err(ReadError::new(index + 1, "nothing may follow the state line"));
             }
             match serde_json::from_str::<Line>(line) {
-                Ok(Line::Record(record)) => history.push(record),
+                Ok(Line::Record(record)) => history.push_plain(&record),
                 Ok(Line::State(state)) => history.state = Some(state),
                 Ok(Line::Header(_)) => return Err(ReadError::new(index + 1, "a second header")),
                 Err(error) => return Err(ReadError::new(index + 1, &format!("{error}"))),

@@ -158,8 +158,8 @@ pub enum Op<D> {
 
 impl<D> Op<D> {
     /// The same operation with its decisions held another way.
-    pub fn map<D2>(self, decisions_as: impl FnOnce(D) -> D2) -> Op<D2> {
-        match self {
+    pub fn map<D2>(&self, decisions_as: impl FnOnce(&D) -> D2) -> Op<D2> {
+        match *self {
             Op::Begin { isolation } => Op::Begin { isolation },
             Op::Savepoint { level } => Op::Savepoint { level },
             Op::RollbackTo { level } => Op::RollbackTo { level },
@@ -175,7 +175,7 @@ impl<D> Op<D> {
             Op::Claim { worker, dead_interval } => Op::Claim { worker, dead_interval },
             Op::Read { worker, token, after, limit } => Op::Read { worker, token, after, limit },
             Op::Hold { worker, token } => Op::Hold { worker, token },
-            Op::Handoff { worker, token, decisions } => {
+            Op::Handoff { worker, token, ref decisions } => {
                 Op::Handoff { worker, token, decisions: decisions_as(decisions) }
             }
             Op::Tick { queue } => Op::Tick { queue },

@@ -87,15 +87,15 @@ pub type Record = RecordOf<Span, Span, Span>;
 impl<D, E, I> RecordOf<D, E, I> {
     /// The same record with its lists held another way.
     pub fn map<D2, E2, I2>(
-        self,
-        decisions_as: impl FnOnce(D) -> D2,
-        events_as: impl FnOnce(E) -> E2,
-        ids_as: impl FnOnce(I) -> I2,
+        &self,
+        decisions_as: impl FnOnce(&D) -> D2,
+        events_as: impl FnOnce(&E) -> E2,
+        ids_as: impl FnOnce(&I) -> I2,
     ) -> RecordOf<D2, E2, I2> {
-        let RecordOf { at, process, incarnation, session, xid, what } = self;
-        let what = match what {
-            Happening::Call(op) => Happening::Call(op.map(decisions_as)),
-            Happening::Return(reply) => Happening::Return(reply.map(events_as, ids_as)),
+        let &RecordOf { at, process, incarnation, session, xid, ref what } = self;
+        let what = match *what {
+            Happening::Call(ref op) => Happening::Call(op.map(decisions_as)),
+            Happening::Return(ref reply) => Happening::Return(reply.map(events_as, ids_as)),
             Happening::Blocked => Happening::Blocked,
             Happening::Choice { among } => Happening::Choice { among },
             Happening::Fault(fault) => Happening::Fault(fault),

@@ -148,8 +148,8 @@ pub enum Reply<E, I> {
 
 impl<E, I> Reply<E, I> {
     /// The same reply with its lists held another way.
-    pub fn map<E2, I2>(self, events_as: impl FnOnce(E) -> E2, ids_as: impl FnOnce(I) -> I2) -> Reply<E2, I2> {
-        match self {
+    pub fn map<E2, I2>(&self, events_as: impl FnOnce(&E) -> E2, ids_as: impl FnOnce(&I) -> I2) -> Reply<E2, I2> {
+        match *self {
             Reply::Done => Reply::Done,
             Reply::Committed => Reply::Committed,
             Reply::RolledBack => Reply::RolledBack,
@@ -159,9 +159,9 @@ impl<E, I> Reply<E, I> {
             Reply::Registered { worker } => Reply::Registered { worker },
             Reply::Claimed { token, prev, next, victim } => Reply::Claimed { token, prev, next, victim },
             Reply::Idle => Reply::Idle,
-            Reply::Events(events) => Reply::Events(events_as(events)),
-            Reply::HandedOff { appended, table } => Reply::HandedOff { appended: ids_as(appended), table },
-            Reply::Ticked { tick, at, snapshot: SnapshotOf { xmax, in_progress } } => {
+            Reply::Events(ref events) => Reply::Events(events_as(events)),
+            Reply::HandedOff { ref appended, table } => Reply::HandedOff { appended: ids_as(appended), table },
+            Reply::Ticked { tick, at, snapshot: SnapshotOf { xmax, ref in_progress } } => {
                 Reply::Ticked { tick, at, snapshot: SnapshotOf { xmax, in_progress: ids_as(in_progress) } }
             }
             Reply::Rotated { table, horizon } => Reply::Rotated { table, horizon },

@@ -13,10 +13,10 @@ use tourbillon_engine::actors::worker::Worker;
 use tourbillon_engine::actors::{Action, Actor, Answered};
 use tourbillon_engine::engine::{Answer, Environment};
 use tourbillon_engine::store::locks::Slot;
-use tourbillon_models::history::{History, PlainHappening, PlainOp, PlainReply};
+use tourbillon_models::history::{History, PlainOp, PlainReply};
 use tourbillon_models::name::{Micros, Process, Session, Xid};
 use tourbillon_models::op::Op;
-use tourbillon_models::record::{Fault, Happening, Note, RecordOf};
+use tourbillon_models::record::{Fault, Happening, Note, Record, Span};
 use tourbillon_models::reply::{Outcome, Reply};
 use tourbillon_models::workload::Program;
 
@@ -275,7 +275,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
             }
             Some((Phase::Before, PlannedEffect::LostReply)) => {
                 self.connect(index)?;
-                self.record(index, Happening::Call(op));
+                self.record_call(index, &op);
                 self.note_fault(index, Fault::LostReply);
                 self.answer_unknown(index, Some(Outcome::Aborted));
                 self.hang_up(index)
@@ -294,7 +294,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
             self.sessions += 1;
             self.processes[index].lost = false;
             self.processes[index].refused_session = Session(self.sessions);
-            self.record(index, Happening::Call(op));
+            self.record_call(index, &op);
             self.answer_unknown(index, Some(Outcome::Aborted));
             return Ok(());
         }
@@ -302,7 +302,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
         self.summary.calls += 1;
         let random = if matches!(op, Op::Claim { .. }) { self.tokens.bits() } else { 0 };
         let environment = Environment { now: self.now, random };
-        self.record(index, Happening::Call(op.clone()));
+        self.record_call(index, &op);
         match self.target.call(slot, op, environment)? {
             Answer::Returned(reply) => self.end_call(index, reply)?,
             Answer::Blocked => self.block(index),
@@ -389,7 +389,8 @@ impl<'a, T: Target> Scheduler<'a, T> {
     /// The server has answered; the process hears of it after a while, unless a fault falls here.
     fn end_call(&mut self, index: usize, reply: PlainReply) -> Result<(), T::Stop> {
         let xid = self.xid(index);
-        self.record_with(index, xid, Happening::Return(reply.clone()));
+        let kept = self.history.keep_reply(&reply);
+        self.record_with(index, xid, Happening::Return(kept));
         let after = self.processes[index].after.take();
         self.summary.struck.extend(after.map(|effect| (effect, Phase::After)));
         match after {
@@ -515,17 +516,23 @@ impl<'a, T: Target> Scheduler<'a, T> {
         self.record(index, Happening::Fault(fault));
     }
 
+    fn record_call(&mut self, index: usize, op: &PlainOp) {
+        let kept = self.history.keep_op(op);
+        self.record(index, Happening::Call(kept));
+    }
+
     /// A record of the process's session, under its open transaction.
-    fn record(&mut self, index: usize, what: PlainHappening) {
-        let xid = if self.is_open(index) { self.xid(index) } else { Xid(0) };
+    fn record(&mut self, index: usize, what: Happening<Span, Span, Span>) {
+        let open = self.processes[index].connection.filter(|(slot, _)| self.target.engine().is_in_transaction(*slot));
+        let xid = open.map_or(Xid(0), |(slot, _)| self.target.xid(slot));
         self.record_with(index, xid, what);
     }
 
-    fn record_with(&mut self, index: usize, xid: Xid, what: PlainHappening) {
+    fn record_with(&mut self, index: usize, xid: Xid, what: Happening<Span, Span, Span>) {
         let process = &self.processes[index];
         let session = process.connection.map_or(process.refused_session, |(_, session)| session);
         let (at, incarnation) = (self.now, process.incarnation);
-        self.history.push(RecordOf { at, process: Process(index as u8), incarnation, session, xid, what });
+        self.history.push(Record { at, process: Process(index as u8), incarnation, session, xid, what });
     }
 }
 

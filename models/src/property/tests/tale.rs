@@ -108,7 +108,7 @@ impl Tale {
     fn record(&mut self, who: Who, what: Happening<Vec<Decision>, Vec<Event>, Vec<u32>>) {
         let actor = &self.actors[who as usize];
         let (session, incarnation, xid) = (actor.session, actor.incarnation, Xid(actor.xid));
-        self.history.push(RecordOf { at: self.now, process: Process(who), incarnation, session, xid, what });
+        self.history.push_plain(&RecordOf { at: self.now, process: Process(who), incarnation, session, xid, what });
     }
 
     pub(super) fn call(&mut self, who: Who, op: PlainOp) {
