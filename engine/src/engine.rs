@@ -67,7 +67,7 @@ impl Engine {
     }
 
     /// One statement of a session that has none under way.
-    pub fn call(&mut self, slot: Slot, op: PlainOp, environment: Environment) -> Answer {
+    pub fn call(&mut self, slot: Slot, op: &PlainOp, environment: Environment) -> Answer {
         self.executor.store_mut().clock = environment.now;
         if op.is_transaction_control() {
             return Answer::Returned(self.control(slot, op));
@@ -88,11 +88,11 @@ impl Engine {
         answer(progress)
     }
 
-    fn control(&mut self, slot: Slot, op: PlainOp) -> PlainReply {
+    fn control(&mut self, slot: Slot, op: &PlainOp) -> PlainReply {
         let mut store = self.executor.store_mut();
         let transaction = store.transactions.of(slot);
         let (open, failed) = (transaction.is_open(), transaction.failed);
-        match op {
+        match *op {
             Op::Begin { isolation } if !open => {
                 store.begin(slot, isolation, true);
                 Reply::Done
@@ -185,8 +185,8 @@ fn answer(progress: Progress<PlainReply>) -> Answer {
 
 type Procedure = Pin<Box<dyn Future<Output = Result<PlainReply, Refusal>>>>;
 
-fn procedure(db: Db, op: PlainOp) -> Procedure {
-    match op {
+fn procedure(db: Db, op: &PlainOp) -> Procedure {
+    match *op {
         Op::CreateQueue { queue, kind } => Box::pin(queue::create_queue(db, queue, kind)),
         Op::Subscribe { queue, consumer } => Box::pin(queue::subscribe(db, queue, consumer)),
         Op::Append { queue, payload } => Box::pin(producer::append(db, queue, payload)),
@@ -200,7 +200,7 @@ fn procedure(db: Db, op: PlainOp) -> Procedure {
         Op::Claim { worker, dead_interval } => Box::pin(worker::claim(db, worker, dead_interval)),
         Op::Read { worker, token, after, limit } => Box::pin(worker::read(db, worker, token, after, limit)),
         Op::Hold { worker, token } => Box::pin(worker::hold(db, worker, token)),
-        Op::Handoff { worker, token, decisions } => Box::pin(worker::handoff(db, worker, token, decisions)),
+        Op::Handoff { worker, token, ref decisions } => Box::pin(worker::handoff(db, worker, token, decisions.clone())),
         Op::Tick { queue } => Box::pin(queue::tick(db, queue)),
         Op::Rotate { queue, lock_timeout } => Box::pin(queue::rotate(db, queue, lock_timeout)),
         Op::Peek { queue, table } => Box::pin(workload::peek(db, queue, table)),

@@ -15,12 +15,12 @@
 //! let (queue, kind, isolation) = (Queue(0), QueueKind::Plain, Isolation::ReadCommitted);
 //! let at = |millis| Environment { now: Micros::from_millis(millis), random: 0 };
 //!
-//! engine.call(one, Op::CreateQueue { queue, kind }, at(0));
-//! engine.call(one, Op::Begin { isolation }, at(1));
-//! engine.call(one, Op::Tick { queue }, at(2));
+//! engine.call(one, &Op::CreateQueue { queue, kind }, at(0));
+//! engine.call(one, &Op::Begin { isolation }, at(1));
+//! engine.call(one, &Op::Tick { queue }, at(2));
 //! // The ticks of a queue are taken one after the other.
-//! assert_eq!(engine.call(other, Op::Tick { queue }, at(3)), Answer::Blocked);
-//! engine.call(one, Op::Commit, at(4));
+//! assert_eq!(engine.call(other, &Op::Tick { queue }, at(3)), Answer::Blocked);
+//! engine.call(one, &Op::Commit, at(4));
 //! assert_eq!(engine.released(), [other]);
 //! ```
 #![no_std]

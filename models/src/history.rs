@@ -204,8 +204,7 @@ impl History {
     /// Appends one record with its lists in it.
     pub fn push_plain(&mut self, record: &PlainRecord) {
         let Arenas { decisions, events, ids } = &mut self.arenas;
-        let record =
-            record.map(|items| span(decisions, items), |items| span(events, items), |items| span(ids, items));
+        let record = record.map(|items| span(decisions, items), |items| span(events, items), |items| span(ids, items));
         self.records.push(record);
     }
 

@@ -8,17 +8,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use tourbillon_models::name::Micros;
 
-/// Time, tie and sequence, from the high bits to the low ones: one comparison orders all three.
+/// When, and before whom of those at the same time: the seeded tie, then the sequence.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Order(u128);
-
-const NEVER: Order = Order(u128::MAX);
-
-impl Order {
-    fn at(self) -> Micros {
-        Micros((self.0 >> 64) as u64)
-    }
+struct Order {
+    at: Micros,
+    tie: u64,
 }
+
+const NEVER: Order = Order { at: Micros(u64::MAX), tie: u64::MAX };
 
 /// What is next: some process's turn, or an event.
 pub enum Next<E> {
@@ -42,7 +39,7 @@ impl<E: Ord> Agenda<E> {
     fn order(&mut self, at: Micros) -> Order {
         self.sequence += 1;
         let tie = self.ties.bits() as u32;
-        Order(u128::from(at.0) << 64 | u128::from(tie) << 32 | u128::from(self.sequence))
+        Order { at, tie: u64::from(tie) << 32 | u64::from(self.sequence) }
     }
 
     /// The process's one appointment; an earlier one lapses.
@@ -57,22 +54,25 @@ impl<E: Ord> Agenda<E> {
 
     /// Takes what is next. Cost: a look at every process, which for the few there are is less than a heap's.
     pub fn next(&mut self) -> Option<(Micros, Next<E>)> {
-        let (mut process, mut first) = (0, NEVER);
-        for (index, order) in self.turns.iter().enumerate() {
-            if *order < first {
-                (process, first) = (index, *order);
-            }
-        }
+        let (process, first) = self.first_turn();
         match self.events.peek() {
             Some(Reverse((order, _))) if *order < first => {
                 let Reverse((order, event)) = self.events.pop()?;
-                Some((order.at(), Next::Event(event)))
+                Some((order.at, Next::Event(event)))
             }
             _ if first == NEVER => None,
             _ => {
                 self.turns[process] = NEVER;
-                Some((first.at(), Next::Turn(process)))
+                Some((first.at, Next::Turn(process)))
             }
         }
+    }
+
+    fn first_turn(&self) -> (usize, Order) {
+        // First the least time alone: that loop has no branch to mispredict.
+        let at = self.turns.iter().fold(u64::MAX, |least, turn| least.min(turn.at.0));
+        let due = self.turns.iter().enumerate().filter(|(_, turn)| turn.at.0 == at);
+        let (process, first) = due.min_by_key(|(_, turn)| turn.tie).expect("a plan has a process");
+        (process, *first)
     }
 }

@@ -24,6 +24,7 @@
 //! ```
 
 pub mod activation;
+pub mod agenda;
 pub mod bench;
 pub mod capsule;
 pub mod check;
@@ -37,7 +38,6 @@ pub mod plan;
 pub mod postgres;
 pub mod random;
 pub mod replay;
-pub mod agenda;
 pub mod run;
 pub mod simulate;
 pub mod sweep;

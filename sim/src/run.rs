@@ -303,7 +303,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
         let random = if matches!(op, Op::Claim { .. }) { self.tokens.bits() } else { 0 };
         let environment = Environment { now: self.now, random };
         self.record_call(index, &op);
-        match self.target.call(slot, op, environment)? {
+        match self.target.call(slot, &op, environment)? {
             Answer::Returned(reply) => self.end_call(index, reply)?,
             Answer::Blocked => self.block(index),
         }

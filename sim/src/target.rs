@@ -17,7 +17,7 @@ pub trait Target {
 
     fn connect(&mut self) -> Result<Slot, Self::Stop>;
     fn disconnect(&mut self, slot: Slot, now: Micros) -> Result<(), Self::Stop>;
-    fn call(&mut self, slot: Slot, op: PlainOp, environment: Environment) -> Result<Answer, Self::Stop>;
+    fn call(&mut self, slot: Slot, op: &PlainOp, environment: Environment) -> Result<Answer, Self::Stop>;
     /// Which of several sessions whose wait is over goes on first: an index into them.
     fn pick(&mut self, released: &[Slot]) -> Result<usize, Self::Stop>;
     fn resume(&mut self, slot: Slot, now: Micros) -> Result<Answer, Self::Stop>;
@@ -87,7 +87,7 @@ impl Target for Direct {
         Ok(())
     }
 
-    fn call(&mut self, slot: Slot, op: PlainOp, environment: Environment) -> Result<Answer, Infallible> {
+    fn call(&mut self, slot: Slot, op: &PlainOp, environment: Environment) -> Result<Answer, Infallible> {
         Ok(self.engine.call(slot, op, environment))
     }
 

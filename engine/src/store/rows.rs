@@ -203,7 +203,10 @@ impl<R: Row> Rows<R> {
     ) -> Option<(Found, bool)> {
         let row = self.index.get(key)?;
         match &transactions.of(me).snapshot {
-            None => self.visible_at(row, transactions, me).filter(|(_, row)| condition(row)).map(|(found, _)| (found, false)),
+            None => self
+                .visible_at(row, transactions, me)
+                .filter(|(_, row)| condition(row))
+                .map(|(found, _)| (found, false)),
             Some(snapshot) => {
                 let visible = self.visible_in(row, snapshot, transactions, me);
                 let mut fulfilling = visible.filter(|(_, row)| condition(row)).map(|(found, _)| found);

@@ -393,15 +393,15 @@ impl Target for Lockstep<'_> {
         Ok(())
     }
 
-    fn call(&mut self, slot: Slot, op: PlainOp, environment: Environment) -> Result<Answer, Stop> {
+    fn call(&mut self, slot: Slot, op: &PlainOp, environment: Environment) -> Result<Answer, Stop> {
         self.set_clock(environment.now)?;
-        let answer = self.engine.call(slot, op.clone(), environment);
-        if self.cannot_be_asked(&op) {
+        let answer = self.engine.call(slot, op, environment);
+        if self.cannot_be_asked(op) {
             return Ok(answer);
         }
-        self.send(slot, &op);
+        self.send(slot, op);
         match &answer {
-            Answer::Returned(reply) => self.check_return(slot, &op, reply)?,
+            Answer::Returned(reply) => self.check_return(slot, op, reply)?,
             Answer::Blocked => {
                 self.counts.blocked += 1;
                 if !self.settle(slot, Expect::Block)? {
@@ -444,7 +444,7 @@ impl Target for Lockstep<'_> {
         self.thaw(slot)?;
         let answer = self.engine.resume(slot, now);
         match &answer {
-            Answer::Returned(reply) => self.check_return(slot, &op, reply)?,
+            Answer::Returned(reply) => self.check_return(slot, op, reply)?,
             // It let others into the row's queue, and goes on by itself.
             Answer::Blocked if self.engine.released().contains(&slot) => {}
             Answer::Blocked => {

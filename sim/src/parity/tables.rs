@@ -6,9 +6,9 @@
 use std::ops::RangeBounds;
 use std::pin::Pin;
 
-use tourbillon_engine::store::index::Any;
 use tourbillon_engine::store::Tables;
 use tourbillon_engine::store::appends::Appends;
+use tourbillon_engine::store::index::Any;
 use tourbillon_engine::store::locks::{LockKey, Mode};
 use tourbillon_engine::store::rows::{Row, RowLock, Rows};
 use tourbillon_engine::store::statement::{Has, Inserted, Policy, Tx};
