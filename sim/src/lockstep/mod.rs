@@ -444,7 +444,7 @@ impl Target for Lockstep<'_> {
         self.thaw(slot)?;
         let answer = self.engine.resume(slot, now);
         match &answer {
-            Answer::Returned(reply) => self.check_return(slot, op, reply)?,
+            Answer::Returned(reply) => self.check_return(slot, &op, reply)?,
             // It let others into the row's queue, and goes on by itself.
             Answer::Blocked if self.engine.released().contains(&slot) => {}
             Answer::Blocked => {
