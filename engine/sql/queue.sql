@@ -6,7 +6,7 @@
 --   rotate        truncates the oldest event table and makes it current
 --
 -- Internal: require_read_committed, require_nothing_written, raise_undefined, queue_named, snapshot_at, window_query,
--- window_has_events, horizon, is_needed.
+-- window_has_events, horizon, is_needed, rotate_oldest.
 
 -- Under REPEATABLE READ a duty would go by what was true when its transaction began.
 create function tourbillon.require_read_committed()
@@ -304,6 +304,54 @@ begin
 end;
 $$;
 
+-- What rotate does once it has the queue's lock.
+create function tourbillon.rotate_oldest(
+  p_queue_id int,
+  out rotated boolean,
+  out event_table smallint,
+  out horizon bigint
+)
+returns record
+language plpgsql
+volatile
+as $$
+begin
+  select (q.current_table + 1) % 3
+  into event_table
+  from tourbillon.queue q
+  where q.queue_id = p_queue_id;
+
+  -- A cheap look, so that a table in use is not locked for nothing.
+  rotated := false;
+  horizon := tourbillon.horizon(p_queue_id);
+  if tourbillon.is_needed(p_queue_id, event_table, horizon) then
+    return;
+  end if;
+
+  execute format('lock table tourbillon.event_%s_%s in access exclusive mode', p_queue_id, event_table);
+
+  -- guard: rotation_look_after_lock begin
+  -- While the lock was waited for, a producer that believed the table current may have committed to it.
+  horizon := tourbillon.horizon(p_queue_id);
+  if tourbillon.is_needed(p_queue_id, event_table, horizon) then
+    return;
+  end if;
+  -- guard: rotation_look_after_lock end
+
+  execute format('truncate tourbillon.event_%s_%s', p_queue_id, event_table);
+
+  update tourbillon.queue q
+  set current_table = rotate_oldest.event_table
+  where q.queue_id = p_queue_id;
+
+  delete from tourbillon.tick t
+  where t.queue_id = p_queue_id
+  and t.tick < rotate_oldest.horizon;
+
+  rotated := true;
+end;
+$$;
+
 create function tourbillon.rotate(
   p_queue text,
   p_lock_timeout interval,
@@ -323,43 +371,16 @@ declare
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
   v_queue_id := (tourbillon.queue_named(p_queue)).queue_id;
+
+  -- Locks are waited for neither nowait, which starves under overlapping readers, nor for ever, which stalls all who queue
+  -- behind.
+  perform set_config('lock_timeout', ceil(extract(epoch from p_lock_timeout) * 1000)::text, true);
   perform pg_advisory_xact_lock('tourbillon.queue'::regclass::oid::int, v_queue_id);
 
-  select (q.current_table + 1) % 3
-  into event_table
-  from tourbillon.queue q
-  where q.queue_id = v_queue_id;
+  select r.rotated, r.event_table, r.horizon
+  into rotate.rotated, rotate.event_table, rotate.horizon
+  from tourbillon.rotate_oldest(v_queue_id) r;
 
-  -- A cheap look, so that a table in use is not locked for nothing.
-  rotated := false;
-  horizon := tourbillon.horizon(v_queue_id);
-  if tourbillon.is_needed(v_queue_id, event_table, horizon) then
-    return;
-  end if;
-
-  -- Neither nowait, which starves under overlapping readers, nor for ever, which stalls all who queue behind.
-  perform set_config('lock_timeout', ceil(extract(epoch from p_lock_timeout) * 1000)::text, true);
-  execute format('lock table tourbillon.event_%s_%s in access exclusive mode', v_queue_id, event_table);
   perform set_config('lock_timeout', v_lock_timeout, true);
-
-  -- guard: rotation_look_after_lock begin
-  -- While the lock was waited for, a producer that believed the table current may have committed to it.
-  horizon := tourbillon.horizon(v_queue_id);
-  if tourbillon.is_needed(v_queue_id, event_table, horizon) then
-    return;
-  end if;
-  -- guard: rotation_look_after_lock end
-
-  execute format('truncate tourbillon.event_%s_%s', v_queue_id, event_table);
-
-  update tourbillon.queue q
-  set current_table = rotate.event_table
-  where q.queue_id = v_queue_id;
-
-  delete from tourbillon.tick t
-  where t.queue_id = v_queue_id
-  and t.tick < rotate.horizon;
-
-  rotated := true;
 end;
 $$;

@@ -33,6 +33,8 @@ as $$
 declare
   v_subscription_id int;
 begin
+  perform tourbillon.require_read_committed(); -- guard: isolation_check
+
   select s.subscription_id
   into v_subscription_id
   from tourbillon.subscription s
@@ -55,6 +57,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform tourbillon.require_read_committed(); -- guard: isolation_check
+
   update tourbillon.worker w
   set heartbeat = tourbillon.clock()
   where w.worker_id = p_worker

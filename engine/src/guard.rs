@@ -36,8 +36,9 @@ pub enum Guard {
     AckWhatWasRead,
     /// Two workers read the same cursor and are given the same window. Seen in PgQue 97.
     ClaimLock,
-    /// The thief of a stale window works under the victim's token, so the victim's handoff passes as well as its own.
-    /// Seen in absurd 16.
+    /// The thief of a stale window works under the victim's token. Where a token is looked for anywhere but in its worker's
+    /// own row, the victim's handoff then passes as well (seen in absurd 16). Here it would be refused all the same; but a
+    /// service outside the database that is given the token, to refuse whoever is late, could not tell the two apart.
     TakeoverFreshToken,
     /// A takeover leaves the victim's lease as it was: both tokens are valid. Seen in pg-boss 555.
     TakeoverClearsVictim,

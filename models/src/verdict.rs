@@ -85,6 +85,7 @@ pub struct Verdict {
     pub(crate) record_count: u64,
     /// What could not be read as a history; with any of it nothing is reported as true.
     pub(crate) ill_formed: Vec<(u32, &'static str)>,
+    pub(crate) doubts: Vec<u32>,
 }
 
 impl Verdict {
@@ -130,16 +131,27 @@ impl Verdict {
     pub fn ill_formed(&self) -> &[(u32, &'static str)] {
         &self.ill_formed
     }
+
+    /// Calls of which the history does not tell what became, and which make more than themselves unknown. By index.
+    pub fn doubts(&self) -> &[u32] {
+        &self.doubts
+    }
+
+    /// The part of the history that [`Verdict::doubts`] speaks of, at most forty lines; empty if there are none.
+    pub fn doubt_slice(&self, history: &History) -> String {
+        if self.doubts.is_empty() { String::new() } else { slice::slice(history, &self.doubts) }
+    }
 }
 
 impl Serialize for Verdict {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("verdict", 5)?;
+        let mut fields = serializer.serialize_struct("verdict", 6)?;
         fields.serialize_field("judgement", &self.judgement())?;
         fields.serialize_field("records", &self.record_count)?;
         fields.serialize_field("properties", &Properties(&self.findings))?;
         fields.serialize_field("reach", &Counts(&self.reach))?;
         fields.serialize_field("ill_formed", &IllFormed(&self.ill_formed))?;
+        fields.serialize_field("doubts", &self.doubts)?;
         fields.end()
     }
 }

@@ -1,7 +1,8 @@
 //! The engine's procedures: the Rust twins of `sql/*.sql`, under the same names, in the same files.
 //!
-//! Each takes the same locks in the same order as its twin and draws from the same sequences at the same places. A
-//! procedure is an `async fn` over a [`Db`]: it is suspended only where it waits for a lock.
+//! Each takes the same locks in the same order as its twin and draws from the same sequences at the same places; but live
+//! rows are locked in the order of their ids, which there are random. A procedure is an `async fn` over a [`Db`]: it is
+//! suspended only where it waits for a lock.
 
 pub mod producer;
 pub mod queue;

@@ -86,29 +86,39 @@ pub async fn tick(db: Db, queue: Queue) -> Result<PlainReply, Refusal> {
 pub async fn rotate(db: Db, queue: Queue, lock_timeout: Micros) -> Result<PlainReply, Refusal> {
     db.require_read_committed()?;
     db.tx.get::<QueueRow>(queue).ok_or(Refusal::UndefinedObject)?;
+    // Locks are waited for neither nowait, which starves under overlapping readers, nor for ever, which stalls all who
+    // queue behind.
+    set_lock_timeout(&db, lock_timeout);
+    let rotated = rotate_oldest(&db, queue).await;
+    set_lock_timeout(&db, Micros(0));
+    rotated
+}
+
+fn set_lock_timeout(db: &Db, lock_timeout: Micros) {
+    db.tx.with(|store, slot| store.transactions.of_mut(slot).lock_timeout = lock_timeout);
+}
+
+async fn rotate_oldest(db: &Db, queue: Queue) -> Result<PlainReply, Refusal> {
     db.tx.lock(LockKey::Advisory { class: ROTATE_CLASS, object: queue.0.into() }, Mode::Exclusive).await?;
     let row = db.tx.get::<QueueRow>(queue).ok_or(Refusal::UndefinedObject)?;
     let oldest = (row.current_table + 1) % EVENT_TABLES as u8;
 
     // A cheap look, so that a table in use is not locked for nothing.
-    let mut horizon = horizon(&db, queue);
-    if is_needed(&db, queue, oldest, horizon).await? {
+    let mut horizon = horizon(db, queue);
+    if is_needed(db, queue, oldest, horizon).await? {
         return Ok(Reply::NotRotated { horizon });
     }
-    // Neither nowait, which starves under overlapping readers, nor for ever, which stalls all who queue behind.
-    db.tx.with(|store, slot| store.transactions.of_mut(slot).lock_timeout = lock_timeout);
     db.tx.lock(LockKey::Table(event_table(queue, oldest)), Mode::AccessExclusive).await?;
-    db.tx.with(|store, slot| store.transactions.of_mut(slot).lock_timeout = Micros(0));
     if db.guards.on(Guard::RotationLookAfterLock) {
         // While the lock was waited for, a producer that believed the table current may have committed to it.
-        horizon = self::horizon(&db, queue);
-        if is_needed(&db, queue, oldest, horizon).await? {
+        horizon = self::horizon(db, queue);
+        if is_needed(db, queue, oldest, horizon).await? {
             return Ok(Reply::NotRotated { horizon });
         }
     }
-    truncate(&db, queue, oldest);
+    truncate(db, queue, oldest);
     db.tx.update::<QueueRow>(queue, |_| true, |row, _| row.current_table = oldest).await?;
-    delete_ticks_below(&db, queue, horizon).await?;
+    delete_ticks_below(db, queue, horizon).await?;
     Ok(Reply::Rotated { table: oldest, horizon })
 }
 

@@ -14,6 +14,7 @@ use tourbillon_models::op::{Decision, Verb};
 use tourbillon_models::reply::{Event, Refusal, Reply};
 
 pub async fn register(db: Db, consumer: Consumer) -> Result<PlainReply, Refusal> {
+    db.require_read_committed()?;
     db.tx.get::<SubscriptionRow>(consumer).ok_or(Refusal::UndefinedObject)?;
     let worker = WorkerId(db.next_value(Sequence::WorkerId));
     let heartbeat = db.clock();
@@ -22,6 +23,7 @@ pub async fn register(db: Db, consumer: Consumer) -> Result<PlainReply, Refusal>
 }
 
 pub async fn heartbeat(db: Db, worker: WorkerId, token: Token) -> Result<PlainReply, Refusal> {
+    db.require_read_committed()?;
     touch(&db, worker, token).await
 }
 

@@ -15,7 +15,7 @@ use super::window::Subscription;
 use super::workflow::{Keys, LedgerLine, Workflow};
 use super::{Property, Reach};
 use crate::history::History;
-use crate::name::{Session, Xid};
+use crate::name::{Micros, Session, Xid};
 use crate::op::Op;
 use crate::record::{Happening, Note, Span};
 use crate::reply::{Outcome, Reply};
@@ -39,7 +39,7 @@ pub(super) struct Memory {
     pub(super) notes: Option<Vec<(u16, u32, Outcome)>>,
     pub(super) outcomes: Dense<Known>,
     /// Transactions whose fate nobody told.
-    pub(super) unresolved: u32,
+    pub(super) in_doubt: Vec<u32>,
     pub(super) queues: Vec<Queue>,
     pub(super) events: Dense<Entry>,
     pub(super) missing: Vec<Missing>,
@@ -124,7 +124,7 @@ impl Memory {
             session_of_process: [None; 256],
             notes: None,
             outcomes: Dense::new(),
-            unresolved: 0,
+            in_doubt: Vec::new(),
             queues: Vec::new(),
             events: Dense::new(),
             missing: Vec::new(),
@@ -151,7 +151,7 @@ impl Memory {
         self.session_of_process = [None; 256];
         self.notes = None;
         self.outcomes.clear();
-        self.unresolved = 0;
+        self.in_doubt.clear();
         self.queues.iter_mut().for_each(Queue::reset);
         self.events.clear();
         self.missing.clear();
@@ -171,10 +171,24 @@ impl Memory {
     }
 }
 
+impl Memory {
+    pub(super) fn no_doubt(&mut self, call: u32) {
+        self.in_doubt.retain(|doubt| *doubt != call);
+    }
+}
+
 impl Pass<'_> {
     fn run(&mut self) {
         let history = self.history;
+        let (mut now, processes) = (Micros(0), history.header.processes.len());
         for (record, index) in history.records.iter().zip(0u32..) {
+            if record.at < now {
+                self.found.ill_formed(index, "its time lies before the last record's");
+            }
+            if usize::from(record.process.0) >= processes {
+                self.found.ill_formed(index, "the header names no such process");
+            }
+            now = record.at;
             match &record.what {
                 Happening::Call(op) => self.called(index, record, op),
                 Happening::Return(reply) => self.returned(index, record, reply),
@@ -309,15 +323,17 @@ impl Pass<'_> {
 
     /// What is judged at the end of the history.
     fn finish(&mut self) {
-        let doubts = self.count_doubts();
-        if doubts > 0 {
+        let doubts = self.doubts();
+        let has_doubts = !doubts.is_empty();
+        if has_doubts {
             self.found.unknown(Property::D3);
+            self.found.doubts = doubts;
         }
-        self.leftovers(doubts > 0);
+        self.leftovers(has_doubts);
         match &self.history.state {
-            Some(state) => self.compare_state(state, doubts > 0),
+            Some(state) => self.compare_state(state, has_doubts),
             None => {}
         }
-        self.liveness(doubts > 0);
+        self.liveness(has_doubts);
     }
 }

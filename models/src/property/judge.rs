@@ -20,6 +20,8 @@ pub(super) struct Findings {
     violations: Vec<Violation>,
     reach: [u64; Reach::ALL.len()],
     ill_formed: Vec<(u32, &'static str)>,
+    /// Calls of which nobody knows what became.
+    pub(super) doubts: Vec<u32>,
 }
 
 impl Findings {
@@ -31,6 +33,7 @@ impl Findings {
             violations: Vec::new(),
             reach: [0; Reach::ALL.len()],
             ill_formed: Vec::new(),
+            doubts: Vec::new(),
         }
     }
 
@@ -89,7 +92,7 @@ impl Findings {
         for violation in self.violations {
             findings[violation.property as usize].violations.push(violation);
         }
-        Verdict { findings, reach: self.reach, record_count, ill_formed: self.ill_formed }
+        Verdict { findings, reach: self.reach, record_count, ill_formed: self.ill_formed, doubts: self.doubts }
     }
 
     fn judgement(&self, property: Property, has_state: bool) -> Judgement {

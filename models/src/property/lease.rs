@@ -16,7 +16,7 @@
 use super::checker::{Done, Pass};
 use super::clue::Clue;
 use super::transactions::{NONE, Write};
-use super::window::Progress;
+use super::window::{Progress, Range};
 use super::{Property, Reach};
 use crate::name::{Consumer, Micros, Session, Tick, Token, WorkerId};
 use crate::op::Op;
@@ -376,14 +376,13 @@ impl Pass<'_> {
         }
     }
 
-    /// Something went wrong for whoever uses this session: steps of its window may run again.
+    /// Something went wrong for whoever uses this session: steps of the window that it holds may run again.
     pub(super) fn excuse(&mut self, session: Session) {
         let worker = self.session(session).worker;
         let Some(known) = self.memory.workers.get(worker) else { return };
         let (consumer, window) = (known.consumer, known.window);
-        if let Some(range) = self.range_of(consumer, window) {
-            range.excuses += 1;
-        }
+        let range = self.range_of(consumer, window).filter(|range| range.holder.0 == worker);
+        range.into_iter().for_each(Range::excuse);
     }
 }
 

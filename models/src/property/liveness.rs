@@ -70,6 +70,9 @@ impl Pass<'_> {
     }
 
     pub(super) fn compare_state(&mut self, state: &State, has_doubts: bool) {
+        if !is_table_by_table(state) {
+            self.found.ill_formed(self.history.records.len() as u32, "rows of the state are doubled, or out of order");
+        }
         if has_doubts {
             return;
         }
@@ -155,7 +158,7 @@ impl Pass<'_> {
             }
             self.found.violated(Property::Q1, &[known.born], || {
                 let (event, queue, at) = (EventId(event), Queue(queue as u8), clue.at(known.born));
-                format!("{event}, committed at {at}, is not finished, and its row is gone from {queue} at the end")
+                format!("{event}, appended at {at}, is not finished, and its row is gone from {queue} at the end")
             });
         }
     }
@@ -310,6 +313,19 @@ impl Pass<'_> {
             )
         });
     }
+}
+
+/// Each kind of row in the order of its key, and no key twice.
+fn is_table_by_table(state: &State) -> bool {
+    state.queues.is_sorted_by(|one, next| one.queue < next.queue)
+        && state.ticks.is_sorted_by(|one, next| (one.queue, one.tick) < (next.queue, next.tick))
+        && state.subscriptions.is_sorted_by(|one, next| one.consumer < next.consumer)
+        && state.workers.is_sorted_by(|one, next| one.worker < next.worker)
+        && state.start_keys.is_sorted_by(|one, next| (one.queue, one.key) < (next.queue, next.key))
+        && state.workflows.is_sorted_by(|one, next| one.workflow < next.workflow)
+        && state
+            .events
+            .is_sorted_by(|one, next| (one.queue, one.table, one.event.id) < (next.queue, next.table, next.event.id))
 }
 
 fn key_of_line(line: &LedgerLine) -> LedgerKey {

@@ -44,8 +44,8 @@ pub(super) struct Entry {
     pub(super) tick: u32,
     /// A bit for each subscription of its queue.
     pub(super) acknowledged: u32,
-    /// How often external work was started for it: two bits for each of the first sixteen subscriptions, up to three.
-    pub(super) attempts: u32,
+    /// How often external work was started for it: four bits for each of the first sixteen subscriptions.
+    pub(super) attempts: u64,
     /// The record that told of it, or the call if the reply was lost.
     pub(super) born: u32,
     /// The handoff that continued its workflow, or [`NONE`].

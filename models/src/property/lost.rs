@@ -90,14 +90,13 @@ impl Pass<'_> {
                 && workflow.is_none()
             {
                 *workflow = Some(id);
-                found = Some(missing.done.commit);
-                if core::mem::take(&mut missing.is_in_doubt) {
-                    self.memory.unresolved -= 1;
-                }
+                missing.is_in_doubt = false;
+                found = Some(missing.done);
                 break;
             }
         }
-        let Some(commit) = found else { return false };
+        let Some(Done { call, commit, .. }) = found else { return false };
+        self.memory.no_doubt(call);
         self.memory.keys.insert(queue, key, id);
         self.memory.workflows.insert(id.0, Workflow::new(NONE, commit));
         true
@@ -147,7 +146,7 @@ impl Pass<'_> {
 
     fn believe(&mut self, index: u32, place: usize) {
         let Missing { done, what, .. } = self.memory.missing.swap_remove(place);
-        self.memory.unresolved -= 1;
+        self.memory.no_doubt(done.call);
         let Some(Op::Handoff { token, .. }) = Clue(self.history).op(done.call) else { return };
         if let What::Handoff { worker, decisions } = what {
             self.handed_off(Done { commit: index, ..done }, worker, token, decisions, None, UNTOLD_TABLE);
@@ -155,10 +154,8 @@ impl Pass<'_> {
     }
 
     fn adopt(&mut self, index: u32, event: &Event, missing: Missing) {
-        let Missing { done, queue, what, is_in_doubt } = missing;
-        if is_in_doubt {
-            self.memory.unresolved -= 1;
-        }
+        let Missing { done, queue, what, .. } = missing;
+        self.memory.no_doubt(done.call);
         let commit = if done.commit == NONE { index } else { done.commit };
         let done = Done { xid: event.xid, commit, ..done };
         let mut entry = Entry::new(done, queue, UNTOLD_TABLE, (event.workflow, UNTOLD, event.step.0, event.state));

@@ -361,7 +361,7 @@ impl Pass<'_> {
                 state.undecided = !state.writes.is_empty();
                 state.call = call;
                 if state.undecided {
-                    self.memory.unresolved += 1;
+                    self.memory.in_doubt.push(call);
                 } else {
                     self.abort(session, false);
                 }
@@ -381,7 +381,7 @@ impl Pass<'_> {
             }
             Some((Outcome::Aborted, _)) => {}
             Some((Outcome::InProgress, _)) | None => {
-                self.memory.unresolved += 1;
+                self.memory.in_doubt.push(call);
                 let done = Done { call, ret: NONE, begun: call, commit_call: call, commit: NONE, xid };
                 self.apply_lost(op, done, true);
             }
@@ -493,7 +493,7 @@ impl Pass<'_> {
             let Some(op) = clue.op(call) else { continue };
             if undecided && matches {
                 self.session(session).undecided = false;
-                self.memory.unresolved -= 1;
+                self.memory.no_doubt(call);
                 self.session(session).call = NONE;
                 self.commit(session, call, index);
                 found = true;
@@ -590,8 +590,8 @@ impl Pass<'_> {
         self.session(session).blocked = true;
     }
 
-    /// Transactions that the history leaves in doubt: without a note, or still running when it ends.
-    pub(super) fn count_doubts(&mut self) -> u32 {
+    /// The calls that the history leaves in doubt: without a note, or still running when it ends.
+    pub(super) fn doubts(&self) -> Vec<u32> {
         let used = self.memory.used_sessions.iter().map(|session| &self.memory.sessions[session.0 as usize]);
         let in_flight = used.filter(|state| {
             let decides = match Clue(self.history).op(state.call) {
@@ -601,7 +601,10 @@ impl Pass<'_> {
             };
             decides && !state.dead && !state.settled && !state.blocked
         });
-        self.memory.unresolved + in_flight.count() as u32
+        let mut doubts: Vec<u32> =
+            self.memory.in_doubt.iter().copied().chain(in_flight.map(|state| state.call)).collect();
+        doubts.sort_unstable();
+        doubts
     }
 }
 

@@ -44,10 +44,19 @@ pub(super) struct Range {
     pub(super) is_done: bool,
     /// The record of the claim that gave it out first.
     given: u32,
-    /// Aborts, refusals and takeovers that explain why a step of it runs again.
+    /// How often something went wrong for its holder, so that steps of it may run again.
     pub(super) excuses: u32,
+    /// What has gone wrong since external work of it was last started is one failure, however often it is told: an
+    /// abort, then the death, then the takeover.
+    pub(super) is_excused: bool,
     /// What a reader saw who read it to its end, and the record of that.
     fingerprint: Option<(u64, u32)>,
+}
+
+impl Range {
+    pub(super) fn excuse(&mut self) {
+        self.excuses += u32::from(!core::mem::replace(&mut self.is_excused, true));
+    }
 }
 
 /// How far the holder of a lease has read.
@@ -125,6 +134,7 @@ impl Pass<'_> {
             is_done: false,
             given: done.record(),
             excuses: 0,
+            is_excused: false,
             fingerprint: None,
         };
         match before.or(after) {
@@ -210,12 +220,12 @@ impl Pass<'_> {
         match known {
             Some(range) => {
                 range.holder = holder;
-                range.excuses += 1;
+                range.excuse();
             }
             None if next.0 > subscription.finished => {
                 self.window_given(done, consumer, (prev, next), holder);
                 let range = self.range_of(consumer, (prev.0, next.0));
-                range.into_iter().for_each(|range| range.excuses += 1);
+                range.into_iter().for_each(Range::excuse);
             }
             None => {}
         }
@@ -375,7 +385,7 @@ impl Pass<'_> {
                 None => format!("all up to {tick}, with which it came, is finished"),
             };
             let of = if known.workflow.0 == 0 { "".into() } else { format!(" of {}", clue.workflow(known.workflow)) };
-            format!("{event}{of}, committed at {born}, is lost to {consumer}: {ended}")
+            format!("{event}{of}, appended at {born}, is lost to {consumer}: {ended}")
         });
         self.continuation_lost(record, event);
     }

@@ -15,7 +15,8 @@
 //!   a successor is delivered under the number of the transaction that acknowledged its predecessor. Broken by a client
 //!   that forgets the handoff, or acknowledges separately.
 //! - **W6** External work for an event is started at most once more often than something went wrong for a holder of its
-//!   window: a takeover, a refusal, an abort, a lost reply, a death. Broken by a redelivery after the commit.
+//!   window: a takeover, a refusal, an abort, a lost reply, a death. What goes wrong between two starts counts once. Broken
+//!   by a redelivery after the commit.
 //! - **W7** A step is delivered as it was appended, and its decision is the one that the program takes.
 //! - **W8** Nothing of a workflow commits (handoff, effect under a lease) when its end had committed already.
 //! - **W9** A committed start with a key that a committed start had used answers with that workflow and appends nothing.
@@ -480,6 +481,11 @@ impl Pass<'_> {
         let Some(worker) = self.memory.workers.get(worker) else { return };
         let (consumer, window, claimed) = (worker.consumer, worker.window, worker.claimed);
         let Some(bit) = self.subscription(consumer).map(|subscription| subscription.bit) else { return };
+        let range = self.range_of(consumer, window);
+        let excuses = range.map(|range| {
+            range.is_excused = false;
+            range.excuses
+        });
         let Some(known) = self.memory.events.get_mut(event.0) else { return };
         let attempts = known.attempt(bit);
         if attempts <= 1 {
@@ -488,7 +494,7 @@ impl Pass<'_> {
         let known = *known;
         self.found.exercised(Property::W6);
         self.found.sees(Reach::ExternalWorkRepeated);
-        let Some(excuses) = self.range_of(consumer, window).map(|range| range.excuses) else { return };
+        let Some(excuses) = excuses else { return };
         if known.tick <= window.0 || known.tick > window.1 || attempts <= 1 + excuses {
             return;
         }
@@ -501,10 +507,14 @@ impl Pass<'_> {
                 0 => "a message".into(),
                 _ => format!("{} at {}", clue.workflow(known.workflow), clue.step(Step(known.step))),
             };
-            let times = if attempts == 2 { "second" } else { "third" };
+            let times = match attempts {
+                2 => "second".into(),
+                3 => "third".into(),
+                more => format!("{more}th"),
+            };
             format!(
-                "external work of {of} ({event}) was started for the {times} time at {at}, and {excuses} aborts, crashes and \
-                 takeovers explain {} at most",
+                "external work of {of} ({event}) was started for the {times} time at {at}, and {excuses} failures of those who \
+                 held it explain {} at most",
                 excuses + 1
             )
         });
@@ -517,15 +527,15 @@ impl Entry {
         Entry::new(done, queue, table, content)
     }
 
-    /// Counts one more start of external work for a subscription, and says how many there were. Up to three are told
+    /// Counts one more start of external work for a subscription, and says how many there were. Up to sixteen are told
     /// apart; of subscriptions beyond the sixteenth none.
     fn attempt(&mut self, bit: u32) -> u32 {
-        let shift = 2 * bit.trailing_zeros();
-        if shift >= u32::BITS {
+        let shift = 4 * bit.trailing_zeros();
+        if shift >= u64::BITS {
             return 0;
         }
-        let before = self.attempts >> shift & 3;
-        if before < 3 {
+        let before = (self.attempts >> shift & 15) as u32;
+        if before < 15 {
             self.attempts += 1 << shift;
         }
         before + 1

@@ -1,6 +1,6 @@
 //! `check`: a history from anywhere, judged.
 
-use super::figures::count;
+use super::figures::{count, counted};
 use super::saved::quoted;
 use super::{Console, Exit};
 use anyhow::{Context, Result};
@@ -83,6 +83,10 @@ pub fn tally(history: &History, verdict: &Verdict) -> String {
     lines.push(format!("{} properties hold, {idle} of them for want of an occasion", held.count()));
     let ill_formed = verdict.ill_formed().iter();
     lines.extend(ill_formed.map(|(index, reason)| format!("record {index} is not well formed: {reason}")));
+    if !verdict.doubts().is_empty() {
+        lines.push(format!("it is not known what became of {}:", counted(verdict.doubts().len() as u64, "call")));
+        lines.push(verdict.doubt_slice(history).trim_end().to_owned());
+    }
     lines.join("\n") + "\n"
 }
 

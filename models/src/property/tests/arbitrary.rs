@@ -229,7 +229,7 @@ fn history() -> impl Strategy<Value = History> {
         for ((at, process, session, xid), happenings) in records {
             for what in happenings {
                 let (process, session, xid) = (Process(process), Session(session), Xid(xid));
-                history.push(RecordOf { at, process, incarnation: 0, session, xid, what });
+                history.push_plain(&RecordOf { at, process, incarnation: 0, session, xid, what });
             }
         }
         history.state = if has_state { tale.history.state } else { None };

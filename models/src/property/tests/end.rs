@@ -60,7 +60,7 @@ fn q1_the_row_of_an_event_that_is_waited_for_is_gone() {
     assert_eq!(tale.broken(), ["Q1"]);
     assert_eq!(
         tale.sentence(Property::Q1),
-        "e1, committed at 0.000 s, is not finished, and its row is gone from q0 at the end"
+        "e1, appended at 0.000 s, is not finished, and its row is gone from q0 at the end"
     );
 }
 

@@ -152,8 +152,23 @@ fn w6_work_is_repeated_without_a_reason() {
     assert_eq!(tale.broken(), ["W6"]);
     assert_eq!(
         tale.sentence(Property::W6),
-        "external work of a message (e1) was started for the second time at 1.000 s, and 0 aborts, crashes and takeovers \
-         explain 1 at most"
+        "external work of a message (e1) was started for the second time at 1.000 s, and 0 failures of those who held \
+         it explain 1 at most"
     );
     assert_eq!((lease.0, DEAD), (WorkerId(1), Micros(10_000_000)));
+}
+
+#[test]
+fn w6_one_failure_is_one_excuse_however_often_it_is_told() {
+    let (mut tale, lease, thief, event) = one();
+    tale.note(0, Note::WorkStarted { event });
+    tale.begin(0);
+    tale.hold(0, lease);
+    tale.crash(0);
+    tale.wait(20_000);
+    tale.take_over(1, thief, 1, 2, lease.0);
+    tale.note(1, Note::WorkStarted { event });
+    assert_eq!(tale.broken(), [""; 0]);
+    tale.note(1, Note::WorkStarted { event });
+    assert_eq!(tale.broken(), ["W6"]);
 }

@@ -25,7 +25,7 @@ fn q1_a_handoff_for_a_part_finishes_the_window() {
     assert_eq!(tale.broken(), ["Q1"]);
     assert_eq!(
         tale.sentence(Property::Q1),
-        "e3, committed at 0.000 s, is lost to c0: its window (k1,k2] was finished at 1.000 s without it"
+        "e3, appended at 0.000 s, is lost to c0: its window (k1,k2] was finished at 1.000 s without it"
     );
 }
 
