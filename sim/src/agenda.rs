@@ -71,8 +71,12 @@ impl<E: Ord> Agenda<E> {
     fn first_turn(&self) -> (usize, Order) {
         // First the least time alone: that loop has no branch to mispredict.
         let at = self.turns.iter().fold(u64::MAX, |least, turn| least.min(turn.at.0));
-        let due = self.turns.iter().enumerate().filter(|(_, turn)| turn.at.0 == at);
-        let (process, first) = due.min_by_key(|(_, turn)| turn.tie).expect("a plan has a process");
-        (process, *first)
+        let (mut process, mut first) = (0, NEVER);
+        for (index, turn) in self.turns.iter().enumerate() {
+            if turn.at.0 == at && turn.tie < first.tie {
+                (process, first) = (index, *turn);
+            }
+        }
+        (process, first)
     }
 }
