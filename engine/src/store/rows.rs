@@ -76,13 +76,13 @@ impl<R> Chain<R> {
 
     /// The newest version that is not another's work in progress.
     fn newest(&self, transactions: &Transactions, me: Slot) -> Option<&Version<R>> {
-        if !transactions.is_active_other(self.head.writer, me) {
-            return Some(&self.head);
-        }
         self.newest_first().find(|version| !transactions.is_active_other(version.writer, me))
     }
 
     fn visible_now(&self, transactions: &Transactions, me: Slot) -> Option<&Version<R>> {
+        if matches!(self.head.marks, Marks::None) && !transactions.is_active_other(self.head.writer, me) {
+            return Some(&self.head);
+        }
         let gone = self.deleter().is_some_and(|mark| !transactions.is_active_other(mark.tx, me));
         if gone { None } else { self.newest(transactions, me) }
     }
