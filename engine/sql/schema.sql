@@ -7,7 +7,8 @@
 --   producer.sql  append and start: what an application calls in its own transaction
 --   worker.sql    register, heartbeat, claim, read, hold, handoff
 --   grants.sql    nothing is for PUBLIC
--- Not part of an installation: replay_clock.sql, workload.sql.
+-- Not part of an installation: replay_clock.sql, workload.sql. The schema is there before, and empty: the
+-- command sql prints all of it as one transaction that creates the schema.
 --
 -- Order of locks, obeyed everywhere: advisory lock (of ticks, or of rotation and subscribers); subscription row; lease
 -- row (another worker's only with skip locked); start key; live rows by id; event tables by number; queue row, by
@@ -18,8 +19,6 @@
 -- name above and below. The installer can leave them out; a comment "without" that name is then put in their place.
 --
 -- There are no foreign keys: they would take key-share locks on the rows that everybody updates.
-
-create schema if not exists tourbillon;
 
 create sequence tourbillon.event_id;
 create sequence tourbillon.tick_number;

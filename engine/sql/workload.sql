@@ -93,4 +93,4 @@ end;
 $$;
 
 revoke all on tourbillon.ledger from public;
-revoke all on all functions in schema tourbillon from public;
+revoke all on function tourbillon.peek, tourbillon.lock_table, tourbillon.resolve, tourbillon.events from public;

@@ -22,13 +22,28 @@ const ENGINE: [&str; 6] = [
 const REPLAY_CLOCK: &str = include_str!("../../sql/replay_clock.sql");
 const WORKLOAD: &str = include_str!("../../sql/workload.sql");
 
-/// The engine, as one script for an empty schema, or for none: it creates the schema if need be. Run it in one
-/// transaction.
+/// The engine, as a script for a schema that is there and empty. Run it in one transaction.
 ///
 /// # Panics
 /// If [`is_schema_name`] says no.
 pub fn install(schema: &str, guards: Guards) -> String {
-    in_schema(&ENGINE.map(|file| without_removed(file, guards)).join("\n"), schema)
+    in_schema(&engine(guards), schema)
+}
+
+/// The engine, as one transaction that also creates the schema: where there is one of that name, nothing is done.
+///
+/// # Panics
+/// If [`is_schema_name`] says no.
+pub fn script(schema: &str, guards: Guards) -> String {
+    let engine = engine(guards);
+    let script = format!("begin;\n\ncreate schema {SCHEMA};\n\n{engine}\ncommit;\n");
+    assert_schema_name(schema);
+    // A name may be a word of the language, which only quotes make a name; which words are depends on the version.
+    if schema == SCHEMA { script } else { renamed(&script, &format!("\"{schema}\"")) }
+}
+
+fn engine(guards: Guards) -> String {
+    ENGINE.map(|file| without_removed(file, guards)).join("\n")
 }
 
 /// Replaces the clocks by one that a test sets, in microseconds since the Unix epoch:
@@ -46,7 +61,8 @@ pub fn workload(schema: &str) -> String {
     in_schema(WORKLOAD, schema)
 }
 
-/// Whether the scripts can be installed under this name: it is used as it is, without quotes.
+/// Whether the scripts can be installed under this name: it is the same with quotes and without, unless it is a word of
+/// the language.
 pub fn is_schema_name(name: &str) -> bool {
     name.len() <= 63
         && name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
@@ -56,7 +72,15 @@ pub fn is_schema_name(name: &str) -> bool {
 
 /// The text with the schema's name in the place of `tourbillon`, where that stands as a word.
 pub(super) fn in_schema(text: &str, schema: &str) -> String {
+    assert_schema_name(schema);
+    renamed(text, schema)
+}
+
+fn assert_schema_name(schema: &str) {
     assert!(is_schema_name(schema), "{schema:?} cannot be used as the name of a schema without quotes");
+}
+
+fn renamed(text: &str, schema: &str) -> String {
     let mut renamed = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(SCHEMA) {
@@ -180,12 +204,32 @@ mod tests {
     fn the_schema_can_have_another_name() {
         let script = install("other", Guards::ALL);
         assert!(!script.contains("tourbillon."), "a name was left behind");
-        assert!(script.contains("create schema if not exists other;"));
         assert!(script.contains("'other.tick'::regclass"));
         assert_eq!(
             in_schema("tourbillon.x tourbillon_y atourbillon", "tourbillon_s"),
             "tourbillon_s.x tourbillon_y atourbillon"
         );
+    }
+
+    #[test]
+    fn what_is_printed_is_one_transaction_that_creates_the_schema() {
+        let own = script("tourbillon", Guards::ALL);
+        assert_eq!(own, format!("begin;\n\ncreate schema tourbillon;\n\n{}\ncommit;\n", ENGINE.join("\n")));
+        let other = script("select", Guards::ALL);
+        assert!(other.contains("create schema \"select\";") && other.contains("'\"select\".tick'::regclass"));
+        assert!(!other.contains("tourbillon."), "a name was left behind");
+    }
+
+    #[test]
+    fn every_function_of_ours_is_taken_from_public() {
+        let grants = include_str!("../../sql/grants.sql");
+        let words: Vec<&str> = grants.split([',', '\n', ' ']).collect();
+        for line in ENGINE.iter().flat_map(|file| file.lines()) {
+            let Some((name, _)) = line.strip_prefix("create function ").and_then(|rest| rest.split_once('(')) else {
+                continue;
+            };
+            assert!(words.contains(&name), "grants.sql does not name {name}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{Console, Exit, name};
 use anyhow::Result;
 use clap::Args;
 use tourbillon_engine::guard::{Design, Guard, Guards};
-use tourbillon_engine::sql::install::{install, is_schema_name};
+use tourbillon_engine::sql::install::{is_schema_name, script};
 
 #[derive(Args)]
 #[group(skip)]
@@ -15,7 +15,7 @@ pub struct Arguments {
     /// A published system's way of doing it: a named set of removed guards
     #[arg(long, value_name = "NAME", value_parser = name::design)]
     design: Option<&'static Design>,
-    /// The schema to install in
+    /// The schema to create and install in; where it exists already, the script does nothing
     #[arg(long, value_name = "NAME", default_value = "tourbillon", value_parser = schema)]
     schema: String,
 }
@@ -33,6 +33,6 @@ fn schema(name: &str) -> Result<String, String> {
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let of_design = arguments.design.map_or(&[][..], |design| design.removed);
     let guards = Guards::without(&[&arguments.without, of_design].concat());
-    console.print(&install(&arguments.schema, guards));
+    console.print(&script(&arguments.schema, guards));
     Ok(Exit::Clean)
 }
