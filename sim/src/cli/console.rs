@@ -1,16 +1,19 @@
 //! Where a command writes: results to one stream, everything else to the other.
 //!
 //! A reader that goes away (`| head`) is no error: what is written after that is dropped, and the exit code stays what
-//! the command found. Progress bars are drawn only for a person.
+//! the command found. A result that cannot be written for any other reason is an error, told at the end. Progress bars
+//! are drawn only for a person.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 
 pub struct Console<'a> {
     out: Box<dyn Write + 'a>,
     err: Box<dyn Write + 'a>,
     bars: bool,
     program: String,
+    /// Why a result was not written.
+    lost: Option<io::Error>,
 }
 
 impl Console<'_> {
@@ -21,6 +24,7 @@ impl Console<'_> {
             err: Box::new(std::io::stderr()),
             bars: std::io::stderr().is_terminal(),
             program: "tourbillon".to_owned(),
+            lost: None,
         }
     }
 }
@@ -28,7 +32,8 @@ impl Console<'_> {
 impl<'a> Console<'a> {
     /// Streams of the caller's, without progress bars.
     pub fn to(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Console<'a> {
-        Console { out: Box::new(out), err: Box::new(err), bars: false, program: "tourbillon".to_owned() }
+        let program = "tourbillon".to_owned();
+        Console { out: Box::new(out), err: Box::new(err), bars: false, program, lost: None }
     }
 
     pub(super) fn set_program(&mut self, called: Option<String>) {
@@ -45,18 +50,26 @@ impl<'a> Console<'a> {
 
     /// A result, with its last newline.
     pub(super) fn print(&mut self, text: &str) {
-        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+        let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+        self.note(written);
     }
 
     /// A result in pieces, as long as somebody reads.
-    pub(super) fn print_lines(&mut self, lines: impl Iterator<Item = String>) {
+    pub(super) fn print_lines(&mut self, mut lines: impl Iterator<Item = String>) {
         let mut out = BufWriter::new(&mut self.out);
-        for line in lines {
-            if writeln!(out, "{line}").is_err() {
-                return;
-            }
-        }
-        let _ = out.flush();
+        let written = lines.try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
+        drop(out);
+        self.note(written);
+    }
+
+    fn note(&mut self, written: io::Result<()>) {
+        let failed = written.err().filter(|error| error.kind() != ErrorKind::BrokenPipe);
+        self.lost = self.lost.take().or(failed);
+    }
+
+    /// Why a result was not written, if one was not, and somebody waits for it.
+    pub(super) fn lost(&self) -> Option<&io::Error> {
+        self.lost.as_ref()
     }
 
     pub(super) fn print_json(&mut self, value: &impl serde::Serialize) {
@@ -67,6 +80,13 @@ impl<'a> Console<'a> {
     /// A line that is not a result.
     pub(super) fn say(&mut self, line: &str) {
         let _ = writeln!(self.err, "{line}");
+    }
+
+    /// A line that stands in for the bars where none are drawn.
+    pub(super) fn stage(&mut self, line: &str) {
+        if !self.bars {
+            self.say(line);
+        }
     }
 
     /// A bar for so many of something.

@@ -33,7 +33,7 @@ use std::process::ExitCode;
 #[repr(u8)]
 pub enum Exit {
     Clean = 0,
-    /// A violation or a divergence.
+    /// A violation, a divergence, or a large sweep that did not see all that it should have seen.
     Broken = 1,
     CouldNotRun = 2,
     /// Neither holds nor violated.
@@ -52,7 +52,9 @@ impl From<Exit> for ExitCode {
     version,
     about = "Finds the schedule that makes a durable layer on PostgreSQL lose, repeat or strand work, and proves it on a real \
              server. Without a command: run.",
-    after_help = "Exit codes: 0 clean, 1 a violation or divergence, 2 could not run, 3 unknown.",
+    after_help = "Exit codes: 0 clean; 1 a violation or divergence, or a run of 10,000 seeds or more with every workload, fault \
+                  and guard that never reached a fault or a goal or never exercised a property; 2 could not run; 3 \
+                  unknown.",
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true
 )]
@@ -86,13 +88,24 @@ enum Command {
 pub fn main<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>, console: &mut Console) -> Exit {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     console.set_program(arguments.first().map(|name| name.to_string_lossy().into_owned()));
-    match parse(&arguments) {
+    let exit = answer(&arguments, console);
+    match console.lost().map(ToString::to_string) {
+        None => exit,
+        Some(reason) => {
+            console.say(&format!("error: standard output cannot be written: {reason}"));
+            Exit::CouldNotRun
+        }
+    }
+}
+
+fn answer(arguments: &[OsString], console: &mut Console) -> Exit {
+    match parse(arguments) {
         Ok(arguments) => dispatch(arguments, console).unwrap_or_else(|error| {
             console.say(&format!("error: {error:#}"));
             Exit::CouldNotRun
         }),
         Err(error) if error.use_stderr() => {
-            console.say(&sentence(&error, &arguments));
+            console.say(&sentence(&error, arguments));
             Exit::CouldNotRun
         }
         Err(asked) => {
@@ -126,7 +139,7 @@ fn sentence(error: &clap::Error, arguments: &[OsString]) -> String {
     let text = error.render().to_string();
     let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let said: Vec<&str> = said.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
-    let said = said.join("; ").replace(":;", ":").replace("; [possible values: ", ", which can be ").replace(']', "");
+    let said = possible_values(&said.join("; ").replace(":;", ":"));
     match error.kind() {
         ErrorKind::InvalidSubcommand => format!("{said}; there are {}", commands(is_bench).join(", ")),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
@@ -135,6 +148,13 @@ fn sentence(error: &clap::Error, arguments: &[OsString]) -> String {
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => said,
         _ => format!("{said} (--help shows what is accepted)"),
     }
+}
+
+/// In a sentence, too.
+fn possible_values(said: &str) -> String {
+    let split = said.split_once("; [possible values: ");
+    let split = split.and_then(|(before, after)| Some((before, after.split_once(']')?)));
+    split.map_or(said.to_owned(), |(before, (values, after))| format!("{before}, which can be {values}{after}"))
 }
 
 fn commands(of_bench: bool) -> Vec<String> {
