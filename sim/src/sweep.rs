@@ -42,7 +42,7 @@ impl Shard {
 impl Seeds {
     /// How many there are in this share.
     pub fn len(&self) -> u64 {
-        (self.count + self.shard.of - 1 - self.shard.index) / self.shard.of
+        self.count / self.shard.of + u64::from(self.shard.index < self.count % self.shard.of)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -306,6 +306,14 @@ mod tests {
         let mut all: Vec<u64> = (0..3).flat_map(of).collect();
         all.sort_unstable();
         assert_eq!(all, [0, 1, 2, 3, u64::MAX - 2, u64::MAX - 1, u64::MAX]);
+    }
+
+    #[test]
+    fn shares_differ_by_one_at_most_and_may_be_empty() {
+        let len = |count, index, of| Seeds { first: 0, count, shard: Shard { index, of } }.len();
+        assert_eq!([0, 1, 2].map(|index| len(2, index, 3)), [1, 1, 0]);
+        assert_eq!([0, 1].map(|index| len(u64::MAX, index, 2)), [1 << 63, (1 << 63) - 1]);
+        assert_eq!(len(u64::MAX, u64::MAX - 1, u64::MAX), 1);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Names on the command line: found, or refused with the nearest one and all of them.
 
+use std::num::IntErrorKind;
 use std::str::FromStr;
 use tourbillon_engine::guard::{Design, Guard};
 use tourbillon_models::workload::Workload;
@@ -63,7 +64,13 @@ fn find<T>(
 
 /// At least one of something.
 pub fn at_least_one(text: &str) -> Result<u64, Refusal> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("{text:?} is not a number from 1 on"))
+    match text.parse::<u64>() {
+        Ok(number) if number > 0 => Ok(number),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => {
+            Err(format!("{text} is larger than the largest number, {}", u64::MAX))
+        }
+        _ => Err(format!("{text:?} is not a number from 1 on")),
+    }
 }
 
 fn refusal(noun: &str, name: &str, known: impl IntoIterator<Item = &'static str>) -> Refusal {
@@ -90,9 +97,10 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
-/// A seed: decimal, or the hash of a git commit.
+/// A seed: decimal, or the hash of a git commit. A whole hash is one even if all its digits are decimal.
 pub fn seed(text: &str) -> Result<u64, Refusal> {
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+    let is_whole_hash = matches!(text.len(), 40 | 64);
+    if !is_whole_hash && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().map_err(|_| format!("{text} is larger than the largest seed, {}", u64::MAX));
     }
     let is_hash = (7..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -124,10 +132,19 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_too_large_is_not_called_too_small() {
+        assert_eq!(at_least_one("18446744073709551615"), Ok(u64::MAX));
+        let refusal = at_least_one("18446744073709551616").unwrap_err();
+        assert_eq!(refusal, "18446744073709551616 is larger than the largest number, 18446744073709551615");
+        assert_eq!(at_least_one("0").unwrap_err(), "\"0\" is not a number from 1 on");
+    }
+
+    #[test]
     fn a_seed_is_decimal_or_a_commit() {
         assert_eq!(seed("1234567"), Ok(1_234_567));
         assert_eq!(seed("6abe3af"), Ok(0x6abe3af));
         assert_eq!(seed("6abe3afc9d0e4b7a8f1122334455667788990011"), Ok(0x6abe_3afc_9d0e_4b7a));
+        assert_eq!(seed("1234567890123456789012345678901234567890"), Ok(0x1234_5678_9012_3456));
         for text in ["", "-1", "abc", "0x12", "99999999999999999999", "zzzzzzz", "ééééééé"] {
             assert!(seed(text).is_err(), "{text}");
         }
