@@ -43,6 +43,13 @@ fn there_is_one_for_every_guard() {
 }
 
 #[test]
+fn each_has_the_name_that_it_would_be_saved_under() {
+    for (path, capsule) in kept() {
+        assert_eq!(path.file_name().and_then(|name| name.to_str()), Some(capsule.file_name().as_str()));
+    }
+}
+
+#[test]
 fn each_breaks_what_it_broke() {
     for (path, capsule) in kept() {
         let (work, guards) = (capsule.work().expect("the workload"), capsule.guards().expect("the guards"));

@@ -19,12 +19,16 @@ use tourbillon_engine::store::locks::SESSIONS;
 use tourbillon_models::history::History;
 use tourbillon_models::verdict::Violation;
 use tourbillon_models::workload::Workload;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The format that this version writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 
 /// Where capsules go unless the user says otherwise.
 pub const DIRECTORY: &str = "target/tourbillon";
+
+/// A file's name may have 255 bytes.
+const GUARDS_IN_NAME: usize = 4;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Capsule {
@@ -96,19 +100,36 @@ impl Capsule {
         }
     }
 
-    /// The name of its file: what was removed, the workload, the seed, and what broke.
+    /// The name of its file: what was removed, the workload, the seed, what broke, and a hash of all that makes the run,
+    /// as other faults draw another plan from the same seed.
     pub fn file_name(&self) -> String {
         let what = match &self.divergence {
             Some(_) => "divergence",
             None => self.violations.first().and_then(|text| text.split(' ').next()).unwrap_or("sound"),
         };
-        let without = match &self.design {
-            Some(design) => vec![design.clone()],
-            None => self.without.iter().map(|guard| format!("without-{guard}")).collect(),
-        };
-        let parts = [without, vec![self.workload.clone(), self.seed.to_string(), what.to_owned()]].concat();
+        let (seed, hash) = (self.seed.to_string(), self.short_hash());
+        let parts = [self.removed_in_name(), vec![self.workload.clone(), seed, what.to_owned(), hash]].concat();
         let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
         parts.join("-").replace(|letter| !is_plain(letter), "_") + ".capsule.json"
+    }
+
+    /// The design, and the guards that it does not itself remove.
+    fn removed_in_name(&self) -> Vec<String> {
+        let design = self.design.as_deref().and_then(Design::by_name);
+        let of_design = design.map_or(&[][..], |design| design.removed);
+        let is_extra = |name: &&String| !of_design.iter().any(|guard| guard.name() == *name);
+        let extra: Vec<&String> = self.without.iter().filter(is_extra).collect();
+        let extra = match extra.len() {
+            0..=GUARDS_IN_NAME => extra.iter().map(|guard| format!("without-{guard}")).collect(),
+            many => vec![format!("without-{many}-guards")],
+        };
+        self.design.iter().cloned().chain(extra).collect()
+    }
+
+    fn short_hash(&self) -> String {
+        let run = serde_json::to_string(&(&self.without, &self.plan, &self.choices));
+        let hash = xxh3_64(run.expect("a plan has no maps with keys that are not strings").as_bytes());
+        format!("{:08x}", hash >> 32)
     }
 
     /// Writes the capsule into a directory, which is made if need be.
@@ -262,6 +283,22 @@ mod tests {
         simulator.run_with(&read.plan, &read.work().unwrap(), read.guards().unwrap(), read.chooser());
         assert_eq!(simulator.history().hash(), history.hash());
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing unfinished is left behind");
+    }
+
+    #[test]
+    fn a_name_tells_what_was_removed_and_no_two_runs_share_one() {
+        let (mut capsule, _) = broken();
+        let named = capsule.file_name();
+        assert!(named.starts_with("without-in_progress_set-messages-"), "{named}");
+        capsule.plan.options.push(("other".to_owned(), "plan".to_owned()));
+        assert_ne!(capsule.file_name(), named);
+        capsule.design = Some("pgq-rotation".to_owned());
+        capsule.without = vec!["read_all_tables".to_owned(), "claim_lock".to_owned()];
+        let named = capsule.file_name();
+        assert!(named.starts_with("pgq-rotation-without-claim_lock-messages-"), "{named}");
+        capsule.without = Guard::ALL.map(|guard| guard.name().to_owned()).to_vec();
+        let named = capsule.file_name();
+        assert!(named.starts_with("pgq-rotation-without-13-guards-messages-"), "{named}");
     }
 
     #[test]
