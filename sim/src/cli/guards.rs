@@ -8,13 +8,13 @@ use super::saved::{self, Circumstances, Saved, save_seed};
 use super::{Console, Exit, name, scope, server};
 use crate::generate::Limits;
 use crate::hunt::{Confirmation, Hunt, TRIES, confirm, hunt};
+use crate::postgres::Error;
 use crate::postgres::one_cpu::OneCpu;
 use crate::sweep::{Found, Seeds, Setting, Shard, Swept, processors, sweep, work_of};
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use tourbillon_engine::guard::{Design, Guard, Guards};
 use tourbillon_models::property::Property;
 
@@ -80,6 +80,14 @@ impl Target {
         }
     }
 
+    /// The option that removes it again.
+    fn again(self) -> String {
+        match self {
+            Target::Guard(guard) => scope::removed_again(&[guard], None),
+            Target::Design(design) => scope::removed_again(&[], Some(design)),
+        }
+    }
+
     fn design(self) -> Option<&'static Design> {
         match self {
             Target::Guard(_) => None,
@@ -92,7 +100,7 @@ impl Target {
 struct Row {
     target: Target,
     hunt: Hunt,
-    capsule: Option<PathBuf>,
+    saved: Option<Saved>,
     postgres: Postgres,
 }
 
@@ -108,38 +116,51 @@ enum Postgres {
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let server = arguments.server.choice();
     server.look()?;
+    arguments.saved.look(console);
     let limits = arguments.draw.limits();
     let mut rows = hunt_all(arguments, &limits, console);
     for row in &mut rows {
-        row.capsule = save_catch(arguments, &limits, row)?;
+        row.saved = save_catch(arguments, &limits, row);
     }
-    let no_server = confirm_all(arguments, &server, &limits, &mut rows, console)?;
+    let no_server = confirm_all(arguments, &server, &limits, &mut rows, console);
     let sound = sweep_sound(arguments, &limits, &rows, console);
-    let failure = save_sound(arguments, &limits, &sound)?;
+    let failure = save_sound(arguments, &limits, &sound);
     if let Some(reason) = &no_server {
-        console.say(&format!("error: nothing was confirmed on a real server: {reason} (--postgres off does without)"));
+        console.say(&format!("error: not all was confirmed on a real server: {reason} (--postgres off does without)"));
     }
+    let is_saved = say_unsaved(&rows, console);
     let said = verdict(&rows, &sound) + "\n" + &failure.map_or(String::new(), |saved| saved.text(console));
     if arguments.json {
-        let guards = rows.iter().filter(|row| row.target.design().is_none());
+        let is_asked = |row: &&Row| row.target.design().is_none() || arguments.only.contains(&row.target.name());
+        let guards = rows.iter().filter(is_asked);
         console.print_json(&guards.map(Row::json).collect::<Vec<_>>());
         console.say(said.trim());
     } else {
         console.print(&(table(&rows) + &said));
     }
     let is_good = rows.iter().all(|row| row.catch().is_some()) && sound.found_count == 0;
-    Ok(match (is_good, no_server) {
-        (false, _) => Exit::Broken,
-        (true, Some(_)) => Exit::CouldNotRun,
-        (true, None) => Exit::Clean,
+    Ok(match is_good {
+        false => Exit::Broken,
+        true if no_server.is_some() || !is_saved => Exit::CouldNotRun,
+        true => Exit::Clean,
     })
+}
+
+/// Returns whether every catch was saved; where one was not, the seed makes it again.
+fn say_unsaved(rows: &[Row], console: &mut Console) -> bool {
+    let saved = rows.iter().filter_map(|row| Some((row.target.name(), row.saved.as_ref()?)));
+    let unsaved: Vec<_> = saved.filter(|(_, saved)| saved.capsule.is_err()).collect();
+    for (name, saved) in &unsaved {
+        console.say(&format!("error: the catch of {name} is {}", saved.pointer(console).replace('\n', " ")));
+    }
+    unsaved.is_empty()
 }
 
 fn seeds(arguments: &Arguments, count: u64) -> Seeds {
     Seeds { first: arguments.seed, count, shard: Shard::WHOLE }
 }
 
-fn hunt_all(arguments: &Arguments, limits: &Limits, console: &Console) -> Vec<Row> {
+fn hunt_all(arguments: &Arguments, limits: &Limits, console: &mut Console) -> Vec<Row> {
     let names = arguments.draw.workloads();
     let targets = Target::all().into_iter();
     let targets: Vec<Target> =
@@ -147,78 +168,92 @@ fn hunt_all(arguments: &Arguments, limits: &Limits, console: &Console) -> Vec<Ro
     let bar = console.bar(targets.len() as u64, "hunted");
     let rows = targets.into_iter().map(|target| {
         bar.set_message(target.name());
+        console.stage(&format!("hunting without {}, {} at most", target.name(), counted(arguments.seeds, "seed")));
         let seeds = seeds(arguments, arguments.seeds);
         let hunt = hunt(seeds, processors(), limits, target.removed(), || scope::works(&names), TRIES);
         bar.inc(1);
-        Row { target, hunt, capsule: None, postgres: Postgres::NotTried("not asked for".to_owned()) }
+        Row { target, hunt, saved: None, postgres: Postgres::NotTried("not asked for".to_owned()) }
     });
     let rows = rows.collect();
     bar.finish_and_clear();
     rows
 }
 
-fn save_catch(arguments: &Arguments, limits: &Limits, row: &Row) -> Result<Option<PathBuf>> {
-    let Some(found) = row.catch() else { return Ok(None) };
+fn save_catch(arguments: &Arguments, limits: &Limits, row: &Row) -> Option<Saved> {
+    let found = row.catch()?;
     let works = scope::works(&arguments.draw.workloads());
-    let with = circumstances(arguments, limits, row.target.design());
+    let with = circumstances(arguments, limits, Some(row.target));
     let guards = row.target.removed();
-    let saved = save_seed(found.seed, work_of(&works, found.seed), guards, &found.broken[..1], &with)?;
-    Ok(Some(saved.path))
+    Some(save_seed(found.seed, work_of(&works, found.seed), guards, &found.broken[..1], &with))
 }
 
-fn circumstances<'a>(
-    arguments: &'a Arguments,
-    limits: &'a Limits,
-    design: Option<&'static Design>,
-) -> Circumstances<'a> {
-    Circumstances { limits, design, directory: arguments.saved.directory(), server: arguments.server.again() }
+/// Nothing is removed from the sound engine.
+fn circumstances<'a>(arguments: &'a Arguments, limits: &'a Limits, removed: Option<Target>) -> Circumstances<'a> {
+    let design = removed.and_then(Target::design);
+    Circumstances {
+        limits,
+        design,
+        directory: arguments.saved.directory(),
+        server: arguments.server.again(),
+        again: arguments.draw.again() + &removed.map_or(String::new(), Target::again),
+    }
 }
 
 /// The sound engine's first failure, saved.
-fn save_sound(arguments: &Arguments, limits: &Limits, sound: &Swept) -> Result<Option<Saved>> {
-    let Some(found) = sound.found.iter().find(|found| !found.broken.is_empty()) else { return Ok(None) };
+fn save_sound(arguments: &Arguments, limits: &Limits, sound: &Swept) -> Option<Saved> {
+    let found = sound.found.iter().find(|found| !found.broken.is_empty())?;
     let works = scope::works(&arguments.draw.workloads());
     let with = circumstances(arguments, limits, None);
-    save_seed(found.seed, work_of(&works, found.seed), Guards::ALL, &[], &with).map(Some)
+    Some(save_seed(found.seed, work_of(&works, found.seed), Guards::ALL, &[], &with))
 }
 
-/// Returns why there is no server, if there should be one.
+/// Returns why there is no server, or no longer one, if there should be one.
 fn confirm_all(
     arguments: &Arguments,
     choice: &server::Choice,
     limits: &Limits,
     rows: &mut [Row],
-    console: &Console,
-) -> Result<Option<String>> {
+    console: &mut Console,
+) -> Option<String> {
     // Before the server starts, so that it runs where this thread runs.
     let _one = OneCpu::claim();
     let mut server = match choice.open() {
         Ok(Some(server)) => server,
-        Ok(None) => return Ok(None),
-        Err(error) => {
-            let reason = error.to_string();
-            rows.iter_mut().for_each(|row| row.postgres = Postgres::NotTried(format!("no server: {reason}")));
-            return Ok(Some(reason));
-        }
+        Ok(None) => return None,
+        Err(error) => return Some(no_server(rows, &error)),
     };
+    console.stage("replaying the catches on the server");
     let works = scope::works(&arguments.draw.workloads());
     let bar = console.bar(rows.len() as u64, "confirmed");
-    for row in rows {
+    for index in 0..rows.len() {
+        let row = &mut rows[index];
         bar.set_message(row.target.name());
-        let confirmation = confirm(&mut server, &row.hunt, limits, row.target.removed(), &works)?;
-        row.postgres = match confirmation {
-            Confirmation::Confirmed { seed, .. } => Postgres::Confirmed(seed),
-            Confirmation::NotShown(reason) => Postgres::NotShown(reason),
+        row.postgres = match confirm(&mut server, &row.hunt, limits, row.target.removed(), &works) {
+            Ok(Confirmation::Confirmed { seed, .. }) => Postgres::Confirmed(seed),
+            Ok(Confirmation::NotShown(reason)) => Postgres::NotShown(reason),
+            Err(error) => return Some(no_server(&mut rows[index..], &error)),
         };
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(None)
+    None
 }
 
-fn sweep_sound(arguments: &Arguments, limits: &Limits, rows: &[Row], console: &Console) -> Swept {
-    let slowest = rows.iter().map(|row| row.hunt.seeds).max().unwrap_or(0);
-    let seeds = seeds(arguments, (SOUND_TIMES * slowest).max(SOUND_LEAST));
+fn no_server(rows: &mut [Row], error: &Error) -> String {
+    let reason = error.to_string();
+    rows.iter_mut().for_each(|row| row.postgres = Postgres::NotTried(format!("no server: {reason}")));
+    reason
+}
+
+/// A hunt that caught nothing says nothing about how many seeds are many.
+fn seeds_for_sound(rows: &[Row]) -> u64 {
+    let slowest = rows.iter().filter(|row| row.catch().is_some()).map(|row| row.hunt.seeds).max();
+    slowest.unwrap_or(0).saturating_mul(SOUND_TIMES).max(SOUND_LEAST)
+}
+
+fn sweep_sound(arguments: &Arguments, limits: &Limits, rows: &[Row], console: &mut Console) -> Swept {
+    let seeds = seeds(arguments, seeds_for_sound(rows));
+    console.stage(&format!("sweeping the sound engine over {}", counted(seeds.count, "seed")));
     let names = arguments.draw.workloads();
     let setting = Setting { limits: limits.clone(), guards: Guards::ALL };
     let bar = console.bar(seeds.count, "sound");
@@ -269,7 +304,7 @@ impl Row {
             "workload": found.map(|found| &found.workload),
             "sentence": found.map(|found| &found.sentence),
             "confirmed_seed": confirmed_seed,
-            "capsule": self.capsule,
+            "capsule": self.saved.as_ref().and_then(Saved::path),
         })
     }
 }

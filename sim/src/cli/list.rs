@@ -29,7 +29,10 @@ struct Catalogue {
 
 #[derive(Serialize)]
 struct Entry {
-    name: String,
+    /// What reports call it, where that is shorter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'static str>,
+    name: &'static str,
     summary: &'static str,
 }
 
@@ -43,8 +46,8 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
 }
 
 fn catalogue() -> Catalogue {
-    let entry = |name: &str, summary| Entry { name: name.to_owned(), summary };
-    let property = |property: Property| entry(&format!("{property} {}", property.name()), property.summary());
+    let entry = |name, summary| Entry { id: None, name, summary };
+    let property = |it: Property| Entry { id: Some(it.id()), name: it.name(), summary: it.summary() };
     Catalogue {
         workloads: Workload::ALL.iter().map(|workload| entry(workload.name(), workload.summary())).collect(),
         faults: FaultKind::ALL.iter().map(|kind| entry(kind.name(), kind.summary())).collect(),
@@ -69,7 +72,9 @@ impl Catalogue {
 }
 
 fn section(title: &str, entries: &[Entry]) -> String {
-    let width = entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
-    let lines: String = entries.iter().map(|entry| format!("  {:<width$}  {}\n", entry.name, entry.summary)).collect();
+    let title_of = |entry: &Entry| entry.id.map_or(String::new(), |id| format!("{id} ")) + entry.name;
+    let width = entries.iter().map(|entry| title_of(entry).len()).max().unwrap_or(0);
+    let lines: String =
+        entries.iter().map(|entry| format!("  {:<width$}  {}\n", title_of(entry), entry.summary)).collect();
     format!("{title}\n{lines}")
 }

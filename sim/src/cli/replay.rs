@@ -1,7 +1,7 @@
 //! `replay`: one run again, from a seed or from a capsule, on the direct target or on a real server.
 
 use super::figures::{count, counted, long};
-use super::saved::{self, Circumstances, quoted, save};
+use super::saved::{self, Circumstances, quoted_path, save};
 use super::{Console, Exit, check, name, scope, server};
 use crate::capsule::Capsule;
 use crate::generate::Limits;
@@ -85,7 +85,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     } else {
         console.print(&format!("{}\n{}", figures(&replay), told(&subject, &replay)));
         if replay.end.is_failure() {
-            console.print(&again(arguments, &subject, &replay, on, console)?);
+            console.print(&again(arguments, &subject, &replay, on, console));
         }
     }
     Ok(exit(&replay.end))
@@ -172,21 +172,21 @@ fn told(subject: &Subject, replay: &Replay) -> String {
 }
 
 /// The command that shows a failure again; a seed's failure is saved first.
-fn again(arguments: &Arguments, subject: &Subject, replay: &Replay, on: On, console: &Console) -> Result<String> {
+fn again(arguments: &Arguments, subject: &Subject, replay: &Replay, on: On, console: &Console) -> String {
     if let Some((path, _)) = &subject.capsule {
         let server = arguments.server.again();
         let on = if on == On::Lockstep { format!(" --on lockstep{server}") } else { String::new() };
-        let path = quoted(&path.display().to_string());
-        return Ok(console.command(&format!("replay {path}{on}")) + "\n");
+        return console.command(&format!("replay {}{on}", quoted_path(path))) + "\n";
     }
     let with = Circumstances {
         limits: &subject.limits,
         design: subject.design,
         directory: arguments.saved.directory(),
         server: arguments.server.again(),
+        again: arguments.scope.again(),
     };
-    let saved = save(&subject.plan, replay, &[], &with)?;
-    Ok(saved.map_or(String::new(), |saved| saved.pointer(console) + "\n"))
+    let saved = save(&subject.plan, replay, &[], &with);
+    saved.map_or(String::new(), |saved| saved.pointer(console) + "\n")
 }
 
 fn json(subject: &Subject, replay: &Replay) -> serde_json::Value {

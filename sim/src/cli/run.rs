@@ -8,7 +8,7 @@ use crate::postgres::Error;
 use crate::postgres::one_cpu::OneCpu;
 use crate::replay::{Replays, Sample, replay_all};
 use crate::sweep::{Seeds, Shard, Swept, processors, sweep, work_of};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
@@ -72,20 +72,33 @@ impl FromStr for Shard {
 }
 
 impl Arguments {
+    fn seeds(&self) -> Seeds {
+        Seeds { first: self.seed, count: self.seeds, shard: self.shard }
+    }
+
     fn threads(&self) -> usize {
         self.threads.map_or_else(processors, usize::from)
     }
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
+    let seeds = arguments.seeds();
+    ensure!(
+        !seeds.is_empty(),
+        "share {}/{} of {} is empty: there is nothing to run",
+        seeds.shard.index + 1,
+        seeds.shard.of,
+        counted(arguments.seeds, "seed")
+    );
     let server = arguments.server.choice();
     server.look()?;
+    arguments.saved.look(console);
     let begun = Instant::now();
     let (swept, sample) = sweep_seeds(arguments, &server, console);
     let swept_in = begun.elapsed();
-    let mut failures = save_found(arguments, &swept)?;
-    let (replayed, replays) = replay_sample(arguments, &server, &sample.seeds(), console)?;
-    failures.extend(save_failed(arguments, &replays)?);
+    let mut failures = save_found(arguments, &swept);
+    let (replayed, replays) = replay_sample(arguments, &server, &sample.seeds(), console);
+    failures.extend(save_failed(arguments, &replays));
     let report = Report {
         scope: &arguments.scope,
         first_seed: arguments.seed,
@@ -99,16 +112,18 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
         let number = if *histories == 0 { "nothing was".to_owned() } else { format!("only {histories} were") };
         console.say(&format!("error: {number} replayed on a real server: {reason} (--postgres off does without)"));
     }
+    if let Some(objection) = report.vacuous() {
+        console.say(&format!("error: {objection}"));
+    }
     match arguments.json {
-        true => console.print_json(&report.json()),
+        true => console.print_json(&report.json(console)),
         false => console.print(&report.text(console)),
     }
     Ok(report.exit())
 }
 
 fn sweep_seeds(arguments: &Arguments, server: &server::Choice, console: &Console) -> (Swept, Sample) {
-    let Arguments { seeds, seed, shard, .. } = *arguments;
-    let seeds = Seeds { first: seed, count: seeds, shard };
+    let seeds = arguments.seeds();
     let names = arguments.scope.draw.workloads();
     let mut sample = Sample::new(arguments.replays, server.may_crash());
     let bar = console.bar(seeds.len(), "simulated");
@@ -136,9 +151,9 @@ fn replay_sample(
     choice: &server::Choice,
     seeds: &[u64],
     console: &Console,
-) -> Result<(Replayed, Replays)> {
+) -> (Replayed, Replays) {
     if *choice == server::Choice::Off || seeds.is_empty() {
-        return Ok((Replayed::Off, Replays::default()));
+        return (Replayed::Off, Replays::default());
     }
     let begun = Instant::now();
     let bar = console.bar(seeds.len() as u64, "replayed");
@@ -153,7 +168,7 @@ fn replay_sample(
         threads.into_iter().map(|thread| thread.join().expect("a replay does not panic")).collect::<Vec<_>>()
     });
     bar.finish_and_clear();
-    Ok(add_up(shares, begun.elapsed()))
+    add_up(shares, begun.elapsed())
 }
 
 /// What one thread did, on which server, and what kept it from doing more.
@@ -196,7 +211,7 @@ fn add_up(shares: Vec<Share>, wall: Duration) -> (Replayed, Replays) {
 }
 
 /// The first run that broke each property becomes a capsule.
-fn save_found(arguments: &Arguments, swept: &Swept) -> Result<Vec<Saved>> {
+fn save_found(arguments: &Arguments, swept: &Swept) -> Vec<Saved> {
     let works = scope::works(&arguments.scope.draw.workloads());
     let limits = arguments.scope.draw.limits();
     let with = circumstances(arguments, &limits);
@@ -205,11 +220,10 @@ fn save_found(arguments: &Arguments, swept: &Swept) -> Result<Vec<Saved>> {
     swept.firsts().into_iter().map(save).collect()
 }
 
-fn save_failed(arguments: &Arguments, replays: &Replays) -> Result<Vec<Saved>> {
+fn save_failed(arguments: &Arguments, replays: &Replays) -> Vec<Saved> {
     let limits = arguments.scope.draw.limits();
     let with = circumstances(arguments, &limits);
-    let saved = replays.failed.iter().map(|(plan, replay)| save(plan, replay, &[], &with));
-    saved.filter_map(Result::transpose).collect()
+    replays.failed.iter().filter_map(|(plan, replay)| save(plan, replay, &[], &with)).collect()
 }
 
 fn circumstances<'a>(arguments: &'a Arguments, limits: &'a crate::generate::Limits) -> Circumstances<'a> {
@@ -218,5 +232,6 @@ fn circumstances<'a>(arguments: &'a Arguments, limits: &'a crate::generate::Limi
         design: arguments.scope.design(),
         directory: arguments.saved.directory(),
         server: arguments.server.again(),
+        again: arguments.scope.again(),
     }
 }

@@ -7,9 +7,9 @@ use crate::lockstep::Counts;
 use crate::plan::Plan;
 use crate::replay::{End, Replay};
 use crate::simulate::{Simulator, Work};
-use anyhow::{Context, Result};
 use clap::Args;
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use tourbillon_engine::guard::{Design, Guards};
 use tourbillon_models::history::History;
@@ -31,15 +31,30 @@ pub struct Circumstances<'a> {
     pub directory: &'a Path,
     /// The option that names the server.
     pub server: String,
+    /// The options that draw the same plan from a seed again, and remove the same guards.
+    pub again: String,
 }
 
 impl Arguments {
     pub fn directory(&self) -> &Path {
         &self.capsules
     }
+
+    /// Says before the work is done that what it finds could not be saved.
+    pub fn look(&self, console: &mut Console) {
+        if let Err(error) = try_to_write(&self.capsules) {
+            console.say(&format!("warning: no failure can be saved in {}: {error}", self.capsules.display()));
+        }
+    }
 }
 
-/// A failure that was saved, and what to print of it.
+/// In the directory, or where it would be made; nothing is left behind.
+fn try_to_write(directory: &Path) -> io::Result<()> {
+    let nearest = directory.ancestors().find(|ancestor| ancestor.exists());
+    tempfile::tempfile_in(nearest.unwrap_or(Path::new("."))).map(drop)
+}
+
+/// A failure, saved if that could be, and what to print of it.
 pub struct Saved {
     pub seed: u64,
     pub workload: String,
@@ -47,37 +62,43 @@ pub struct Saved {
     pub broken: Vec<Property>,
     pub sentence: String,
     pub slice: String,
-    pub path: PathBuf,
-    /// What the command that shows it again needs beside the path.
-    options: String,
+    /// Where it showed: `direct` or `lockstep`.
+    pub target: String,
+    /// The file, or why there is none.
+    pub capsule: Result<PathBuf, String>,
+    /// The command that shows it again, from the file if there is one.
+    again: String,
 }
 
 /// Makes a failing run again on the direct target, and saves it. Told is what its history shows first, among these
 /// properties or, if there are none, all.
-pub fn save_seed(
-    seed: u64,
-    work: &Work,
-    guards: Guards,
-    among: &[Property],
-    with: &Circumstances<'_>,
-) -> Result<Saved> {
+pub fn save_seed(seed: u64, work: &Work, guards: Guards, among: &[Property], with: &Circumstances<'_>) -> Saved {
     let plan = work.plan(seed, with.limits);
     let mut simulator = Simulator::default();
     let (summary, verdict) = simulator.run(&plan, work, guards);
     let (counts, history) = (Counts::default(), simulator.history().clone());
-    let saved = save(&plan, &Replay { counts, history, end: End::Agreed { summary, verdict } }, among, with)?;
-    saved.with_context(|| format!("seed {seed} broke something, and made again it does not"))
+    let replay = Replay { counts, history, end: End::Agreed { summary, verdict } };
+    save(&plan, &replay, among, with).unwrap_or_else(|| Saved {
+        seed,
+        workload: plan.workload,
+        broken: among.to_vec(),
+        sentence: format!("seed {seed} broke something, and made again it does not"),
+        slice: end_of(&replay.history),
+        target: replay.history.header.target,
+        capsule: Err("what it broke is not there any more".to_owned()),
+        again: format!("replay --seed {seed}{}", with.again),
+    })
 }
 
 /// Saves what a run broke, or where it diverged; none if it did neither.
-pub fn save(plan: &Plan, replay: &Replay, among: &[Property], with: &Circumstances<'_>) -> Result<Option<Saved>> {
+pub fn save(plan: &Plan, replay: &Replay, among: &[Property], with: &Circumstances<'_>) -> Option<Saved> {
     let Replay { history, end, .. } = replay;
     let (choices, violations, divergence) = match end {
         End::Diverged(difference) => (None, Vec::new(), Some(difference.as_str())),
         End::Agreed { summary, verdict } => {
             let is_meant = |violation: &&Violation| among.is_empty() || among.contains(&violation.property);
             let place = |violation: &&Violation| violation.records.last().copied();
-            let Some(told) = verdict.violations().filter(is_meant).min_by_key(place) else { return Ok(None) };
+            let told = verdict.violations().filter(is_meant).min_by_key(place)?;
             let others = verdict.violations().filter(|violation| *violation != told);
             (Some(summary.choices.clone()), std::iter::once(told).chain(others).collect(), None)
         }
@@ -88,12 +109,20 @@ pub fn save(plan: &Plan, replay: &Replay, among: &[Property], with: &Circumstanc
     };
     let broken = violations.iter().map(|violation| violation.property).collect::<BTreeSet<_>>();
     let is_divergence = divergence.is_some();
-    let Circumstances { limits, design, directory, ref server } = *with;
-    let path =
-        Capsule::of(Failure { plan, limits, design, history, choices, violations, divergence }).save(directory)?;
+    let Circumstances { limits, design, directory, .. } = *with;
+    let capsule = Capsule::of(Failure { plan, limits, design, history, choices, violations, divergence });
+    let capsule = capsule.save(directory).map_err(|error| format!("{error:#}"));
     let (seed, workload, broken) = (plan.seed, plan.workload.clone(), broken.into_iter().collect());
-    let options = if is_divergence { format!(" --on lockstep{server}") } else { String::new() };
-    Ok(Some(Saved { seed, workload, broken, sentence, slice, path, options }))
+    let target = history.header.target.clone();
+    let lockstep = || format!(" --on lockstep{}", with.server);
+    let again = match &capsule {
+        Ok(path) if is_divergence => format!("replay {}{}", quoted_path(path), lockstep()),
+        Ok(path) => format!("replay {}", quoted_path(path)),
+        // The server's choices are in no file: only the server makes them again.
+        Err(_) if target == "lockstep" => format!("replay --seed {seed}{}{}", with.again, lockstep()),
+        Err(_) => format!("replay --seed {seed}{}", with.again),
+    };
+    Some(Saved { seed, workload, broken, sentence, slice, target, capsule, again })
 }
 
 /// The last records of a history, told like those that a violation speaks of.
@@ -113,10 +142,33 @@ impl Saved {
 
     /// Where it is, and the command.
     pub fn pointer(&self, console: &Console) -> String {
-        let path = quoted(&self.path.display().to_string());
-        let again = console.command(&format!("replay {path}{}", self.options));
-        format!("saved as {}; to see it again:\n{again}", self.path.display())
+        let again = self.command(console);
+        match &self.capsule {
+            Ok(path) => format!("saved as {}; to see it again:\n{again}", path.display()),
+            Err(reason) => format!("NOT SAVED: {reason}; to see it again:\n{again}"),
+        }
     }
+
+    /// The command that shows it again.
+    pub fn command(&self, console: &Console) -> String {
+        console.command(&self.again)
+    }
+
+    /// For those that are not told in full.
+    pub fn brief(&self, console: &Console) -> String {
+        match &self.capsule {
+            Ok(path) => format!("{} ({})", self.sentence, path.display()),
+            Err(_) => format!("{} (not saved: {})", self.sentence, self.command(console)),
+        }
+    }
+
+    pub fn path(&self) -> Option<&Path> {
+        self.capsule.as_deref().ok()
+    }
+}
+
+pub fn quoted_path(path: &Path) -> String {
+    quoted(&path.display().to_string())
 }
 
 /// As a shell reads it as one word.

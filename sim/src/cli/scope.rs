@@ -65,6 +65,12 @@ impl Arguments {
         Guards::without(&[&self.without, of_design].concat())
     }
 
+    /// Whether nothing is left out: every workload, every fault, every guard.
+    pub fn is_everything(&self) -> bool {
+        let has_all = self.draw.workloads().len() == Workload::ALL.len();
+        has_all && self.draw.limits().faults.len() == FaultKind::ALL.len() && self.guards() == Guards::ALL
+    }
+
     pub fn design(&self) -> Option<&'static Design> {
         self.design
     }
@@ -74,16 +80,15 @@ impl Arguments {
     }
 
     pub fn again(&self) -> String {
-        let mut options = self.draw.again();
-        if !self.without.is_empty() {
-            let names: Vec<&str> = self.without.iter().map(|guard| guard.name()).collect();
-            options += &format!(" --without {}", names.join(","));
-        }
-        if let Some(design) = self.design {
-            options += &format!(" --design {}", design.name);
-        }
-        options
+        self.draw.again() + &removed_again(&self.without, self.design)
     }
+}
+
+/// The options that remove the same guards again.
+pub fn removed_again(without: &[Guard], design: Option<&Design>) -> String {
+    let names: Vec<&str> = without.iter().map(|guard| guard.name()).collect();
+    let without = if names.is_empty() { String::new() } else { format!(" --without {}", names.join(",")) };
+    without + &design.map_or(String::new(), |design| format!(" --design {}", design.name))
 }
 
 /// The project's own workloads of these names.
@@ -91,12 +96,20 @@ pub fn works(names: &[&str]) -> Vec<Work> {
     names.iter().map(|name| Work::named(name).expect("names on the command line are looked up")).collect()
 }
 
+/// What the design removes, and what else was removed.
+fn beyond(guards: Guards, design: &Design) -> String {
+    let (own, other): (Vec<Guard>, Vec<Guard>) = guards.removed().partition(|guard| design.removed.contains(guard));
+    let names = |guards: Vec<Guard>| guards.into_iter().map(Guard::name).collect::<Vec<_>>().join(", ");
+    let other = if other.is_empty() { String::new() } else { format!(" and without {}", names(other)) };
+    format!(" (without {}){other}", names(own))
+}
+
 /// The guards that were removed, in words.
 pub fn without(guards: Guards, design: Option<&Design>) -> String {
     let names: Vec<&str> = guards.removed().map(Guard::name).collect();
     match (design, names.as_slice()) {
         (Some(design), []) => format!("design {}", design.name),
-        (Some(design), names) => format!("design {} (without {})", design.name, names.join(", ")),
+        (Some(design), _) => format!("design {}{}", design.name, beyond(guards, design)),
         (None, []) => "every guard in its place".to_owned(),
         (None, names) => format!("without {}", names.join(", ")),
     }

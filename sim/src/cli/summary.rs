@@ -38,12 +38,15 @@ pub enum Replayed {
     },
 }
 
+/// So many runs of every workload under every fault reach every goal and exercise every property.
+const RUNS_FOR_EVERYTHING: u64 = 10_000;
+
 /// How many failures are told in full; so many others are named, and the rest are counted.
 const TOLD: usize = 3;
 const NAMED: usize = 7;
 
-fn named(others: &[Saved]) -> Option<String> {
-    let lines = others.iter().take(NAMED).map(|saved| format!("\nalso: {} ({})", saved.sentence, saved.path.display()));
+fn named(others: &[Saved], console: &Console) -> Option<String> {
+    let lines = others.iter().take(NAMED).map(|saved| format!("\nalso: {}", saved.brief(console)));
     let rest = others.len().saturating_sub(NAMED);
     let rest = (rest > 0).then(|| format!("\nand {rest} more, saved beside them"));
     (!others.is_empty()).then(|| lines.chain(rest).chain(["\n".to_owned()]).collect())
@@ -53,7 +56,7 @@ impl Report<'_> {
     pub fn exit(&self) -> Exit {
         let sums = &self.swept.sums;
         match self.replayed {
-            _ if self.is_broken() => Exit::Broken,
+            _ if self.is_broken() || self.vacuous().is_some() => Exit::Broken,
             Replayed::On { stopped: Some(_), .. } => Exit::CouldNotRun,
             _ if sums.judged(Judgement::Unknown) > 0 => Exit::Unknown,
             _ => Exit::Clean,
@@ -62,6 +65,13 @@ impl Report<'_> {
 
     fn is_broken(&self) -> bool {
         self.swept.found_count > 0 || !self.failures.is_empty() || !self.swept.sums.not_deterministic().is_empty()
+    }
+
+    /// Why a sweep that should have seen everything proves less than it should. One that is narrower only reports.
+    pub fn vacuous(&self) -> Option<String> {
+        let should = self.scope.is_everything() && self.swept.sums.run_count() >= RUNS_FOR_EVERYTHING;
+        let runs = counted(self.swept.sums.run_count(), "run");
+        self.never().filter(|_| should).map(|never| format!("{runs} with every workload and fault never {never}"))
     }
 
     pub fn text(&self, console: &Console) -> String {
@@ -115,6 +125,7 @@ impl Report<'_> {
         let properties = counted(Property::ALL.len() as u64, "property").replace("propertys", "properties");
         let unknown = sums.judged(Judgement::Unknown);
         let mut said = match broken.as_slice() {
+            [] if sums.run_count() == 0 => "nothing: no run came to its end".to_owned(),
             [] => format!("{properties}, no violation"),
             broken => {
                 format!("{properties}, violated in {}: {}", counted(self.swept.found_count, "run"), broken.join(", "))
@@ -179,15 +190,15 @@ impl Report<'_> {
 
     fn never(&self) -> Option<String> {
         let (reached, exercised) = (self.never_reached(), self.never_exercised());
-        let reached = (!reached.is_empty()).then(|| format!("reached: {}", reached.join(", ")));
-        let exercised = (!exercised.is_empty()).then(|| format!("exercised: {}", exercised.join(", ")));
+        let reached = (!reached.is_empty()).then(|| format!("reached {}", reached.join(", ")));
+        let exercised = (!exercised.is_empty()).then(|| format!("exercised {}", exercised.join(", ")));
         let said: Vec<String> = reached.into_iter().chain(exercised).collect();
-        (!said.is_empty()).then(|| said.join("; "))
+        (!said.is_empty()).then(|| said.join("; never "))
     }
 
     /// The first failure comes last, where people look, and the last line is the command that reproduces it.
     fn failures(&self, console: &Console) -> String {
-        let again = |seed: u64| console.command(&format!("replay --seed {seed}{}", self.scope.again()));
+        let again = |seed: u64| self.again(seed, console);
         let not_deterministic = self.swept.sums.not_deterministic().first();
         let not_deterministic = not_deterministic
             .map(|seed| format!("\nseed {seed} gives another history when it is run again:\n{}\n", again(*seed)));
@@ -196,10 +207,14 @@ impl Report<'_> {
             panicked.map(|found| format!("\nseed {}: {}\n{}\n", found.seed, found.sentence, again(found.seed)));
         let (told, others) = self.failures.split_at(self.failures.len().min(TOLD));
         let told = told.iter().rev().map(|saved| saved.text(console));
-        named(others).into_iter().chain(not_deterministic).chain(panicked).chain(told).collect()
+        named(others, console).into_iter().chain(not_deterministic).chain(panicked).chain(told).collect()
     }
 
-    pub fn json(&self) -> Value {
+    fn again(&self, seed: u64, console: &Console) -> String {
+        console.command(&format!("replay --seed {seed}{}", self.scope.again()))
+    }
+
+    pub fn json(&self, console: &Console) -> Value {
         let Swept { sums, calls, simulated_us, .. } = self.swept;
         let reach: serde_json::Map<String, Value> =
             self.reach().into_iter().map(|(name, count)| (name, count.into())).collect();
@@ -218,35 +233,30 @@ impl Report<'_> {
             "not_deterministic": sums.not_deterministic(),
             "unknown": sums.judged(Judgement::Unknown),
             "violation_count": self.swept.found_count,
-            "violations": self.violations(),
+            "violations": self.violations(console),
             "reach": reach,
             "never_reached": self.never_reached(),
             "never_exercised": self.never_exercised(),
-            "replay": self.replay_json(),
+            "vacuous": self.vacuous().is_some(),
+            "replay": self.replay_json(console),
         })
     }
 
-    fn violations(&self) -> Vec<Value> {
-        let capsule = |seed| self.failures.iter().find(|saved| saved.seed == seed).map(|saved| saved.path.clone());
+    /// Those of the sweep that it describes, then what was saved of the others.
+    fn violations(&self, console: &Console) -> Vec<Value> {
         let swept = self.swept.found.iter().map(|found| {
-            let broken: Vec<&str> = found.broken.iter().map(|property| property.id()).collect();
-            json!({"seed": found.seed, "workload": found.workload, "target": "direct", "properties": broken,
-                   "sentence": found.sentence, "capsule": capsule(found.seed)})
+            let saved = self.failures.iter().find(|saved| saved.seed == found.seed && saved.target == "direct");
+            let again = saved.map_or_else(|| self.again(found.seed, console), |saved| saved.command(console));
+            json!({"seed": found.seed, "workload": found.workload, "target": "direct", "properties": ids(&found.broken),
+                   "sentence": found.sentence, "capsule": saved.and_then(Saved::path), "again": again})
         });
-        let is_of_sweep = |seed| self.swept.found.iter().any(|found| found.seed == seed);
-        let replayed = self.failures.iter().filter(|saved| !saved.broken.is_empty() && !is_of_sweep(saved.seed));
-        let replayed = replayed.map(|saved| {
-            let broken: Vec<&str> = saved.broken.iter().map(|property| property.id()).collect();
-            json!({"seed": saved.seed, "workload": saved.workload, "target": "lockstep", "properties": broken,
-                   "sentence": saved.sentence, "capsule": saved.path})
-        });
-        swept.chain(replayed).collect()
+        let is_told = |seed| self.swept.found.iter().any(|found| found.seed == seed);
+        let others = self.failures.iter().filter(|saved| !saved.broken.is_empty() && !is_told(saved.seed));
+        swept.chain(others.map(|saved| saved_json(saved, console))).collect()
     }
 
-    fn replay_json(&self) -> Value {
-        let divergences: Vec<Value> = self.divergences().map(|saved| {
-            json!({"seed": saved.seed, "workload": saved.workload, "sentence": saved.sentence, "capsule": saved.path})
-        }).collect();
+    fn replay_json(&self, console: &Console) -> Value {
+        let divergences: Vec<Value> = self.divergences().map(|saved| saved_json(saved, console)).collect();
         let (version, histories, counts, time, skipped) = match self.replayed {
             Replayed::On { server_version, histories, counts, wall, stopped } => {
                 (server_version.as_deref(), *histories, *counts, *wall, stopped.as_deref())
@@ -264,5 +274,85 @@ impl Report<'_> {
             "wall_seconds": time.as_secs_f64(),
             "skipped": skipped,
         })
+    }
+}
+
+fn saved_json(saved: &Saved, console: &Console) -> Value {
+    json!({"seed": saved.seed, "workload": saved.workload, "target": saved.target, "properties": ids(&saved.broken),
+           "sentence": saved.sentence, "capsule": saved.path(), "again": saved.command(console)})
+}
+
+fn ids(properties: &[Property]) -> Vec<&'static str> {
+    properties.iter().map(|property| property.id()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::saved::{Circumstances, save_seed};
+    use super::*;
+    use crate::simulate::{Simulator, Work};
+    use clap::Parser;
+    use tourbillon_engine::guard::{Guard, Guards};
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        scope: scope::Arguments,
+    }
+
+    fn scope(options: &str) -> scope::Arguments {
+        Only::parse_from(std::iter::once("run").chain(options.split_whitespace())).scope
+    }
+
+    fn report<'a>(scope: &'a scope::Arguments, swept: &'a Swept, failures: &'a [Saved]) -> Report<'a> {
+        let (swept_in, wall) = (Duration::from_secs(1), Duration::from_secs(1));
+        Report { scope, first_seed: 0, swept, swept_in, replayed: &Replayed::Off, failures, wall }
+    }
+
+    /// One run, counted so often.
+    fn swept(doublings: u32) -> Swept {
+        let work = Work::named("chain").unwrap();
+        let (_, verdict) = Simulator::default().run(&work.plan(3, &scope("").draw.limits()), &work, Guards::ALL);
+        let mut swept = Swept::default();
+        swept.sums.add(3, &verdict);
+        (0..doublings).for_each(|_| swept.sums.merge(&swept.sums.clone()));
+        swept
+    }
+
+    #[test]
+    fn a_large_sweep_of_everything_that_never_reached_something_is_broken() {
+        let (everything, large) = (scope(""), swept(14));
+        let sentence = report(&everything, &large, &[]).vacuous().expect("one seed reaches few goals");
+        assert!(
+            sentence.starts_with("16,384 runs with every workload and fault never reached worker_crash"),
+            "{sentence}"
+        );
+        assert_eq!(report(&everything, &large, &[]).exit(), Exit::Broken);
+        assert_eq!(report(&everything, &swept(13), &[]).exit(), Exit::Clean);
+        for narrower in ["--workload chain", "--faults lost_reply", "--without tick_lock"] {
+            let narrower = scope(narrower);
+            assert_eq!(report(&narrower, &large, &[]).exit(), Exit::Clean);
+            assert!(report(&narrower, &large, &[]).never().is_some());
+        }
+    }
+
+    #[test]
+    fn over_no_runs_nothing_is_checked() {
+        let (everything, none) = (scope(""), Swept::default());
+        assert_eq!(report(&everything, &none, &[]).checked(), "nothing: no run came to its end");
+    }
+
+    #[test]
+    fn a_catch_beyond_those_that_are_described_keeps_its_target() {
+        let everything = scope("--without claim_lock");
+        let directory = tempfile::tempdir().unwrap();
+        let limits = everything.draw.limits();
+        let again = everything.again();
+        let with =
+            Circumstances { limits: &limits, design: None, directory: directory.path(), server: String::new(), again };
+        let saved = save_seed(0, &Work::named("chain").unwrap(), Guards::without(&[Guard::ClaimLock]), &[], &with);
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let violations = report(&everything, &Swept::default(), &[saved]).violations(&Console::to(&mut out, &mut err));
+        assert_eq!((violations.len(), &violations[0]["target"]), (1, &Value::from("direct")));
     }
 }
