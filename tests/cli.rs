@@ -1,10 +1,13 @@
 //! The command line as people and programs meet it: what it refuses, what it prints, what it returns.
 
 use crate::stage::server;
+use serde_json::Value;
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use tempfile::TempDir;
 use tokio_postgres::config::Host;
 use tourbillon::cli::{self, Console, Exit};
+use tourbillon::postgres::server::Server;
 
 /// One call of the tool.
 pub struct Said {
@@ -14,11 +17,27 @@ pub struct Said {
 }
 
 pub fn tourbillon(arguments: &str) -> Said {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut out = Vec::new();
+    let (exit, err) = tourbillon_to(&mut out, arguments);
+    Said { exit, out: String::from_utf8(out).expect("the tool writes text"), err }
+}
+
+/// Its exit, and what it says beside its results.
+fn tourbillon_to(out: &mut dyn Write, arguments: &str) -> (Exit, String) {
+    let mut err = Vec::new();
     let words = std::iter::once("tourbillon").chain(arguments.split_whitespace());
-    let exit = cli::main(words, &mut Console::to(&mut out, &mut err));
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the tool writes text");
-    Said { exit, out: text(out), err: text(err) }
+    let exit = cli::main(words, &mut Console::to(out, &mut err));
+    (exit, String::from_utf8(err).expect("the tool writes text"))
+}
+
+fn json(said: &Said) -> Value {
+    serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("one JSON value, not {}: {error}", said.out))
+}
+
+/// The command that a text ends with, without the program.
+fn last_command(text: &str) -> &str {
+    let line = text.trim_end().lines().last().unwrap_or_default();
+    &line[line.find("replay ").unwrap_or_else(|| panic!("no command: {text}"))..]
 }
 
 /// As a shell would show it, without what differs from one machine to the next.
@@ -63,6 +82,8 @@ fn names_and_options_that_do_not_exist_are_refused() {
         "run --design pgq",
         "run --seeds 0",
         "run --seeds many",
+        "run --seeds 99999999999999999999999",
+        "run --seeds 2 --shard 3/3 --postgres off",
         "run --seed 0x12",
         "run --shard 3/2",
         "run --on mars",
@@ -70,6 +91,7 @@ fn names_and_options_that_do_not_exist_are_refused() {
         "run --sedes 5",
         "walk",
         "replay",
+        "replay some.capsule.json --seed 4",
         "guards --only everything",
         "sql --without nobody",
         "bench",
@@ -195,4 +217,150 @@ fn a_server_that_cannot_be_reached_or_used_is_refused() {
     let weak = tourbillon(&format!("run --seeds 5 --postgres postgres://visitor@{host}/postgres"));
     assert_eq!(weak.exit, Exit::CouldNotRun, "{}{}", weak.out, weak.err);
     assert!(weak.err.contains("visitor") && weak.err.lines().count() == 1, "{}", weak.err);
+}
+
+/// Neither kind of place can be made a directory of.
+#[test]
+fn a_violation_that_cannot_be_saved_is_told_all_the_same() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    file(&directory, "afile", "");
+    for place in [format!("{}/afile", directory.path().display()), "/proc/nowhere".to_owned()] {
+        let options = format!("--without claim_lock --workload chain --capsules {place}");
+        let said = tourbillon(&format!("run --seeds 12 --postgres off {options}"));
+        assert_eq!(said.exit, Exit::Broken, "{}{}", said.out, said.err);
+        assert!(said.err.contains(&format!("warning: no failure can be saved in {place}")), "{}", said.err);
+        assert!(said.out.contains("Q4 ") && said.out.contains("NOT SAVED: the capsule"), "{}", said.out);
+        let command = last_command(&said.out);
+        assert_eq!(command, "replay --seed 0 --workload chain --without claim_lock");
+        let again = tourbillon(&format!("{command} --capsules {place}"));
+        assert_eq!(again.exit, Exit::Broken, "{}{}", again.out, again.err);
+        assert_eq!(last_command(&again.out), command);
+        let said = json(&tourbillon(&format!("run --seeds 12 --postgres off --json {options}")));
+        assert!(said["violations"][0]["again"].as_str().is_some_and(|again| again.ends_with(command)));
+        assert!(said["violations"][0]["capsule"].is_null());
+    }
+}
+
+#[test]
+fn a_table_whose_catches_cannot_be_saved_is_printed_all_the_same() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    file(&directory, "afile", "");
+    let place = directory.path().join("afile");
+    let only = "guards --only start_key,pgq-rotation --seeds 60 --postgres off";
+    let said = tourbillon(&format!("{only} --json --capsules {}", place.display()));
+    assert_eq!(said.exit, Exit::CouldNotRun, "{}{}", said.out, said.err);
+    assert!(said.err.contains("error: the catch of start_key is NOT SAVED: the capsule"), "{}", said.err);
+    assert!(said.err.contains("replay --seed 7 --without start_key"), "{}", said.err);
+    let rows = json(&said);
+    let names: Vec<&str> = rows.as_array().into_iter().flatten().filter_map(|row| row["guard"].as_str()).collect();
+    assert_eq!(names, ["start_key", "pgq-rotation"], "a design is listed where it is asked for");
+    assert_eq!(rows[1].as_object().map(|row| row.len()), rows[0].as_object().map(|row| row.len()));
+    assert!(rows.as_array().into_iter().flatten().all(|row| row["caught_by"].is_string() && row["capsule"].is_null()));
+}
+
+/// How long nothing was caught says nothing about how many seeds are many.
+#[test]
+fn a_guard_that_nothing_catches_does_not_make_the_sound_engine_run_for_ever() {
+    let said = tourbillon("guards --only claim_lock --workload messages --faults none --seeds 1000 --postgres off");
+    assert_eq!(said.exit, Exit::Broken, "{}{}", said.out, said.err);
+    assert!(said.out.contains("NOTHING") && said.out.contains("clean over 5,000 seeds"), "{}", said.out);
+    assert!(said.err.contains("sweeping the sound engine over 5,000 seeds"), "{}", said.err);
+}
+
+/// Fails at every write.
+struct Fails(ErrorKind);
+
+impl Write for Fails {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_an_error_unless_nobody_reads_it() {
+    for command in ["list", "list --json", "sql", "--help", "run --seeds 2 --postgres off --json", "replay --seed 3"] {
+        let (exit, err) = tourbillon_to(&mut Fails(ErrorKind::StorageFull), command);
+        assert_eq!(exit, Exit::CouldNotRun, "{command}");
+        assert!(err.starts_with("error: standard output cannot be written: "), "{command}: {err}");
+        assert_eq!(err.lines().count(), 1, "{command}: {err}");
+        let (exit, err) = tourbillon_to(&mut Fails(ErrorKind::BrokenPipe), command);
+        assert_eq!((exit, err.as_str()), (Exit::Clean, ""), "{command}");
+    }
+    let (exit, err) = tourbillon_to(&mut Fails(ErrorKind::StorageFull), "replay --seed 3 --history");
+    assert_eq!(exit, Exit::CouldNotRun);
+    assert!(err.contains("error: standard output cannot be written: "), "{err}");
+}
+
+#[test]
+fn other_faults_and_more_guards_are_other_files() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let place = format!("--capsules {}", directory.path().display());
+    let run =
+        |options: &str| tourbillon(&format!("run --seeds 1 --postgres off --without claim_lock {options} {place}"));
+    let saved = || {
+        let entries = std::fs::read_dir(directory.path()).expect("capsules are saved");
+        entries.map(|entry| entry.expect("a directory can be read").file_name().into_string().expect("plain names"))
+    };
+    let said = run("--design pgq-rotation");
+    assert!(
+        said.out.contains("design pgq-rotation (without read_all_tables) and without claim_lock\n"),
+        "{}",
+        said.out
+    );
+    assert!(saved().all(|name| name.starts_with("pgq-rotation-without-claim_lock-chain-0-Q4-")));
+    run("");
+    let all = saved().count();
+    run("");
+    assert_eq!(saved().count(), all, "the same run is the same file");
+    assert_eq!(run("--faults slow_consumer,worker_crash").exit, Exit::Broken);
+    assert!(saved().count() > all, "another fault set overwrote a file");
+}
+
+#[test]
+fn a_property_has_an_id_and_a_name() {
+    let list = json(&tourbillon("list --json"));
+    assert_eq!((&list["properties"][0]["id"], &list["properties"][0]["name"]), (&"D1".into(), &"acked-durable".into()));
+    assert_eq!(list["workloads"][0]["name"], "chain");
+    assert!(list["workloads"][0].get("id").is_none());
+}
+
+/// Each thing in a schema, each privilege and each row of a table, as text.
+fn content(server: &Server, schema: &str) -> Vec<String> {
+    let session = server.open().expect("our own server lets us");
+    let query = "select concat_ws(' ', 'function', p.oid::regprocedure, p.proacl)
+                 from pg_proc p where p.pronamespace = $1::text::regnamespace
+                 union all select concat_ws(' ', 'relation', c.relname, c.relkind, c.relacl, c.relfilenode)
+                 from pg_class c where c.relnamespace = $1::text::regnamespace
+                 order by 1";
+    let schema = format!("\"{schema}\"");
+    let reply = server.execute(&session, query, &[&schema]).and_then(|outcome| outcome.done());
+    reply.expect("a query of ours").rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[test]
+fn the_printed_script_installs_once_and_touches_nothing_that_is_there() {
+    let Some(server) = server() else { return };
+    server.install("create function public.of_the_user() returns int language sql as 'select 1'").expect("a function");
+    for schema in ["tourbillon", "select", "other_1"] {
+        let script = tourbillon(&format!("sql --schema {schema}")).out;
+        server.install(&script).unwrap_or_else(|error| panic!("{schema}: {error}"));
+        let installed = content(&server, schema);
+        let functions = installed.iter().filter(|line| line.starts_with("function "));
+        let is_public = |line: &&String| !line.contains("{postgres=X/postgres}");
+        assert!(functions.clone().count() > 20 && functions.filter(is_public).count() == 0, "{installed:#?}");
+        server.install(&format!("select \"{schema}\".create_queue('q', 'plain')")).expect("it can be used");
+    }
+    for schema in ["tourbillon", "select", "public"] {
+        let before = content(&server, schema);
+        assert!(!before.is_empty());
+        let refused = server.install(&tourbillon(&format!("sql --schema {schema}")).out);
+        server.install("rollback").expect("a session is left as it was found");
+        let said = refused.expect_err("there is such a schema").to_string();
+        assert!(said.contains(&format!("schema \"{schema}\" already exists")), "{said}");
+        assert_eq!(content(&server, schema), before, "{schema}");
+    }
 }

@@ -1,6 +1,6 @@
 //! What the simulator caught, and what it must go on catching.
 //!
-//! Fixed seeds, no sleeps, nothing ignored. The commit's own seeds are CI's affair (`.ci/run`).
+//! Fixed seeds, no sleeps, nothing ignored. The commit's own seeds are swept by `.ci/run`.
 
 mod stage;
 
