@@ -53,7 +53,7 @@ impl<E: Ord> Agenda<E> {
     }
 
     /// Takes what is next. Cost: a look at every process, which for the few there are is less than a heap's.
-    pub fn next(&mut self) -> Option<(Micros, Next<E>)> {
+    pub fn pop(&mut self) -> Option<(Micros, Next<E>)> {
         let (process, first) = self.first_turn();
         match self.events.peek() {
             Some(Reverse((order, _))) if *order < first => {

@@ -180,7 +180,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
             End::Drained => self.plan.faults_end + self.plan.liveness_bound + Micros::from_secs(1),
             End::At(time) => time,
         };
-        while let Some((at, next)) = self.agenda.next() {
+        while let Some((at, next)) = self.agenda.pop() {
             if at > last {
                 break;
             }

@@ -38,14 +38,14 @@ pub trait Target {
 
 /// Where choices come from.
 pub enum Chooser {
-    Seeded(Stream),
+    Seeded(Box<Stream>),
     /// Those of an earlier run, by index; when they run out, the first.
     Recorded(std::vec::IntoIter<u8>),
 }
 
 impl Chooser {
     pub fn seeded(seed: u64) -> Self {
-        Chooser::Seeded(Stream::new(seed, "choice", 0))
+        Chooser::Seeded(Box::new(Stream::new(seed, "choice", 0)))
     }
 
     /// An index below `among`.

@@ -204,7 +204,7 @@ pub async fn lock_window(db: &Db, queue: Queue) -> Result<(), Refusal> {
     let mut tables = 0b111;
     if !db.guards.on(Guard::ReadAllTables) {
         let current = db.tx.get::<QueueRow>(queue).ok_or(Refusal::UndefinedObject)?.current_table;
-        tables = 1 << current | 1 << (current + 2) % EVENT_TABLES as u8;
+        tables = 1 << current | 1 << ((current + 2) % EVENT_TABLES as u8);
     }
     for table in (0..EVENT_TABLES as u8).filter(|table| tables >> table & 1 != 0) {
         db.tx.lock(LockKey::Table(event_table(queue, table)), Mode::AccessShare).await?;

@@ -137,7 +137,10 @@ impl<T: Tables> Tx<T> {
         self.run(|store, slot| {
             store.transactions.assign_xid(slot);
             match store.tables.rows().conflict(row.key(), &store.transactions, slot) {
-                Conflict::None => Ok(Step::Done(put(store, slot, row.clone()))),
+                Conflict::None => {
+                    put(store, slot, row.clone());
+                    Ok(Step::Done(()))
+                }
                 Conflict::Pending(tx) => Ok(Step::Wait(Target::Transaction(tx))),
                 Conflict::Taken { .. } => Err(Refusal::UniqueViolation),
             }

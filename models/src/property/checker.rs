@@ -330,9 +330,8 @@ impl Pass<'_> {
             self.found.doubts = doubts;
         }
         self.leftovers(has_doubts);
-        match &self.history.state {
-            Some(state) => self.compare_state(state, has_doubts),
-            None => {}
+        if let Some(state) = &self.history.state {
+            self.compare_state(state, has_doubts);
         }
         self.liveness(has_doubts);
     }

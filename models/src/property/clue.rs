@@ -12,6 +12,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+/// A call and, if it came, its reply.
+type Effect = (Op<Span>, Option<Reply<Span, Span>>);
+
 #[derive(Clone, Copy)]
 pub(crate) struct Clue<'h>(pub(crate) &'h History);
 
@@ -67,7 +70,7 @@ impl<'h> Clue<'h> {
     }
 
     /// A call that took effect, as operation and reply, from either of its two records.
-    pub(crate) fn effect(self, index: u32) -> Option<(Op<Span>, Option<Reply<Span, Span>>)> {
+    pub(crate) fn effect(self, index: u32) -> Option<Effect> {
         match self.record(index)?.what {
             Happening::Call(op) => Some((op, self.return_of(index).and_then(|index| self.reply(index)))),
             Happening::Return(reply) => Some((self.op(self.call_of(index)?)?, Some(reply))),

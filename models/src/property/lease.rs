@@ -355,10 +355,10 @@ impl Pass<'_> {
         if !self.session(session).in_transaction {
             return;
         }
-        if let Some(known) = self.memory.workers.get_mut(worker.0) {
-            if known.locked_by.is_none() {
-                known.locked_by = Some((session, index));
-            }
+        if let Some(known) = self.memory.workers.get_mut(worker.0)
+            && known.locked_by.is_none()
+        {
+            known.locked_by = Some((session, index));
         }
     }
 

@@ -107,7 +107,8 @@ impl Pass<'_> {
             let missing = match (lines.peek(), rows.peek()) {
                 (None, None) => return,
                 (Some(line), Some(row)) if key_of_line(line) == **row => {
-                    (lines.next(), rows.next());
+                    lines.next();
+                    rows.next();
                     continue;
                 }
                 (Some(line), row) => row.is_none_or(|row| key_of_line(line) < **row),

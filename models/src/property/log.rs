@@ -315,8 +315,9 @@ impl Pass<'_> {
         }
         // One that comes late: what the next tick was thought to see first may be this one's.
         let end = log.ticks[place].end;
-        let mut own = start.max(log.seen_base);
-        for position in own..end {
+        let first = start.max(log.seen_base);
+        let mut own = first;
+        for position in first..end {
             let event = log.seen[(position - log.seen_base) as usize];
             let Some(known) = self.memory.events.get_mut(event) else { continue };
             if entry.sees(history, known.xid) {

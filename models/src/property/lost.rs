@@ -121,7 +121,7 @@ impl Pass<'_> {
             self.adopt(index, event, missing);
             return true;
         }
-        self.from_nowhere(index, event);
+        self.came_from_nowhere(index, event);
         false
     }
 
@@ -187,7 +187,7 @@ impl Pass<'_> {
         self.memory.workflows.insert(event.workflow.0, workflow);
     }
 
-    fn from_nowhere(&mut self, index: u32, event: &Event) {
+    fn came_from_nowhere(&mut self, index: u32, event: &Event) {
         let clue = Clue(self.history);
         // Only so often is the history searched; what comes then is more of the same.
         self.memory.strangers += 1;
