@@ -18,6 +18,7 @@ on function
   tourbillon.window_has_events,
   tourbillon.horizon,
   tourbillon.is_needed,
+  tourbillon.rotate_oldest,
   tourbillon.rotate,
   tourbillon.require_kind,
   tourbillon.insert_event,
