@@ -116,7 +116,11 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
         console.say(&format!("error: {objection}"));
     }
     match arguments.json {
-        true => console.print_json(&report.json(console)),
+        true => {
+            let unsaved = failures.iter().filter_map(|saved| saved.capsule.as_ref().err());
+            unsaved.for_each(|reason| console.say(&format!("error: not saved: {reason}")));
+            console.print_json(&report.json(console));
+        }
         false => console.print(&report.text(console)),
     }
     Ok(report.exit())

@@ -131,6 +131,11 @@ impl Report<'_> {
                 format!("{properties}, violated in {}: {}", counted(self.swept.found_count, "run"), broken.join(", "))
             }
         };
+        // What was found is a violation or a panic.
+        let panicked = self.swept.found_count - sums.judged(Judgement::Violated);
+        if panicked > 0 {
+            said += &format!(", {} panicked", counted(panicked, "run"));
+        }
         if unknown > 0 {
             let first = self.swept.first_unknown.unwrap_or_default();
             said += &format!(", unknown in {} (the first is seed {first})", counted(unknown, "run"));
