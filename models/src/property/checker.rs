@@ -35,6 +35,8 @@ pub(super) struct Memory {
     pub(super) sessions: Vec<SessionState>,
     pub(super) used_sessions: Vec<Session>,
     pub(super) session_of_process: [Option<Session>; 256],
+    /// As whom each process last called; a note may come when the session of that call is gone.
+    pub(super) worker_of_process: [u32; 256],
     /// The notes that say what became of a transaction: (session, record, outcome), in that order.
     pub(super) notes: Option<Vec<(u16, u32, Outcome)>>,
     pub(super) outcomes: Dense<Known>,
@@ -122,6 +124,7 @@ impl Memory {
             sessions: Vec::new(),
             used_sessions: Vec::new(),
             session_of_process: [None; 256],
+            worker_of_process: [0; 256],
             notes: None,
             outcomes: Dense::new(),
             in_doubt: Vec::new(),
@@ -149,6 +152,7 @@ impl Memory {
             self.sessions[session.0 as usize].reset();
         }
         self.session_of_process = [None; 256];
+        self.worker_of_process = [0; 256];
         self.notes = None;
         self.outcomes.clear();
         self.in_doubt.clear();

@@ -117,6 +117,9 @@ impl Pass<'_> {
     #[inline]
     pub(super) fn called(&mut self, index: u32, record: &Record, op: &Op<Span>) {
         self.memory.session_of_process[record.process.0 as usize] = Some(record.session);
+        if let Some((worker, _)) = holder(*op) {
+            self.memory.worker_of_process[record.process.0 as usize] = worker.0;
+        }
         let state = self.session(record.session);
         let was = core::mem::replace(&mut state.call, index);
         state.blocked = false;

@@ -477,7 +477,7 @@ impl Pass<'_> {
     }
 
     pub(super) fn work_started(&mut self, index: u32, record: &Record, event: EventId) {
-        let worker = self.session(record.session).worker;
+        let worker = self.memory.worker_of_process[record.process.0 as usize];
         let Some(worker) = self.memory.workers.get(worker) else { return };
         let (consumer, window, claimed) = (worker.consumer, worker.window, worker.claimed);
         let Some(bit) = self.subscription(consumer).map(|subscription| subscription.bit) else { return };
