@@ -196,7 +196,7 @@ fn a_run_as_json_is_one_value_with_everything_in_it() {
     for key in ["seeds", "calls", "records", "simulated_seconds", "wall_seconds", "violations", "reach", "replay"] {
         assert!(!value[key].is_null(), "{key} is missing");
     }
-    for key in ["histories", "statements", "blocked", "crashes", "divergences"] {
+    for key in ["histories", "statements", "blocked", "crashes", "divergences", "not_comparable"] {
         assert!(!value["replay"][key].is_null(), "replay.{key} is missing");
     }
     assert!(value["replay"].get("server_version").is_some());
@@ -207,7 +207,7 @@ fn a_run_as_json_is_one_value_with_everything_in_it() {
 fn a_server_that_cannot_be_reached_or_used_is_refused() {
     let away = tourbillon("run --seeds 5 --postgres postgres://nobody@127.0.0.1:1/nothing");
     assert_eq!(away.exit, Exit::CouldNotRun);
-    assert!(away.err.contains("the PostgreSQL server at 127.0.0.1 cannot be reached"), "{}", away.err);
+    assert!(away.err.contains("the PostgreSQL server at 127.0.0.1:1 cannot be reached"), "{}", away.err);
     assert_eq!((away.err.lines().count(), away.out.as_str()), (1, ""));
 
     let Some(server) = server() else { return };

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::ops::{ControlFlow, Range};
+use tokio_postgres::config::Host;
 use tourbillon::faults::FaultKind;
 use tourbillon::generate::Limits;
 use tourbillon::postgres::server::Server;
@@ -43,6 +44,21 @@ pub fn clean_sweep(range: Range<u64>, limits: Limits, works: impl Fn() -> Vec<Wo
     assert_eq!(swept.first_unknown, None, "a run that was not judged");
     assert_eq!(swept.sums.not_deterministic(), [0; 0], "seeds that gave two histories");
     swept
+}
+
+/// A server as its users run it (logging table locks, vacuuming, slow to look for deadlocks), and how to connect to it as
+/// somebody who may do no more than create a schema.
+pub fn users_server() -> Option<(Server, String)> {
+    server()?;
+    let binaries = tourbillon::postgres::binaries::find().expect("there is a server");
+    let settings = ["wal_level=replica", "autovacuum=on", "deadlock_timeout=1s", "max_wal_senders=10"];
+    let server = Server::with_settings(&binaries, &settings).expect("a server starts");
+    server.install("create role guest login; grant create on database postgres to guest").expect("it is ours");
+    let Some(Host::Unix(path)) = server.config().get_hosts().first() else {
+        panic!("a throw-away server has a socket")
+    };
+    let url = format!("host={} user=guest dbname=postgres", path.display());
+    Some((server, url))
 }
 
 /// A throw-away server. Where there is none, says so past the test runner's capture; in CI that is a failure.

@@ -6,10 +6,12 @@
 use crate::guard::Guards;
 use crate::procedures::{Db, producer, queue, worker, workload};
 use crate::schema::Schema;
+use crate::store::WalLevel;
 use crate::store::executor::{Executor, Progress};
-use crate::store::locks::Slot;
+use crate::store::locks::{SESSIONS, Slot};
 use crate::store::statement::Tx;
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::future::Future;
 use core::pin::Pin;
@@ -49,6 +51,11 @@ impl Engine {
     pub fn restart(&mut self, guards: Guards) {
         self.executor.clear();
         self.guards = guards;
+    }
+
+    /// As the server is set that this engine stands for; it stays so.
+    pub fn set_wal_level(&mut self, wal_level: WalLevel) {
+        self.executor.store_mut().wal_level = wal_level;
     }
 
     /// A new session; none if too many are open.
@@ -158,6 +165,12 @@ impl Engine {
 
     pub fn is_blocked(&self, slot: Slot) -> bool {
         self.executor.is_suspended(slot)
+    }
+
+    /// For whom a blocked session waits: holders of what it wants, and those queued before it.
+    pub fn waits_for(&self, slot: Slot) -> BTreeSet<Slot> {
+        let waits = self.executor.store().waits_for(slot);
+        (0..SESSIONS as Slot).filter(|other| (waits.holders | waits.ahead) >> other & 1 != 0).collect()
     }
 
     pub fn outcome(&self, xid: Xid) -> Option<Outcome> {

@@ -5,6 +5,7 @@ use crate::plan::{CallKind, End, Phase, Plan, PlannedEffect, PlannedFault, Proce
 use crate::random::Stream;
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
 use tourbillon_engine::actors::worker::{ClaimHabit, HandoffHabit, WorkerOptions};
+use tourbillon_engine::store::WalLevel;
 use tourbillon_models::name::{Key, Micros, Process};
 use tourbillon_models::op::{Isolation, Op, QueueKind};
 use tourbillon_models::workload::{Chain, Program};
@@ -74,6 +75,7 @@ pub fn plan(seed: u64, scale: Scale) -> Plan {
         faults_end: Micros::from_secs(scale.seconds / 2),
         liveness_bound: Micros::from_secs(scale.seconds / 2),
         end: End::At(Micros::from_secs(scale.seconds)),
+        wal_level: WalLevel::default(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::plan::{CallKind, End, Phase, Plan, PlannedEffect, PlannedFault, Proce
 use crate::random::Stream;
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
 use tourbillon_engine::actors::worker::{ClaimHabit, HandoffHabit, Slowness, WorkerOptions};
+use tourbillon_engine::store::WalLevel;
 use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::{Consumer, Key, Micros, Process, Queue};
 use tourbillon_models::op::{Isolation, Op, QueueKind, TableLock};
@@ -117,6 +118,7 @@ pub fn generate(seed: u64, workload: &str, program: Option<&dyn Program>, limits
         faults_end: options.faults_end,
         liveness_bound: options.liveness_bound(),
         end: End::Drained,
+        wal_level: WalLevel::default(),
     };
     add_setup(&mut plan, &options, program.is_some());
     add_duties(&mut plan, &options, program);

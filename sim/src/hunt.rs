@@ -100,7 +100,13 @@ pub fn confirm(
             reasons.push(format!("seed {} crashes the server", found.seed));
             continue;
         }
-        let replay = replay(server, &plan, work, removed, Chooser::seeded(found.seed))?;
+        let replay = match replay(server, &plan, work, removed, Chooser::seeded(found.seed)) {
+            Err(Error::NotComparable(sentence)) => {
+                reasons.push(format!("seed {}: {sentence}", found.seed));
+                continue;
+            }
+            replay => replay?,
+        };
         match objection(&replay, hunt.property_of(found)) {
             None => return Ok(Confirmation::Confirmed { seed: found.seed, replay: Box::new(replay) }),
             Some(objection) => reasons.push(format!("seed {}: {objection}", found.seed)),

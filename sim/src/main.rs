@@ -1,6 +1,10 @@
 use std::process::ExitCode;
 use tourbillon::cli::{self, Console};
+use tourbillon::postgres::interrupt;
 
 fn main() -> ExitCode {
-    cli::main(std::env::args_os(), &mut Console::standard()).into()
+    interrupt::watch();
+    let exit = cli::main(std::env::args_os(), &mut Console::standard());
+    interrupt::finish();
+    exit.into()
 }

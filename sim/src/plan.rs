@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tourbillon_engine::actors::script::ScriptOptions;
 use tourbillon_engine::actors::worker::WorkerOptions;
+use tourbillon_engine::store::WalLevel;
 use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::{Micros, Process};
 use tourbillon_models::op::Op;
@@ -29,6 +30,13 @@ pub struct Plan {
     /// So long after `faults_end` everything must have finished.
     pub liveness_bound: Micros,
     pub end: End,
+    /// As on the server that the plan is for, since ids of transactions follow from it; the default is that of our own.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub wal_level: WalLevel,
+}
+
+fn is_default(wal_level: &WalLevel) -> bool {
+    *wal_level == WalLevel::default()
 }
 
 /// When a run is over.

@@ -4,7 +4,7 @@
 //! target, given the choices that the server made, makes the same history. What it is not: a retry. A replay that
 //! stops halfway says where, and the server is fit for the next one.
 
-use crate::lockstep::{Counts, Lockstep, Stop};
+use crate::lockstep::{Counts, Lockstep, Sides, Stop};
 use crate::plan::{Plan, PlannedEffect};
 use crate::postgres::Error;
 use crate::postgres::server::Server;
@@ -40,17 +40,43 @@ pub fn crashes_server(plan: &Plan) -> bool {
     plan.faults.iter().any(|fault| matches!(fault.what, PlannedEffect::ServerCrash { .. }))
 }
 
+/// How often a replay is made that cannot be compared.
+const ATTEMPTS: usize = 3;
+
 /// Replays a plan. The chooser is asked on a server of our own; somebody else's server makes its own choices. An error is
-/// the server's, and says nothing about the plan.
+/// the server's, and says nothing about the plan: also where, several times, calls ran into each other at once.
 pub fn replay(
     server: &mut Server,
     plan: &Plan,
     work: &Work,
-    guards: Guards,
+    guards: impl Into<Sides>,
+    chooser: Chooser,
+) -> Result<Replay, Error> {
+    let (plan, guards) = (&on(server, plan), guards.into());
+    let mut replay = replay_once(server, plan, work, guards, chooser);
+    for _ in 1..ATTEMPTS {
+        if !matches!(replay, Err(Error::NotComparable(_))) {
+            break;
+        }
+        replay = replay_once(server, plan, work, guards, Chooser::seeded(plan.seed));
+    }
+    replay
+}
+
+/// The plan, for this server.
+fn on(server: &Server, plan: &Plan) -> Plan {
+    Plan { wal_level: server.wal_level(), ..plan.clone() }
+}
+
+fn replay_once(
+    server: &mut Server,
+    plan: &Plan,
+    work: &Work,
+    guards: Sides,
     chooser: Chooser,
 ) -> Result<Replay, Error> {
     let version = server.version().to_owned();
-    let mut history = History::new(header(plan, work, guards, "lockstep", Some(version)));
+    let mut history = History::new(header(plan, work, guards.model, "lockstep", Some(version)));
     let mut target = Lockstep::new(server, guards, &work.steps(), chooser)?;
     let ran = run(plan, work.program.clone(), &mut target, &mut history);
     let counts = target.counts();
@@ -58,7 +84,11 @@ pub fn replay(
     let end = match ran {
         Ok(summary) => {
             closed?;
-            judge(plan, work, guards, &history, summary)
+            judge(plan, work, guards.model, &history, summary)
+        }
+        Err(Stop::NotComparable(divergence)) => {
+            closed?;
+            return Err(Error::NotComparable(format!("this run cannot be compared: {divergence}")));
         }
         Err(Stop::Divergence(divergence)) => End::Diverged(divergence.to_string()),
         // Neither blocked nor back, for longer than anybody waits: the model knew what it would be.
@@ -96,6 +126,7 @@ pub fn difference(one: &History, other: &History) -> Option<String> {
 /// What came of the replays of several seeds.
 #[derive(Default)]
 pub struct Replays {
+    /// Those that could be compared; the others are counted beside the statements.
     pub histories: u64,
     pub counts: Counts,
     /// Those that diverged, or broke a property, with their plans; at most [`FOUND_LIMIT`].
@@ -113,11 +144,16 @@ pub fn replay_all(
     let mut replays = Replays::default();
     for seed in seeds {
         let work = work_of(works, *seed);
-        let plan = work.plan(*seed, &setting.limits);
-        let replay = replay(server, &plan, work, setting.guards, Chooser::seeded(*seed))?;
-        let counts = replay.counts;
-        let failed = if replay.end.is_failure() { vec![(plan, replay)] } else { Vec::new() };
-        replays.add(Replays { histories: 1, counts, failed });
+        let plan = on(server, &work.plan(*seed, &setting.limits));
+        match replay(server, &plan, work, setting.guards, Chooser::seeded(*seed)) {
+            Ok(replay) => {
+                let counts = replay.counts;
+                let failed = if replay.end.is_failure() { vec![(plan, replay)] } else { Vec::new() };
+                replays.add(Replays { histories: 1, counts, failed });
+            }
+            Err(Error::NotComparable(_)) => replays.counts.not_comparable += 1,
+            Err(error) => return Err(error),
+        }
         progress(&replays);
     }
     Ok(replays)
@@ -131,6 +167,7 @@ impl Replays {
         self.counts.blocked += other.counts.blocked;
         self.counts.crashes += other.counts.crashes;
         self.counts.choices += other.counts.choices;
+        self.counts.not_comparable += other.counts.not_comparable;
         self.failed.extend(other.failed);
         self.failed.truncate(FOUND_LIMIT);
     }

@@ -109,7 +109,7 @@ impl Simulator {
     }
 
     pub fn run_with(&mut self, plan: &Plan, work: &Work, guards: Guards, chooser: Chooser) -> (Summary, Verdict) {
-        self.target.restart(guards, chooser);
+        self.target.restart(guards, plan.wal_level, chooser);
         let header = header(plan, work, guards, "direct", None);
         let history = match &mut self.history {
             Some(history) => {

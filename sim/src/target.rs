@@ -6,6 +6,7 @@ use crate::random::Stream;
 use std::convert::Infallible;
 use tourbillon_engine::engine::{Answer, Engine, Environment};
 use tourbillon_engine::guard::Guards;
+use tourbillon_engine::store::WalLevel;
 use tourbillon_engine::store::locks::Slot;
 use tourbillon_models::history::{PlainOp, State};
 use tourbillon_models::name::{Micros, Xid};
@@ -68,9 +69,10 @@ impl Direct {
         Direct { engine: Engine::new(guards), chooser }
     }
 
-    /// An empty database for another run; the memory is kept.
-    pub fn restart(&mut self, guards: Guards, chooser: Chooser) {
+    /// An empty database for another run, on a server that is set like this; the memory is kept.
+    pub fn restart(&mut self, guards: Guards, wal_level: WalLevel, chooser: Chooser) {
         self.engine.restart(guards);
+        self.engine.set_wal_level(wal_level);
         self.chooser = chooser;
     }
 }

@@ -299,6 +299,10 @@ impl Locks {
         WaitsFor { holders: lock.blockers(request), ahead: ahead.fold(0, |mask, waiter| mask | 1 << waiter.slot) }
     }
 
+    pub fn is_held(&self, slot: Slot, key: LockKey, mode: Mode) -> bool {
+        self.look(key).is_some_and(|lock| lock.is_held(Request { slot, mode }))
+    }
+
     pub fn holds(&self, slot: Slot, key: LockKey) -> bool {
         self.look(key).is_some_and(|lock| lock.held_by(slot) != 0)
     }

@@ -22,10 +22,22 @@ use alloc::vec::Vec;
 use deadlock::Resolution;
 use locks::{Acquired, LockKey, Locks, Mode, Slot, WaitsFor};
 use sequence::{LogPosition, Sequence};
+use serde::{Deserialize, Serialize};
 use tourbillon_models::name::{Micros, Xid};
 use tourbillon_models::op::Isolation;
 use tourbillon_models::reply::{Outcome, Refusal};
 use transaction::{Target, Transactions, Undo, Wait};
+
+/// The server's setting of that name, as far as transactions can tell: above `Minimal` an access exclusive lock on a
+/// table is logged under its transaction's id, which therefore is assigned before the lock is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WalLevel {
+    #[default]
+    Minimal,
+    /// Also for `logical`.
+    Replica,
+}
 
 /// The tables of one database, told apart by number.
 pub trait Tables: Default {
@@ -48,6 +60,7 @@ pub struct Store<T> {
     log: LogPosition,
     /// The server's wall clock.
     pub clock: Micros,
+    pub wal_level: WalLevel,
     woken: Vec<Slot>,
 }
 
@@ -60,13 +73,14 @@ impl<T: Tables> Default for Store<T> {
             sequences: (0..T::SEQUENCES).map(|_| Sequence::default()).collect(),
             log: LogPosition::default(),
             clock: Micros(0),
+            wal_level: WalLevel::Minimal,
             woken: Vec::new(),
         }
     }
 }
 
 impl<T: Tables> Store<T> {
-    /// Empties the store for another run, and keeps the memory.
+    /// Empties the store for another run, and keeps the memory and the settings.
     pub fn clear(&mut self) {
         self.tables.clear();
         self.transactions.clear();
@@ -240,6 +254,7 @@ impl<T: Tables> Store<T> {
 
     /// Asks for a lock; the caller has to wait if it is queued.
     pub fn acquire(&mut self, slot: Slot, key: LockKey, mode: Mode) -> Result<Acquired, Refusal> {
+        self.prepare_to_lock(slot, key, mode);
         let acquired = self.locks.acquire(slot, key, mode);
         match acquired {
             Acquired::Granted { fresh: true } => self.note_lock(slot, key, mode),
@@ -247,6 +262,26 @@ impl<T: Tables> Store<T> {
             Acquired::Deadlock => return Err(Refusal::Deadlock),
         }
         Ok(acquired)
+    }
+
+    /// `LogAccessExclusiveLockPrepare`: what is logged needs an id first, also if the lock cannot be had.
+    fn prepare_to_lock(&mut self, slot: Slot, key: LockKey, mode: Mode) {
+        let is_logged = self.wal_level == WalLevel::Replica
+            && mode == Mode::AccessExclusive
+            && matches!(key, LockKey::Table(_))
+            && !self.locks.is_held(slot, key, mode);
+        if is_logged {
+            self.transactions.assign_xid(slot);
+        }
+    }
+
+    /// As [`Store::acquire`], but only if there is no need to wait. False if there is.
+    pub fn acquire_now(&mut self, slot: Slot, key: LockKey, mode: Mode) -> Result<bool, Refusal> {
+        self.prepare_to_lock(slot, key, mode);
+        match self.locks.is_free(slot, key, mode) {
+            true => self.acquire(slot, key, mode).map(|_| true),
+            false => Ok(false),
+        }
     }
 
     /// Begins a wait, unless it would close a cycle: then it is this session that gives way.

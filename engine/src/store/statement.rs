@@ -108,12 +108,10 @@ impl<T: Tables> Tx<T> {
 
     /// As [`Tx::lock`], but fails instead of waiting (55P03).
     pub fn lock_now(&self, key: LockKey, mode: Mode) -> Result<(), Refusal> {
-        self.with(|store, slot| {
-            if !store.locks.is_free(slot, key, mode) {
-                return Err(Refusal::LockNotAvailable);
-            }
-            store.acquire(slot, key, mode).map(|_| ())
-        })
+        match self.with(|store, slot| store.acquire_now(slot, key, mode))? {
+            true => Ok(()),
+            false => Err(Refusal::LockNotAvailable),
+        }
     }
 
     /// As [`Tx::lock`], but says whether the lock was there to be had, and never waits.

@@ -2,6 +2,7 @@
 
 use crate::cli::saved::quoted;
 use crate::postgres::Error;
+use crate::postgres::binaries;
 use crate::postgres::server::Server;
 use clap::Args;
 use std::str::FromStr;
@@ -70,11 +71,12 @@ impl Choice {
         }
     }
 
-    /// Refuses an address that leads nowhere before any work is done.
+    /// Refuses an address, or a directory of programs, that leads nowhere, before any work is done.
     pub fn look(&self) -> Result<(), Error> {
         match self {
             Choice::Url(url) => Server::connect_url(url).map(|_| ()),
-            Choice::Auto | Choice::Off => Ok(()),
+            Choice::Auto => binaries::check_named(),
+            Choice::Off => Ok(()),
         }
     }
 }

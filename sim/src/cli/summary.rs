@@ -161,8 +161,12 @@ impl Report<'_> {
                     0 => "no divergence".to_owned(),
                     number => counted(number as u64, "divergence").to_uppercase(),
                 };
+                let not_comparable = match counts.not_comparable {
+                    0 => String::new(),
+                    number => format!(", {} more could not be compared", count(number)),
+                };
                 format!(
-                    "{} on PostgreSQL {server_version}: {}, {} blocked, {} in {}, {divergences}{stopped}",
+                    "{} on PostgreSQL {server_version}: {}, {} blocked, {} in {}, {divergences}{not_comparable}{stopped}",
                     counted(*histories, "history").replace("historys", "histories"),
                     counted(counts.statements, "statement"),
                     count(counts.blocked),
@@ -275,6 +279,7 @@ impl Report<'_> {
             "crashes": counts.crashes,
             "choices": counts.choices,
             "divergences": divergences,
+            "not_comparable": counts.not_comparable,
             "server_version": version,
             "wall_seconds": time.as_secs_f64(),
             "skipped": skipped,

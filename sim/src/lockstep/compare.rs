@@ -4,7 +4,22 @@ use super::renaming::{Mismatch, Pairing, Renaming, same_snapshot};
 use tourbillon_models::history::{PlainOp, PlainReply, State};
 use tourbillon_models::name::{EventId, Xid};
 use tourbillon_models::op::{Decision, Op};
-use tourbillon_models::reply::{Event, Reply};
+use tourbillon_models::reply::{Event, Refusal, Reply};
+
+/// A server's answer in the vocabulary; the error's text where the engine knows no such error.
+pub enum Ready {
+    Reply(PlainReply, Option<Xid>),
+    Refused(Refusal),
+    Cancelled,
+    Strange(String),
+}
+
+/// The model's answer, and its transaction.
+#[derive(Clone, Copy)]
+pub struct Side<'a> {
+    pub reply: &'a PlainReply,
+    pub xid: Xid,
+}
 
 /// The operation with the server's ids in it.
 pub fn for_server(op: &PlainOp, renaming: &Renaming) -> PlainOp {
@@ -42,8 +57,28 @@ pub fn for_server(op: &PlainOp, renaming: &Renaming) -> PlainOp {
     }
 }
 
+/// Whether the server has answered as the model; pairs the ids that both show.
+pub fn same_answer(pairing: &mut Pairing<'_>, op: &PlainOp, model: Side<'_>, ready: &Ready) -> Result<(), Mismatch> {
+    let Side { reply: model, xid } = model;
+    match (model, ready) {
+        (Reply::Refused(Refusal::Deadlock | Refusal::LockNotAvailable), Ready::Cancelled) => Ok(()),
+        (Reply::Refused(ours), Ready::Refused(theirs)) if ours == theirs => Ok(()),
+        (model, Ready::Reply(server, server_xid)) => {
+            if !op.is_transaction_control() && !matches!(op, Op::Read { .. }) {
+                same_xid(pairing, xid, *server_xid)?;
+            }
+            same_reply(pairing, model, server)
+        }
+        (model, Ready::Refused(refusal)) => {
+            Err(Mismatch(format!("the model answers {model:?} and the server refuses: {refusal:?}")))
+        }
+        (model, Ready::Cancelled) => Err(Mismatch(format!("the model answers {model:?}, the server was cancelled"))),
+        (model, Ready::Strange(text)) => Err(Mismatch(format!("the model answers {model:?} and the server: {text}"))),
+    }
+}
+
 /// Whether two replies say the same; pairs the ids that they show.
-pub fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainReply) -> Result<(), Mismatch> {
+fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainReply) -> Result<(), Mismatch> {
     match (model, server) {
         (Reply::Subscribed { cursor: ours }, Reply::Subscribed { cursor: theirs }) => pairing.tick(*ours, *theirs),
         (Reply::Appended { event: ours, table }, Reply::Appended { event: theirs, table: other }) => {
@@ -95,7 +130,7 @@ pub fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainR
 }
 
 /// Whether the transactions of both sides have an id, or neither.
-pub fn same_xid(pairing: &mut Pairing<'_>, model: Xid, server: Option<Xid>) -> Result<(), Mismatch> {
+fn same_xid(pairing: &mut Pairing<'_>, model: Xid, server: Option<Xid>) -> Result<(), Mismatch> {
     pairing.xid(model, server.unwrap_or(Xid(0)))
 }
 

@@ -1,8 +1,9 @@
 //! The lockstep target: every call goes to the model and, on the same session's own connection, to a real server.
 //!
 //! One statement at a time, in the schedule's order. What the model answers the server must answer, up to a renaming
-//! of ids; what the model blocks the server must block, by its own word. Where PostgreSQL leaves a choice open the
-//! model follows the server's. A difference is a [`Divergence`]: either the model or the SQL is wrong.
+//! of ids; what the model blocks the server must block, by its own word. Where PostgreSQL leaves a choice open, it is
+//! imposed on a server of our own; elsewhere the model follows ([`follow`]). A difference is a [`Divergence`]: either the
+//! model or the SQL is wrong.
 //!
 //! Time: the server's clock functions are replaced by readers of a sequence that this target sets. A lock timeout or
 //! a deadlock that the model finds is brought about on the server when the model says so: by cancelling the wait
@@ -10,6 +11,7 @@
 //! deadlock detection.
 
 mod compare;
+mod follow;
 mod renaming;
 mod wire;
 
@@ -18,10 +20,12 @@ use crate::postgres::control::{Expect, Rest};
 use crate::postgres::server::Server;
 use crate::postgres::session::{Outcome, Session};
 use crate::target::{Chooser, Target};
-use compare::{for_server, same_reply, same_state, same_xid};
+use compare::{Ready, Side, for_server, same_answer, same_state};
+use follow::{Follower, Still, Told, Wait, same_waits};
 use renaming::{Mismatch, Pairing, Renaming, Shown};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::{Duration, Instant};
 use tourbillon_engine::engine::{Answer, Engine, Environment};
 use tourbillon_engine::guard::Guards;
 use tourbillon_engine::sql::ending::{Transaction, refusal};
@@ -55,12 +59,27 @@ impl fmt::Display for Divergence {
 #[derive(Debug)]
 pub enum Stop {
     Divergence(Divergence),
+    /// Calls ran into each other on a server that cannot be held back, so that nobody knows what they should have come to.
+    NotComparable(Divergence),
     Server(Error),
 }
 
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
         Stop::Server(error)
+    }
+}
+
+/// The guards of each side: the same, unless a difference between the two is to be shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sides {
+    pub model: Guards,
+    pub sql: Guards,
+}
+
+impl From<Guards> for Sides {
+    fn from(guards: Guards) -> Self {
+        Sides { model: guards, sql: guards }
     }
 }
 
@@ -71,6 +90,8 @@ pub struct Counts {
     pub blocked: u64,
     pub crashes: u64,
     pub choices: u64,
+    /// Replays, of several, that could not be compared to their end.
+    pub not_comparable: u64,
 }
 
 /// One session's connection, and the call that it has under way.
@@ -90,16 +111,10 @@ struct Connection {
 
 /// Who decides what PostgreSQL leaves open.
 enum Order {
-    Imposed(Chooser),
-    Followed,
-}
-
-/// A server's answer in the vocabulary; the error's text where the engine knows no such error.
-enum Ready {
-    Reply(PlainReply, Option<Xid>),
-    Refused(Refusal),
-    Cancelled,
-    Strange(String),
+    /// We do, on a server of our own.
+    Imposed(Box<Chooser>),
+    /// The server does, and the model follows.
+    Followed(Follower),
 }
 
 /// The model and the server, side by side.
@@ -118,16 +133,22 @@ pub struct Lockstep<'a> {
 
 impl<'a> Lockstep<'a> {
     /// Installs the engine, with its guards as told, in a schema of its own. The chooser is asked on our own server only.
-    pub fn new(server: &'a mut Server, guards: Guards, steps: &[&str], chooser: Chooser) -> Result<Self, Error> {
+    pub fn new(server: &'a mut Server, guards: Sides, steps: &[&str], chooser: Chooser) -> Result<Self, Error> {
         let schema = server.create_schema()?;
         let major = server.version_number() as u32 / 10_000;
-        server.install(&install::install(&schema, guards))?;
+        server.install(&install::install(&schema, guards.sql))?;
         server.install(&install::replay_clock(&schema, major))?;
         server.install(&install::workload(&schema))?;
-        let order = if server.can_crash() { Order::Imposed(chooser) } else { Order::Followed };
+        let wal_level = server.wal_level();
+        let mut engine = Engine::new(guards.model);
+        engine.set_wal_level(wal_level);
+        let order = match server.can_crash() {
+            true => Order::Imposed(Box::new(chooser)),
+            false => Order::Followed(Follower::new(guards.model, wal_level)),
+        };
         Ok(Lockstep {
             order,
-            engine: Engine::new(guards),
+            engine,
             server,
             mapping: Mapping::new(&schema, steps),
             schema,
@@ -153,7 +174,85 @@ impl<'a> Lockstep<'a> {
     }
 
     fn diverged(&self, op: &str, difference: String) -> Stop {
-        Stop::Divergence(Divergence { statement: self.counts.statements, op: op.to_owned(), difference })
+        let divergence = Divergence { statement: self.counts.statements, op: op.to_owned(), difference };
+        match &self.order {
+            Order::Followed(follower) if follower.ran_at_once() => Stop::NotComparable(divergence),
+            _ => Stop::Divergence(divergence),
+        }
+    }
+
+    /// Keeps what the engine was told, and whom that released.
+    fn told(&mut self, told: impl FnOnce() -> Told) {
+        if let Order::Followed(follower) = &mut self.order {
+            follower.tell(told(), &self.engine.released());
+        }
+    }
+
+    fn planned(&self, released: &[Slot]) -> Option<usize> {
+        match &self.order {
+            Order::Followed(follower) => follower.next(released),
+            Order::Imposed(_) => None,
+        }
+    }
+
+    fn ran_at_once(&self) -> bool {
+        matches!(&self.order, Order::Followed(follower) if follower.ran_at_once())
+    }
+
+    /// Waits until all calls under way have returned or are blocked, and takes in what has returned.
+    fn rest(&mut self) -> Result<BTreeMap<Slot, Wait>, Error> {
+        let under_way = |connection: &&mut Connection| connection.op.is_some();
+        let mut waiting: Vec<&mut Session> =
+            self.connections.values_mut().filter(under_way).map(|connection| &mut connection.session).collect();
+        let waits = self.server.wait_until_all_settled(&mut waiting)?;
+        let slots: Vec<Slot> = self.connections.keys().copied().collect();
+        for slot in slots {
+            let connection = self.connection(slot);
+            let outcome = if connection.op.is_some() { connection.session.take_outcome() } else { None };
+            if let Some(outcome) = outcome {
+                self.take(slot, outcome);
+            }
+        }
+        let slot_of = |pid: i32| self.connections.iter().find(|(_, it)| it.session.pid() == pid).map(|(slot, _)| *slot);
+        let mut found = BTreeMap::new();
+        for wait in waits {
+            let by = self.server.blocked_by(wait.pid)?.into_iter().filter_map(slot_of).collect();
+            let xid = self.server.xid_of(wait.pid)?.map(Xid);
+            found.insert(slot_of(wait.pid).expect("only sessions of ours are asked for"), Wait { by, xid });
+        }
+        Ok(found)
+    }
+
+    /// Finds out in which order those ran that were released together.
+    fn explain(&mut self) -> Result<(), Stop> {
+        let waits = self.rest()?;
+        let still = still(&self.connections, &self.renaming, waits, self.clock);
+        let explained = match &mut self.order {
+            Order::Followed(follower) => follower.explain(&still),
+            Order::Imposed(_) => unreachable!("on a server of our own the order is imposed"),
+        };
+        match explained {
+            true => Ok(()),
+            false => Err(self.diverged(AT_ONCE, "no order explains what they came to".to_owned())),
+        }
+    }
+
+    /// When all those that ran at once are where the model says, the server's must be, too.
+    fn stand_still(&mut self) -> Result<(), Stop> {
+        if self.engine.anyone_released() {
+            return Ok(());
+        }
+        if self.ran_at_once() {
+            let waits = self.rest()?;
+            let still = still(&self.connections, &self.renaming, waits, self.clock);
+            if !same_waits(&self.engine, &still, &mut self.renaming.clone()) {
+                return Err(self.diverged(AT_ONCE, "afterwards others wait than in the model".to_owned()));
+            }
+        }
+        if let Order::Followed(follower) = &mut self.order {
+            follower.stands_still();
+        }
+        Ok(())
     }
 
     fn set_clock(&mut self, now: Micros) -> Result<(), Error> {
@@ -237,21 +336,47 @@ impl<'a> Lockstep<'a> {
     /// The model has answered: the server must have, the same.
     fn check_return(&mut self, slot: Slot, op: &PlainOp, reply: &PlainReply) -> Result<(), Stop> {
         let name = format!("{op:?}");
-        if self.settle(slot, Expect::Return)? {
-            if !matches!(reply, Reply::Refused(Refusal::Deadlock | Refusal::LockNotAvailable)) {
+        let is_cancelled = matches!(reply, Reply::Refused(Refusal::Deadlock | Refusal::LockNotAvailable));
+        if self.settle(slot, Expect::Return)? && (is_cancelled || self.stays_blocked(slot)?) {
+            if !is_cancelled {
                 let difference = format!("the model answers {reply:?} and the server blocks");
                 return Err(self.diverged(&name, difference));
             }
             self.cancel(slot)?;
         }
         let ready = self.connection(slot).ready.take().expect("a statement that is not blocked has its answer");
-        match self.compare(slot, op, reply, ready) {
+        match self.compare(slot, op, reply, &ready) {
             Ok(()) => {
                 self.end_transaction(slot, op, reply);
                 Ok(())
             }
+            Err(Mismatch(difference)) if self.is_others_victim(&ready) => {
+                let difference = format!("{difference}, as it broke a deadlock in its own way");
+                let statement = self.counts.statements;
+                Err(Stop::NotComparable(Divergence { statement, op: name, difference }))
+            }
             Err(Mismatch(difference)) => Err(self.diverged(&name, difference)),
         }
+    }
+
+    /// A user's server takes its time, one that only its superuser can change, before it lets somebody pass a queue who
+    /// would wait for ever otherwise. The model does so at once.
+    fn stays_blocked(&mut self, slot: Slot) -> Result<bool, Error> {
+        if matches!(self.order, Order::Imposed(_)) {
+            return Ok(true);
+        }
+        let begin = Instant::now();
+        while begin.elapsed() < self.server.deadlock_timeout() + Duration::from_millis(500) {
+            if !self.settle(slot, Expect::Return)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Who dies in a cycle of waits is for the user's server to say.
+    fn is_others_victim(&self, ready: &Ready) -> bool {
+        matches!((&self.order, ready), (Order::Followed(_), Ready::Refused(Refusal::Deadlock)))
     }
 
     /// A stopped backend must meet its end before it goes on.
@@ -283,29 +408,11 @@ impl<'a> Lockstep<'a> {
         Ok(())
     }
 
-    fn compare(&mut self, slot: Slot, op: &PlainOp, model: &PlainReply, ready: Ready) -> Result<(), Mismatch> {
+    fn compare(&mut self, slot: Slot, op: &PlainOp, reply: &PlainReply, ready: &Ready) -> Result<(), Mismatch> {
         let xid = self.engine.xid(slot);
         let connection = self.connections.get_mut(&slot).expect("a session is connected before it calls");
         let mut pairing = Pairing { renaming: &mut self.renaming, shown: &mut connection.shown };
-        match (model, ready) {
-            (Reply::Refused(Refusal::Deadlock | Refusal::LockNotAvailable), Ready::Cancelled) => Ok(()),
-            (Reply::Refused(ours), Ready::Refused(theirs)) if *ours == theirs => Ok(()),
-            (model, Ready::Reply(server, server_xid)) => {
-                if !op.is_transaction_control() && !matches!(op, Op::Read { .. }) {
-                    same_xid(&mut pairing, xid, server_xid)?;
-                }
-                same_reply(&mut pairing, model, &server)
-            }
-            (model, Ready::Refused(refusal)) => {
-                Err(Mismatch(format!("the model answers {model:?} and the server refuses: {refusal:?}")))
-            }
-            (model, Ready::Cancelled) => {
-                Err(Mismatch(format!("the model answers {model:?}, the server was cancelled")))
-            }
-            (model, Ready::Strange(text)) => {
-                Err(Mismatch(format!("the model answers {model:?} and the server: {text}")))
-            }
-        }
+        same_answer(&mut pairing, op, Side { reply, xid }, ready)
     }
 
     /// Ids that an aborted transaction showed are forgotten; those of a committed one stay.
@@ -341,22 +448,23 @@ impl<'a> Lockstep<'a> {
     }
 }
 
-/// The order in which two calls that returned together ran: the numbers that they drew tell.
-fn evidence(ready: &Ready) -> (u32, u32) {
-    match ready {
-        Ready::Reply(reply, xid) => (xid.map_or(0, |xid| xid.0), first_id(reply)),
-        Ready::Refused(_) | Ready::Cancelled | Ready::Strange(_) => (u32::MAX, 0),
-    }
-}
+const AT_ONCE: &str = "calls that were released together";
 
-fn first_id(reply: &PlainReply) -> u32 {
-    match reply {
-        Reply::Appended { event, .. } | Reply::Started { event, .. } => event.0,
-        Reply::HandedOff { appended, .. } => appended.first().copied().unwrap_or(0),
-        Reply::Ticked { tick, .. } => tick.0,
-        Reply::Claimed { next, .. } => next.0,
-        _ => 0,
-    }
+fn still<'b>(
+    connections: &'b BTreeMap<Slot, Connection>,
+    renaming: &'b Renaming,
+    mut waits: BTreeMap<Slot, Wait>,
+    clock: Option<Micros>,
+) -> Still<'b> {
+    let calls = connections.iter().filter_map(|(slot, connection)| {
+        let rest = match (&connection.ready, waits.remove(slot)) {
+            (Some(ready), _) => follow::Rest::Returned(ready),
+            (None, Some(wait)) => follow::Rest::Blocked(wait),
+            (None, None) => return None,
+        };
+        Some((*slot, (&connection.asked, rest)))
+    });
+    Still { calls: calls.collect(), renaming, now: clock.expect("whoever released them has set the clock") }
 }
 
 impl Target for Lockstep<'_> {
@@ -364,6 +472,7 @@ impl Target for Lockstep<'_> {
 
     fn connect(&mut self) -> Result<Slot, Stop> {
         let slot = self.engine.connect().expect("a plan has fewer processes than the store has sessions");
+        self.told(|| Told::Connect);
         let session = self.server.open()?;
         if matches!(self.order, Order::Imposed(_)) {
             self.server.execute(&session, "set deadlock_timeout = '1ms'", &[])?.done()?;
@@ -387,6 +496,7 @@ impl Target for Lockstep<'_> {
     fn disconnect(&mut self, slot: Slot, now: Micros) -> Result<(), Stop> {
         self.set_clock(now)?;
         self.engine.disconnect(slot);
+        self.told(|| Told::Disconnect(slot));
         let mut connection = self.connections.remove(&slot).expect("a session is connected before it goes");
         connection.shown.drain(..).for_each(|id| self.renaming.forget(id));
         self.end_session(connection)?;
@@ -396,6 +506,7 @@ impl Target for Lockstep<'_> {
     fn call(&mut self, slot: Slot, op: &PlainOp, environment: Environment) -> Result<Answer, Stop> {
         self.set_clock(environment.now)?;
         let answer = self.engine.call(slot, op, environment);
+        self.told(|| Told::Call(slot, op.clone(), environment));
         if self.cannot_be_asked(op) {
             return Ok(answer);
         }
@@ -417,25 +528,10 @@ impl Target for Lockstep<'_> {
         if let Order::Imposed(chooser) = &mut self.order {
             return Ok(chooser.pick(released.len()));
         }
-        let mut waiting: Vec<&mut Session> = self
-            .connections
-            .iter_mut()
-            .filter(|(slot, connection)| released.contains(slot) && connection.ready.is_none())
-            .map(|(_, connection)| &mut connection.session)
-            .collect();
-        self.server.wait_until_all_settled(&mut waiting)?;
-        for slot in released {
-            let outcome = self.connection(*slot).session.take_outcome();
-            if let Some(outcome) = outcome {
-                self.take(*slot, outcome);
-            }
+        if self.planned(released).is_none() {
+            self.explain()?;
         }
-        let rank = |slot: &Slot| match &self.connections[slot].ready {
-            Some(ready) => (0, evidence(ready)),
-            None => (1, (0, 0)),
-        };
-        let first = released.iter().enumerate().min_by_key(|(_, slot)| rank(slot));
-        Ok(first.expect("somebody was released").0)
+        Ok(self.planned(released).expect("an order that was found begins with one of the released"))
     }
 
     fn resume(&mut self, slot: Slot, now: Micros) -> Result<Answer, Stop> {
@@ -443,10 +539,13 @@ impl Target for Lockstep<'_> {
         let op = self.connection(slot).asked.clone();
         self.thaw(slot)?;
         let answer = self.engine.resume(slot, now);
+        self.told(|| Told::Resume(slot, now));
         match &answer {
             Answer::Returned(reply) => self.check_return(slot, &op, reply)?,
             // It let others into the row's queue, and goes on by itself.
             Answer::Blocked if self.engine.released().contains(&slot) => {}
+            // On the server it may have been released again already.
+            Answer::Blocked if self.ran_at_once() => {}
             Answer::Blocked => {
                 if !self.settle(slot, Expect::Block)? {
                     let op = format!("{op:?}");
@@ -454,12 +553,14 @@ impl Target for Lockstep<'_> {
                 }
             }
         }
+        self.stand_still()?;
         Ok(answer)
     }
 
     fn time_out(&mut self, slot: Slot, now: Micros) -> Result<(), Stop> {
         self.set_clock(now)?;
         self.engine.time_out(slot);
+        self.told(|| Told::TimeOut(slot));
         // At once, and not when its turn comes: others queue behind it.
         self.cancel(slot)?;
         Ok(())

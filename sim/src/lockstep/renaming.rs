@@ -2,7 +2,7 @@
 //!
 //! A pair is made when both sides show an id for the first time, in the same place of the same reply. It is forgotten
 //! if the transaction that showed it does not commit: after a crash the server may give the same number again. Pairs of
-//! transactions and of ticks keep their order.
+//! what is numbered keep their order.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use tourbillon_models::name::{EventId, Tick, Token, WorkerId, WorkflowId, Xid};
 pub struct Mismatch(pub String);
 
 /// Pairs of one kind of id.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pairs<K> {
     to_server: BTreeMap<K, K>,
     to_model: BTreeMap<K, K>,
@@ -92,7 +92,7 @@ pub enum Shown {
 }
 
 /// All pairs of a run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Renaming {
     pub events: Pairs<EventId>,
     pub ticks: Pairs<Tick>,
@@ -105,9 +105,9 @@ pub struct Renaming {
 impl Renaming {
     pub fn new() -> Self {
         Renaming {
-            events: Pairs::new(false),
+            events: Pairs::new(true),
             ticks: Pairs::new(true),
-            workers: Pairs::new(false),
+            workers: Pairs::new(true),
             workflows: Pairs::new(false),
             tokens: Pairs::new(false),
             xids: Pairs::new(true),

@@ -37,7 +37,7 @@ pub struct Binaries {
 /// Must not be called from within a tokio runtime.
 pub fn find() -> Result<Binaries, Error> {
     let missing = match installed() {
-        Err(Error::Unavailable(sentence)) if env::var_os(VARIABLE).is_none() => sentence,
+        Err(Error::Unavailable(sentence)) if named().is_none() => sentence,
         found => return found,
     };
     downloaded().map_err(|reason| {
@@ -51,8 +51,8 @@ pub fn find() -> Result<Binaries, Error> {
 /// The programs on this machine, without the network: [`VARIABLE`], then `pg_config`, then the newest under
 /// `/usr/lib/postgresql`.
 pub fn installed() -> Result<Binaries, Error> {
-    if let Some(directory) = env::var_os(VARIABLE) {
-        return inspect(Path::new(&directory))
+    if let Some(directory) = named() {
+        return inspect(&directory)
             .map_err(|reason| Error::Unavailable(format!("{VARIABLE} names no usable PostgreSQL: {reason}")));
     }
     let mut reasons = Vec::new();
@@ -64,6 +64,16 @@ pub fn installed() -> Result<Binaries, Error> {
     }
     let looked = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
     Err(Error::Unavailable(format!("no PostgreSQL server is installed{looked}")))
+}
+
+/// Refuses a [`VARIABLE`] that names no server's programs, before anybody relies on it.
+pub fn check_named() -> Result<(), Error> {
+    named().map_or(Ok(()), |_| installed().map(|_| ()))
+}
+
+/// Empty, the variable counts as unset.
+fn named() -> Option<PathBuf> {
+    env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 fn candidates() -> Vec<PathBuf> {
@@ -125,7 +135,7 @@ fn downloaded() -> Result<Binaries, String> {
 }
 
 /// `~/.cache/tourbillon` or, for root, a place that the account which runs the server can read.
-fn cache_directory() -> Result<PathBuf, String> {
+pub(super) fn cache_directory() -> Result<PathBuf, String> {
     let root = geteuid().is_root().then(|| PathBuf::from("/var/cache"));
     let own = || env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));

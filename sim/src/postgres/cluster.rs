@@ -23,7 +23,7 @@ use super::Error;
 use super::account::Account;
 use super::binaries::Binaries;
 use super::home::{Home, base_directory, sweep};
-use super::template::furnish;
+use super::template::{furnish, template_directory};
 
 /// For the machine to do what it normally does in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -69,21 +69,26 @@ pub struct Cluster {
     binaries: Binaries,
     account: Account,
     home: Home,
+    /// Those that come before ours.
+    settings: Vec<String>,
     postmaster: Option<Postmaster>,
 }
 
 impl Cluster {
     /// Starts a fresh server; 0.1–0.2 s, or 1 s more for the first of its version on this machine.
-    pub fn start(binaries: &Binaries) -> Result<Cluster, Error> {
+    ///
+    /// These settings (`name=value`) come before ours.
+    pub fn start(binaries: &Binaries, settings: &[&str]) -> Result<Cluster, Error> {
         let account = Account::choose()?;
-        Cluster::start_in(&base_directory(account), account, binaries)
+        Cluster::start_in(&base_directory(account), account, binaries, settings)
     }
 
-    fn start_in(base: &Path, account: Account, binaries: &Binaries) -> Result<Cluster, Error> {
+    fn start_in(base: &Path, account: Account, binaries: &Binaries, settings: &[&str]) -> Result<Cluster, Error> {
         sweep(base, account);
         let home = Home::create(base, account)?;
-        furnish(binaries, account, &home.directory)?;
-        let mut cluster = Cluster { binaries: binaries.clone(), account, home, postmaster: None };
+        furnish(binaries, account, &template_directory(account), &home.directory)?;
+        let settings = settings.iter().map(ToString::to_string).collect();
+        let mut cluster = Cluster { binaries: binaries.clone(), account, home, settings, postmaster: None };
         cluster.restart()?;
         Ok(cluster)
     }
@@ -97,7 +102,7 @@ impl Cluster {
     /// Starts the server again after [`Cluster::crash`] and returns when it accepts connections; 15–40 ms.
     pub fn restart(&mut self) -> Result<(), Error> {
         assert!(self.postmaster.is_none(), "the server in {} is running", self.home.directory.display());
-        self.postmaster = Some(Postmaster::start(&self.binaries, self.account, &self.home.directory)?);
+        self.postmaster = Some(Postmaster::start(&self.binaries, self.account, &self.home.directory, &self.settings)?);
         Ok(())
     }
 
@@ -128,10 +133,17 @@ struct Postmaster {
 }
 
 impl Postmaster {
-    fn start(binaries: &Binaries, account: Account, directory: &Path) -> Result<Postmaster, Error> {
+    fn start(
+        binaries: &Binaries,
+        account: Account,
+        directory: &Path,
+        settings: &[String],
+    ) -> Result<Postmaster, Error> {
         let mut command = account.command(binaries.directory.join("postgres"), directory);
         command.arg("-D").arg(directory.join("data"));
-        command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
+        // Of two that say different things the later counts.
+        let settings = SETTINGS.into_iter().chain(settings.iter().map(String::as_str));
+        command.args(settings.flat_map(|setting| ["-c", setting]));
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command
             .spawn()
@@ -297,7 +309,7 @@ mod tests {
     use crate::postgres::binaries;
 
     fn start() -> Cluster {
-        Cluster::start(&binaries::find().unwrap()).unwrap()
+        Cluster::start(&binaries::find().unwrap(), &[]).unwrap()
     }
 
     /// Everything that a cluster owns outside this process.
@@ -450,7 +462,7 @@ mod tests {
         // A base of its own, as other tests start and sweep, too.
         let (account, private) = (Account::choose().unwrap(), tempfile::tempdir_in("/tmp").unwrap());
         fs::set_permissions(private.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let mut cluster = Cluster::start_in(private.path(), account, &binaries::find().unwrap()).unwrap();
+        let mut cluster = Cluster::start_in(private.path(), account, &binaries::find().unwrap(), &[]).unwrap();
         let belongings = Belongings::of(&cluster);
         cluster.home.watchdog.kill().unwrap();
         cluster.home.watchdog.wait().unwrap();
@@ -487,7 +499,7 @@ mod tests {
     fn a_server_that_cannot_start_says_why() {
         let cluster = start();
         let directory = cluster.home.directory.clone();
-        let error = Postmaster::start(&cluster.binaries, cluster.account, &directory).unwrap_err().to_string();
+        let error = Postmaster::start(&cluster.binaries, cluster.account, &directory, &[]).unwrap_err().to_string();
         assert!(error.contains("ended as it started: FATAL:  lock file \"postmaster.pid\" already exists"), "{error}");
     }
 }

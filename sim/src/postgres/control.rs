@@ -27,6 +27,7 @@ const QUIET: Duration = Duration::from_millis(20);
 const DOUBT: Duration = Duration::from_millis(250);
 
 const BLOCKED_BY: &str = "select pg_blocking_pids($1)";
+const XID_OF: &str = "select backend_xid::text::int8 from pg_stat_activity where pid = $1";
 const WAITS: &str = "select pid, locktype, mode from pg_locks where not granted and pid is not null order by pid";
 const IS_GONE: &str = "select not exists (select from pg_stat_activity where pid = $1) \
                        and not exists (select from pg_locks where pid = $1)";
@@ -90,6 +91,12 @@ impl Control {
     pub async fn blocked_by(&self, pid: i32) -> Result<Vec<i32>, Error> {
         let reply = self.session.execute(BLOCKED_BY, &[&pid]).await.done()?;
         Ok(reply.rows[0].get(0))
+    }
+
+    /// The id of the transaction that a session of the same role has open, without its epoch; one round trip.
+    pub async fn xid_of(&self, pid: i32) -> Result<Option<u32>, Error> {
+        let reply = self.session.execute(XID_OF, &[&pid]).await.done()?;
+        Ok(reply.rows.first().and_then(|row| row.get::<_, Option<i64>>(0)).map(|xid| xid as u32))
     }
 
     /// All waits of the server at one moment, by pid, those of strangers included; one round trip.

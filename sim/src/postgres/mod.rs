@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod control;
 pub mod freeze;
 mod home;
+pub mod interrupt;
 pub mod one_cpu;
 pub mod server;
 pub mod session;
@@ -30,6 +31,8 @@ pub enum Error {
     Unavailable(String),
     /// A statement neither returned nor waited for a lock before the deadline.
     Unsettled(String),
+    /// What ran at once ran into each other, on a server where nothing can be held back: what it came to proves nothing.
+    NotComparable(String),
     /// The server refused a statement of this layer's own.
     Refused(Refusal),
     /// The connection to the server broke.
@@ -39,7 +42,9 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Unavailable(sentence) | Error::Unsettled(sentence) => f.write_str(sentence),
+            Error::Unavailable(sentence) | Error::Unsettled(sentence) | Error::NotComparable(sentence) => {
+                f.write_str(sentence)
+            }
             Error::Refused(refusal) => write!(f, "the server refused a statement: {refusal}"),
             Error::Lost(reason) => write!(f, "the connection to the server is lost: {reason}"),
         }

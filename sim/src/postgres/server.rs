@@ -6,6 +6,7 @@
 //! or when the next one connects.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,20 +16,26 @@ use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 use tokio_postgres::types::ToSql;
 
+use tourbillon_engine::store::WalLevel;
+
 use super::binaries::{self, Binaries, OLDEST_MAJOR};
 use super::cluster::Cluster;
 use super::control::{Control, Expect, PATIENCE, Rest, Wait};
+use super::interrupt::{self, InUse};
 use super::session::{Outcome, Parameter, Session};
 use super::{Error, chain};
 
 const TRAITS: &str = "select current_setting('server_version_num')::int4, current_setting('server_version'), \
                       current_setting('is_superuser') = 'on', pg_is_in_recovery(), current_user::text, \
-                      current_database()::text, has_database_privilege(current_database(), 'create')";
+                      current_database()::text, has_database_privilege(current_database(), 'create'), \
+                      current_setting('wal_level') = 'minimal', \
+                      (select setting::int8 from pg_settings where name = 'deadlock_timeout')";
 
-/// What users set for their roles and databases would show as differences between the model and the server.
+/// What users set for their roles and databases would show as differences between the model and the server. And nothing
+/// here must outlast a crash.
 const PLAIN_SESSION: &str = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
                              -c idle_session_timeout=0 -c default_transaction_isolation=read\\ committed \
-                             -c default_transaction_read_only=off -c timezone=UTC";
+                             -c default_transaction_read_only=off -c timezone=UTC -c synchronous_commit=off";
 
 /// Marks a schema that this project created, and may drop.
 const MARK: &str = "made by tourbillon, which drops it";
@@ -47,8 +54,10 @@ pub struct Server {
     traits: Traits,
     schemas: Vec<String>,
     runtime: Runtime,
-    // Last, as it ends the server, after everybody has hung up.
+    // After everybody has hung up, as it ends the server.
     cluster: Option<Cluster>,
+    // Last, as an interrupted process ends when it goes.
+    _in_use: Option<InUse>,
 }
 
 #[derive(Debug, Clone)]
@@ -60,6 +69,8 @@ struct Traits {
     user: String,
     database: String,
     may_create: bool,
+    wal_level: WalLevel,
+    deadlock_timeout: Duration,
 }
 
 impl Server {
@@ -70,7 +81,12 @@ impl Server {
 
     /// A throw-away server from these programs.
     pub fn from_binaries(binaries: &Binaries) -> Result<Server, Error> {
-        let cluster = Cluster::start(binaries)?;
+        Server::with_settings(binaries, &[])
+    }
+
+    /// As [`Server::from_binaries`], with settings (`name=value`) that come before ours.
+    pub fn with_settings(binaries: &Binaries, settings: &[&str]) -> Result<Server, Error> {
+        let cluster = Cluster::start(binaries, settings)?;
         let config = cluster_config(cluster.socket_directory());
         Server::connect(config, Some(cluster))
     }
@@ -103,9 +119,10 @@ impl Server {
             .enable_all()
             .build()
             .map_err(|error| Error::Unavailable(format!("there is no event loop to be had: {error}")))?;
+        let in_use = cluster.is_none().then(InUse::claim).transpose()?;
         let control = runtime.block_on(open_control(&config))?;
         let traits = runtime.block_on(inspect(&control))?;
-        Ok(Server { control, config, traits, schemas: Vec::new(), runtime, cluster })
+        Ok(Server { control, config, traits, schemas: Vec::new(), runtime, cluster, _in_use: in_use })
     }
 
     /// Whether [`Server::crash`] works: the server is our own.
@@ -126,6 +143,16 @@ impl Server {
     /// As the server prints it.
     pub fn version(&self) -> &str {
         &self.traits.version
+    }
+
+    /// Whether table locks are logged, which takes transaction ids.
+    pub fn wal_level(&self) -> WalLevel {
+        self.traits.wal_level
+    }
+
+    /// How long a session waits before it looks for a deadlock.
+    pub fn deadlock_timeout(&self) -> Duration {
+        self.traits.deadlock_timeout
     }
 
     /// How to connect, for sessions on other runtimes.
@@ -169,8 +196,9 @@ impl Server {
         self.block_on(session.start(sql, parameters));
     }
 
-    /// See [`Control::wait_until_blocked_or_done`].
+    /// See [`Control::wait_until_blocked_or_done`]. An error if this process has been interrupted.
     pub fn wait_until_blocked_or_done(&self, session: &mut Session, expect: Expect) -> Result<Rest, Error> {
+        interrupt::check()?;
         self.block_on(self.control.wait_until_blocked_or_done(session, expect))
     }
 
@@ -187,6 +215,11 @@ impl Server {
     /// See [`Control::blocked_by`].
     pub fn blocked_by(&self, pid: i32) -> Result<Vec<i32>, Error> {
         self.block_on(self.control.blocked_by(pid))
+    }
+
+    /// See [`Control::xid_of`].
+    pub fn xid_of(&self, pid: i32) -> Result<Option<u32>, Error> {
+        self.block_on(self.control.xid_of(pid))
     }
 
     /// See [`Control::all_blocked`].
@@ -229,6 +262,7 @@ impl Server {
 
     /// Creates a schema that nobody else has, and returns its name, which needs no quoting.
     pub fn create_schema(&mut self) -> Result<String, Error> {
+        interrupt::check()?;
         let random = "select 'tourbillon_' || left(replace(gen_random_uuid()::text, '-', ''), 16)";
         let session = self.control.session();
         let name: String = self.block_on(session.execute(random, &[])).done()?.rows[0].get(0);
@@ -286,16 +320,21 @@ async fn open_control(config: &Config) -> Result<Control, Error> {
 }
 
 fn unreachable_server(config: &Config, error: &tokio_postgres::Error) -> Error {
-    let hosts: Vec<String> = config
-        .get_hosts()
-        .iter()
-        .map(|host| match host {
-            Host::Tcp(name) => name.clone(),
-            Host::Unix(path) => path.display().to_string(),
-        })
-        .chain(config.get_hostaddrs().iter().map(|address| address.to_string()))
-        .collect();
-    Error::Unavailable(format!("the PostgreSQL server at {} cannot be reached: {}", hosts.join(", "), chain(error)))
+    let addresses = addresses(config).join(", ");
+    Error::Unavailable(format!("the PostgreSQL server at {addresses} cannot be reached: {}", chain(error)))
+}
+
+/// Where it was tried, ports included. A port stands for all hosts, or there is one for each.
+fn addresses(config: &Config) -> Vec<String> {
+    let ports = config.get_ports();
+    let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+    let hosts = config.get_hosts().iter().enumerate().map(|(index, host)| match host {
+        Host::Tcp(name) => format!("{name}:{}", port(index)),
+        Host::Unix(path) => path.join(format!(".s.PGSQL.{}", port(index))).display().to_string(),
+    });
+    let numeric = config.get_hostaddrs().iter().enumerate();
+    let numeric = numeric.map(|(index, address)| SocketAddr::new(*address, port(index)).to_string());
+    if config.get_hosts().is_empty() { numeric.collect() } else { hosts.collect() }
 }
 
 async fn inspect(control: &Control) -> Result<Traits, Error> {
@@ -309,6 +348,8 @@ async fn inspect(control: &Control) -> Result<Traits, Error> {
         user: row.get(4),
         database: row.get(5),
         may_create: row.get(6),
+        wal_level: if row.get(7) { WalLevel::Minimal } else { WalLevel::Replica },
+        deadlock_timeout: Duration::from_millis(row.get::<_, i64>(8).unsigned_abs()),
     };
     match objection(&traits) {
         None => Ok(traits),
@@ -451,9 +492,12 @@ mod tests {
             (url(&host, "guest", "d"), "user guest may not create a schema in database d: grant create on database"),
             (url(&host, "nobody", "d"), "role \"nobody\" does not exist"),
             (url(&host, "guest", "e"), "database \"e\" does not exist"),
-            ("postgres://localhost:1/d".to_string(), "the PostgreSQL server at localhost cannot be reached: "),
+            ("postgres://localhost:1/d".to_string(), "the PostgreSQL server at localhost:1 cannot be reached: "),
             ("mysql://localhost".to_string(), "the server's address is neither postgres://user@host/database nor"),
-            ("host=/nonexistent user=u".to_string(), "the PostgreSQL server at /nonexistent cannot be reached: "),
+            (
+                "host=/nonexistent user=u".to_string(),
+                "the PostgreSQL server at /nonexistent/.s.PGSQL.5432 cannot be reached: ",
+            ),
         ] {
             let sentence = refusal(&url);
             assert!(sentence.contains(expected), "{url}: {sentence}");
