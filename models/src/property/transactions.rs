@@ -117,18 +117,17 @@ impl Pass<'_> {
     #[inline]
     pub(super) fn called(&mut self, index: u32, record: &Record, op: &Op<Span>) {
         self.memory.session_of_process[record.process.0 as usize] = Some(record.session);
-        if let Some((worker, _)) = holder(*op) {
+        let caller = match op {
+            Op::Claim { worker, .. } => Some(*worker),
+            op => holder(*op).map(|(worker, _)| worker),
+        };
+        if let Some(worker) = caller {
             self.memory.worker_of_process[record.process.0 as usize] = worker.0;
+            self.session(record.session).worker = worker.0;
         }
         let state = self.session(record.session);
         let was = core::mem::replace(&mut state.call, index);
         state.blocked = false;
-        if let Some((worker, _)) = holder(*op) {
-            state.worker = worker.0;
-        }
-        if let Op::Claim { worker, .. } = op {
-            state.worker = worker.0;
-        }
         if was != NONE || state.dead {
             self.found.ill_formed(index, "a call in a session that has one in flight, or is dead");
         }
