@@ -46,16 +46,28 @@ pub(super) struct Range {
     given: u32,
     /// How often something went wrong for its holder, so that steps of it may run again.
     pub(super) excuses: u32,
-    /// What has gone wrong since external work of it was last started is one failure, however often it is told: an
-    /// abort, then the death, then the takeover.
-    pub(super) is_excused: bool,
+    /// One of them befell the present holder, who has started nothing since: an abort, then its death, then the takeover
+    /// from it are one failure, however often it is told.
+    is_excused: bool,
     /// What a reader saw who read it to its end, and the record of that.
     fingerprint: Option<(u64, u32)>,
 }
 
 impl Range {
+    /// Something went wrong for the holder.
     pub(super) fn excuse(&mut self) {
         self.excuses += u32::from(!core::mem::replace(&mut self.is_excused, true));
+    }
+
+    /// Another takes its place, who may start everything once.
+    fn pass_to(&mut self, holder: WorkerId) {
+        self.excuses += u32::from(!core::mem::take(&mut self.is_excused));
+        self.holder = holder;
+    }
+
+    /// Somebody starts external work.
+    pub(super) fn started_by(&mut self, worker: WorkerId) {
+        self.is_excused &= worker != self.holder;
     }
 }
 
@@ -218,14 +230,11 @@ impl Pass<'_> {
         let Some(subscription) = self.subscription(consumer) else { return };
         let known = subscription.ranges.iter_mut().find(|range| range.prev == prev.0 && range.next == next.0);
         match known {
-            Some(range) => {
-                range.holder = holder;
-                range.excuse();
-            }
+            Some(range) => range.pass_to(holder),
             None if next.0 > subscription.finished => {
                 self.window_given(done, consumer, (prev, next), holder);
                 let range = self.range_of(consumer, (prev.0, next.0));
-                range.into_iter().for_each(Range::excuse);
+                range.into_iter().for_each(|range| range.pass_to(holder));
             }
             None => {}
         }

@@ -477,13 +477,13 @@ impl Pass<'_> {
     }
 
     pub(super) fn work_started(&mut self, index: u32, record: &Record, event: EventId) {
-        let worker = self.memory.worker_of_process[record.process.0 as usize];
-        let Some(worker) = self.memory.workers.get(worker) else { return };
+        let id = WorkerId(self.memory.worker_of_process[record.process.0 as usize]);
+        let Some(worker) = self.memory.workers.get(id.0) else { return };
         let (consumer, window, claimed) = (worker.consumer, worker.window, worker.claimed);
         let Some(bit) = self.subscription(consumer).map(|subscription| subscription.bit) else { return };
         let range = self.range_of(consumer, window);
         let excuses = range.map(|range| {
-            range.is_excused = false;
+            range.started_by(id);
             range.excuses
         });
         let Some(known) = self.memory.events.get_mut(event.0) else { return };
