@@ -52,7 +52,7 @@ pub fn replay(
     guards: impl Into<Sides>,
     chooser: Chooser,
 ) -> Result<Replay, Error> {
-    let (plan, guards) = (&on(server, plan), guards.into());
+    let (plan, guards) = (&for_server(server, plan), guards.into());
     let mut replay = replay_once(server, plan, work, guards, chooser);
     for _ in 1..ATTEMPTS {
         if !matches!(replay, Err(Error::NotComparable(_))) {
@@ -63,8 +63,8 @@ pub fn replay(
     replay
 }
 
-/// The plan, for this server.
-fn on(server: &Server, plan: &Plan) -> Plan {
+/// The plan as it runs against this server.
+pub fn for_server(server: &Server, plan: &Plan) -> Plan {
     Plan { wal_level: server.wal_level(), ..plan.clone() }
 }
 
@@ -144,7 +144,7 @@ pub fn replay_all(
     let mut replays = Replays::default();
     for seed in seeds {
         let work = work_of(works, *seed);
-        let plan = on(server, &work.plan(*seed, &setting.limits));
+        let plan = for_server(server, &work.plan(*seed, &setting.limits));
         match replay(server, &plan, work, setting.guards, Chooser::seeded(*seed)) {
             Ok(replay) => {
                 let counts = replay.counts;

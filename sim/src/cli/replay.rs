@@ -7,7 +7,7 @@ use crate::capsule::Capsule;
 use crate::generate::Limits;
 use crate::plan::{Phase, Plan, PlannedEffect, PlannedFault, When};
 use crate::postgres::one_cpu::OneCpu;
-use crate::replay::{End, Replay, crashes_server, difference, replay};
+use crate::replay::{End, Replay, crashes_server, difference, for_server, replay};
 use crate::simulate::{Simulator, Work};
 use crate::sweep::{catch, work_of};
 use crate::target::Chooser;
@@ -62,7 +62,7 @@ struct Subject {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
-    let subject = subject(arguments)?;
+    let mut subject = subject(arguments)?;
     let server = arguments.server.choice();
     let on = arguments.on.unwrap_or(subject.usual_target());
     if on == On::Lockstep && crashes_server(&subject.plan) && !server.may_crash() {
@@ -75,7 +75,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     }
     let replay = match on {
         On::Direct => run_direct(&subject)?,
-        On::Lockstep => run_lockstep(&subject, &server)?,
+        On::Lockstep => run_lockstep(&mut subject, &server)?,
     };
     if arguments.history {
         console.print_lines(replay.history.lines());
@@ -148,11 +148,12 @@ fn run_direct(subject: &Subject) -> Result<Replay> {
     }
 }
 
-fn run_lockstep(subject: &Subject, choice: &server::Choice) -> Result<Replay> {
+fn run_lockstep(subject: &mut Subject, choice: &server::Choice) -> Result<Replay> {
     // Before the server starts, so that it runs where this thread runs.
     let _one = OneCpu::claim();
     let server = choice.open()?;
     let mut server = server.context("--on lockstep needs a server: --postgres auto, or the address of yours")?;
+    subject.plan = for_server(&server, &subject.plan);
     Ok(replay(&mut server, &subject.plan, &subject.work, subject.guards, subject.chooser())?)
 }
 
