@@ -372,9 +372,10 @@ begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
   v_queue_id := (tourbillon.queue_named(p_queue)).queue_id;
 
-  -- Locks are waited for neither nowait, which starves under overlapping readers, nor for ever, which stalls all who queue
-  -- behind.
-  perform set_config('lock_timeout', ceil(extract(epoch from p_lock_timeout) * 1000)::text, true);
+  -- Locks are waited for neither nowait, which starves under overlapping readers, nor for ever (0 to PostgreSQL), which
+  -- stalls all who queue behind.
+  perform set_config(
+    'lock_timeout', greatest(1, ceil(extract(epoch from p_lock_timeout) * 1000))::text, true);
   perform pg_advisory_xact_lock('tourbillon.queue'::regclass::oid::int, v_queue_id);
 
   select r.rotated, r.event_table, r.horizon

@@ -88,7 +88,7 @@ pub async fn rotate(db: Db, queue: Queue, lock_timeout: Micros) -> Result<PlainR
     db.tx.get::<QueueRow>(queue).ok_or(Refusal::UndefinedObject)?;
     // Locks are waited for neither nowait, which starves under overlapping readers, nor for ever, which stalls all who
     // queue behind.
-    set_lock_timeout(&db, lock_timeout);
+    set_lock_timeout(&db, lock_timeout.max(Micros(1)));
     let rotated = rotate_oldest(&db, queue).await;
     set_lock_timeout(&db, Micros(0));
     rotated

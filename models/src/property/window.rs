@@ -49,6 +49,9 @@ pub(super) struct Range {
     /// One of them befell the present holder, who has started nothing since: an abort, then its death, then the takeover
     /// from it are one failure, however often it is told.
     is_excused: bool,
+    /// A former holder whose failure explained the takeover from it: should it live, and start something all the same, the
+    /// failure explains that, and the takeover explains itself.
+    presumed_dead: Option<WorkerId>,
     /// What a reader saw who read it to its end, and the record of that.
     fingerprint: Option<(u64, u32)>,
 }
@@ -61,13 +64,19 @@ impl Range {
 
     /// Another takes its place, who may start everything once.
     fn pass_to(&mut self, holder: WorkerId) {
-        self.excuses += u32::from(!core::mem::take(&mut self.is_excused));
+        let was_excused = core::mem::take(&mut self.is_excused);
+        self.excuses += u32::from(!was_excused);
+        self.presumed_dead = was_excused.then_some(self.holder);
         self.holder = holder;
     }
 
     /// Somebody starts external work.
     pub(super) fn started_by(&mut self, worker: WorkerId) {
         self.is_excused &= worker != self.holder;
+        if self.presumed_dead == Some(worker) {
+            self.presumed_dead = None;
+            self.excuses += 1;
+        }
     }
 }
 
@@ -147,6 +156,7 @@ impl Pass<'_> {
             given: done.record(),
             excuses: 0,
             is_excused: false,
+            presumed_dead: None,
             fingerprint: None,
         };
         match before.or(after) {

@@ -589,10 +589,13 @@ impl Target for Lockstep<'_> {
     }
 }
 
+/// Longer than any replay.
+const NEVER: Micros = Micros::from_secs(86_400);
+
 /// The model says when a timeout elapses; the server must not.
 fn without_timeout(op: &PlainOp) -> PlainOp {
     match op {
-        Op::Rotate { queue, .. } => Op::Rotate { queue: *queue, lock_timeout: Micros(0) },
+        Op::Rotate { queue, .. } => Op::Rotate { queue: *queue, lock_timeout: NEVER },
         other => other.clone(),
     }
 }

@@ -1,7 +1,8 @@
 //! Ctrl-C and SIGTERM: what is in somebody else's database goes before this process does.
 //!
 //! An interruption is noted, every replay on a user's server ends at its next statement with an error, and its server is
-//! dropped as always, schema and all. Then the process ends, with 128 and the signal's number. A throw-away server needs
+//! dropped as always, schema and all. What was found is told and saved. Then the process ends, with 128 and the signal's
+//! number. A throw-away server needs
 //! none of this: its watchdog sees to it. What it is not: a way to end a sweep early, which leaves nothing to put in order.
 
 use std::process::exit;
@@ -13,16 +14,18 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Error;
 
-/// For servers to be put in order; who wants to leave sooner asks twice.
+/// For servers to be put in order, and the report; who wants to leave sooner asks twice.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Progress {
     interrupted: bool,
     in_use: usize,
+    /// Everything has been said and done.
+    finished: bool,
 }
 
-static PROGRESS: Mutex<Progress> = Mutex::new(Progress { interrupted: false, in_use: 0 });
-static FREE: Condvar = Condvar::new();
+static PROGRESS: Mutex<Progress> = Mutex::new(Progress { interrupted: false, in_use: 0, finished: false });
+static FINISHED: Condvar = Condvar::new();
 
 fn progress() -> MutexGuard<'static, Progress> {
     PROGRESS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -44,7 +47,6 @@ impl InUse {
 impl Drop for InUse {
     fn drop(&mut self) {
         progress().in_use -= 1;
-        FREE.notify_all();
     }
 }
 
@@ -67,7 +69,12 @@ pub fn watch() {
 
 /// Does not return if this process has been interrupted and is about to end.
 pub fn finish() {
-    if progress().interrupted {
+    let mut progress = progress();
+    progress.finished = true;
+    FINISHED.notify_all();
+    let interrupted = progress.interrupted;
+    drop(progress);
+    if interrupted {
         loop {
             thread::park();
         }
@@ -96,6 +103,8 @@ fn wait_for(kind: SignalKind, code: i32) {
 fn end(code: i32) {
     let mut progress = progress();
     progress.interrupted = true;
-    drop(FREE.wait_timeout_while(progress, PATIENCE, |progress| progress.in_use > 0));
+    if progress.in_use > 0 {
+        drop(FINISHED.wait_timeout_while(progress, PATIENCE, |progress| !progress.finished));
+    }
     exit(code);
 }

@@ -5,7 +5,7 @@ use crate::name::{EventId, Micros, Tick, Token, WorkerId};
 use crate::op::Op;
 use crate::property::Property;
 use crate::record::Note;
-use crate::reply::Reply;
+use crate::reply::{Refusal, Reply};
 
 /// Worker-1 (process a) holds (1,2] with one event in it; worker-2 (process b) has nothing.
 fn one() -> (Tale, (WorkerId, Token), WorkerId, EventId) {
@@ -167,6 +167,20 @@ fn w6_one_failure_is_one_excuse_however_often_it_is_told() {
     tale.crash(0);
     tale.wait(20_000);
     tale.take_over(1, thief, 1, 2, lease.0);
+    tale.note(1, Note::WorkStarted { event });
+    assert_eq!(tale.broken(), [""; 0]);
+    tale.note(1, Note::WorkStarted { event });
+    assert_eq!(tale.broken(), ["W6"]);
+}
+
+#[test]
+fn w6_a_victim_that_failed_before_may_be_alive_and_repeat_too() {
+    let (mut tale, lease, thief, event) = one();
+    tale.note(0, Note::WorkStarted { event });
+    tale.refuse(0, Op::Hold { worker: lease.0, token: lease.1 }, Refusal::LockNotAvailable);
+    tale.wait(20_000);
+    tale.take_over(1, thief, 1, 2, lease.0);
+    tale.note(0, Note::WorkStarted { event });
     tale.note(1, Note::WorkStarted { event });
     assert_eq!(tale.broken(), [""; 0]);
     tale.note(1, Note::WorkStarted { event });
