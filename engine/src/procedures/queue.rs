@@ -86,10 +86,14 @@ pub async fn tick(db: Db, queue: Queue) -> Result<PlainReply, Refusal> {
 pub async fn rotate(db: Db, queue: Queue, lock_timeout: Micros) -> Result<PlainReply, Refusal> {
     db.require_read_committed()?;
     db.tx.get::<QueueRow>(queue).ok_or(Refusal::UndefinedObject)?;
-    // Locks are waited for neither nowait, which starves under overlapping readers, nor for ever, which stalls all who
-    // queue behind.
-    set_lock_timeout(&db, lock_timeout.max(Micros(1)));
-    let rotated = rotate_oldest(&db, queue).await;
+    // Locks are waited for neither nowait, which starves under overlapping readers, nor for ever (0 to PostgreSQL), which
+    // stalls all who queue behind.
+    set_lock_timeout(&db, lock_timeout.max(Micros::from_millis(1)));
+    let lock = LockKey::Advisory { class: ROTATE_CLASS, object: queue.0.into() };
+    let rotated = match db.tx.lock(lock, Mode::Exclusive).await {
+        Ok(()) => rotate_oldest(&db, queue).await,
+        Err(refusal) => Err(refusal),
+    };
     set_lock_timeout(&db, Micros(0));
     rotated
 }
@@ -98,8 +102,8 @@ fn set_lock_timeout(db: &Db, lock_timeout: Micros) {
     db.tx.with(|store, slot| store.transactions.of_mut(slot).lock_timeout = lock_timeout);
 }
 
+/// What rotate does once it has the queue's lock.
 async fn rotate_oldest(db: &Db, queue: Queue) -> Result<PlainReply, Refusal> {
-    db.tx.lock(LockKey::Advisory { class: ROTATE_CLASS, object: queue.0.into() }, Mode::Exclusive).await?;
     let row = db.tx.get::<QueueRow>(queue).ok_or(Refusal::UndefinedObject)?;
     let oldest = (row.current_table + 1) % EVENT_TABLES as u8;
 
