@@ -15,6 +15,7 @@ const CAUGHT_BY: [(Guard, &[Property]); Guard::ALL.len()] = [
     (Guard::InProgressSet, &[Q1, Q5]),
     (Guard::TickLock, &[Q14, Q4]),
     (Guard::IsolationCheck, &[Q3, Q14]),
+    (Guard::IdleTick, &[L1]),
     (Guard::EmptyWindow, &[L1]),
     (Guard::ReadAllTables, &[Q1, Q13]),
     (Guard::RotationLookAfterLock, &[Q13]),

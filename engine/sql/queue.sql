@@ -5,8 +5,8 @@
 --   tick          stores a snapshot: the end of one window and the start of the next
 --   rotate        truncates the oldest event table and makes it current
 --
--- Internal: require_read_committed, require_nothing_written, raise_undefined, queue_named, snapshot_at, window_query,
--- window_has_events, horizon, is_needed, rotate_oldest.
+-- Internal: require_read_committed, require_nothing_written, raise_undefined, queue_named, last_event, is_idle,
+-- snapshot_at, window_query, window_has_events, horizon, holds_later, rotate_oldest.
 
 -- Under REPEATABLE READ a duty would go by what was true when its transaction began.
 create function tourbillon.require_read_committed()
@@ -82,10 +82,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_last_event bigint;
   v_snapshot pg_snapshot;
   v_queue_id int;
 begin
   perform tourbillon.require_nothing_written();
+  v_last_event := tourbillon.last_event();
   v_snapshot := pg_current_snapshot();
 
   insert into tourbillon.queue (name, kind, current_table)
@@ -108,8 +110,8 @@ begin
       v_queue_id, v_table);
   end loop;
 
-  insert into tourbillon.tick (queue_id, tick, at, snapshot)
-  values (v_queue_id, nextval('tourbillon.tick_number'), tourbillon.clock(), v_snapshot);
+  insert into tourbillon.tick (queue_id, tick, at, snapshot, last_event)
+  values (v_queue_id, nextval('tourbillon.tick_number'), tourbillon.clock(), v_snapshot, v_last_event);
 end;
 $$;
 
@@ -153,6 +155,39 @@ begin
 end;
 $$;
 
+create function tourbillon.last_event()
+returns bigint
+language sql
+volatile
+as $$
+  select coalesce(pg_sequence_last_value('tourbillon.event_id'), 0);
+$$;
+
+-- Whether a tick would end an empty window. Ids are a cheap look: in a queue that is busy one was drawn since the latest
+-- tick. If none was, a transaction that was in progress at that tick may have committed.
+create function tourbillon.is_idle(p_queue_id int, p_last_event bigint)
+returns boolean
+language plpgsql
+volatile
+as $$
+declare
+  v_latest record;
+begin
+  select t.tick, t.last_event
+  into v_latest
+  from tourbillon.tick t
+  where t.queue_id = p_queue_id
+  order by t.tick desc
+  limit 1;
+  if v_latest.last_event <> p_last_event then
+    return false;
+  end if;
+  return not tourbillon.holds_later(p_queue_id, array[0, 1, 2], v_latest.tick); -- guard: idle_tick
+  -- without idle_tick: return true;
+end;
+$$;
+
+-- All null if the queue is idle: then the latest tick stands for this one.
 create function tourbillon.tick(p_queue text, out tick bigint, out at timestamptz, out snapshot pg_snapshot)
 returns record
 language plpgsql
@@ -162,6 +197,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_queue tourbillon.queue;
+  v_last_event bigint;
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
   v_queue := tourbillon.queue_named(p_queue);
@@ -170,6 +206,12 @@ begin
   perform pg_advisory_xact_lock('tourbillon.tick'::regclass::oid::int, v_queue.queue_id); -- guard: tick_lock
 
   perform tourbillon.require_nothing_written();
+
+  -- Before the snapshot, so that an id drawn in between counts as drawn since.
+  v_last_event := tourbillon.last_event();
+  if tourbillon.is_idle(v_queue.queue_id, v_last_event) then
+    return;
+  end if;
 
   -- A statement of its own, after the lock: no older snapshot may stand under a higher number.
   select pg_current_snapshot()
@@ -186,8 +228,8 @@ begin
   ) t;
 
   tick := nextval('tourbillon.tick_number');
-  insert into tourbillon.tick (queue_id, tick, at, snapshot)
-  values (v_queue.queue_id, tick.tick, tick.at, tick.snapshot);
+  insert into tourbillon.tick (queue_id, tick, at, snapshot, last_event)
+  values (v_queue.queue_id, tick.tick, tick.at, tick.snapshot, v_last_event);
 end;
 $$;
 
@@ -279,28 +321,35 @@ as $$
   );
 $$;
 
-create function tourbillon.is_needed(p_queue_id int, p_table int, p_horizon bigint)
+-- Whether one of the tables holds an event that the tick does not see.
+create function tourbillon.holds_later(p_queue_id int, p_tables int[], p_tick bigint)
 returns boolean
 language plpgsql
 volatile
 as $$
 declare
-  v_needed boolean;
+  v_found boolean;
 begin
   execute format(
-    'select exists (
-      select
-      from tourbillon.event_%1$s_%2$s e
-      where e.xid >= pg_snapshot_xmax($1)
-      union all
-      select
-      from tourbillon.event_%1$s_%2$s e
-      where e.xid = any (array(select pg_snapshot_xip($1)))
-    )',
-    p_queue_id, p_table)
-  into v_needed
-  using tourbillon.snapshot_at(p_queue_id, p_horizon);
-  return v_needed;
+    'select exists (%s)',
+    (
+      select string_agg(
+        format(
+          'select
+          from tourbillon.event_%1$s_%2$s e
+          where e.xid >= pg_snapshot_xmax($1)
+          union all
+          select
+          from tourbillon.event_%1$s_%2$s e
+          where e.xid = any (array(select pg_snapshot_xip($1)))',
+          p_queue_id, v_table),
+        ' union all '
+        order by v_table)
+      from unnest(p_tables) v_table
+    ))
+  into v_found
+  using tourbillon.snapshot_at(p_queue_id, p_tick);
+  return v_found;
 end;
 $$;
 
@@ -324,7 +373,7 @@ begin
   -- A cheap look, so that a table in use is not locked for nothing.
   rotated := false;
   horizon := tourbillon.horizon(p_queue_id);
-  if tourbillon.is_needed(p_queue_id, event_table, horizon) then
+  if tourbillon.holds_later(p_queue_id, array[event_table::int], horizon) then
     return;
   end if;
 
@@ -333,7 +382,7 @@ begin
   -- guard: rotation_look_after_lock begin
   -- While the lock was waited for, a producer that believed the table current may have committed to it.
   horizon := tourbillon.horizon(p_queue_id);
-  if tourbillon.is_needed(p_queue_id, event_table, horizon) then
+  if tourbillon.holds_later(p_queue_id, array[event_table::int], horizon) then
     return;
   end if;
   -- guard: rotation_look_after_lock end

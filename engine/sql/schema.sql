@@ -32,11 +32,13 @@ create table tourbillon.queue (
   current_table smallint not null
 ) with (fillfactor = 20);
 
+-- last_event is the last event id drawn before the snapshot was taken, in any queue.
 create table tourbillon.tick (
   queue_id int not null,
   tick bigint not null,
   at timestamptz not null,
   snapshot pg_snapshot not null,
+  last_event bigint not null,
   primary key (queue_id, tick)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 

@@ -18,6 +18,9 @@ pub enum Guard {
     /// 1. A duty's transaction runs at REPEATABLE READ and looked at something. 2. Others tick, windows are read.
     ///    3. It ticks: an old snapshot under a fresh number, so the next window repeats what was delivered.
     IsolationCheck,
+    /// 1. An event's id is drawn, its transaction stays open. 2. A tick is taken. 3. The transaction commits. 4. No id was
+    ///    drawn since the tick, so the queue counts as idle, and the event waits until somebody appends another.
+    IdleTick,
     /// An empty window is handed out; a worker finds nothing to decide, hands nothing off, and the window stays open
     /// for ever. Seen in PgQue 103, pull request 208.
     EmptyWindow,
@@ -51,10 +54,11 @@ pub enum Guard {
 
 impl Guard {
     /// In the order in which they are listed and removed.
-    pub const ALL: [Guard; 14] = [
+    pub const ALL: [Guard; 15] = [
         Guard::InProgressSet,
         Guard::TickLock,
         Guard::IsolationCheck,
+        Guard::IdleTick,
         Guard::EmptyWindow,
         Guard::ReadAllTables,
         Guard::RotationLookAfterLock,
@@ -74,6 +78,7 @@ impl Guard {
             Guard::InProgressSet => "in_progress_set",
             Guard::TickLock => "tick_lock",
             Guard::IsolationCheck => "isolation_check",
+            Guard::IdleTick => "idle_tick",
             Guard::EmptyWindow => "empty_window",
             Guard::ReadAllTables => "read_all_tables",
             Guard::RotationLookAfterLock => "rotation_look_after_lock",
@@ -94,6 +99,7 @@ impl Guard {
             Guard::InProgressSet => "events of transactions open at tick time fall between two windows",
             Guard::TickLock => "two tickers store snapshots out of order",
             Guard::IsolationCheck => "a duty at REPEATABLE READ stores an old snapshot under a new number",
+            Guard::IdleTick => "an event that commits after the last tick waits for the next event",
             Guard::EmptyWindow => "an empty window is handed out and never closed",
             Guard::ReadAllTables => "a producer with an old snapshot writes where no window looks",
             Guard::RotationLookAfterLock => "rows that arrived while rotation waited for its lock are truncated unread",

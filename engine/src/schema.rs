@@ -11,7 +11,7 @@ use crate::store::snapshot::Snapshot;
 use crate::store::statement::Has;
 use crate::store::transaction::Undo;
 use tourbillon_models::history::LedgerRow;
-use tourbillon_models::name::{Consumer, Key, Micros, Queue, Tick, Token, WorkerId, WorkflowId};
+use tourbillon_models::name::{Consumer, EventId, Key, Micros, Queue, Tick, Token, WorkerId, WorkflowId};
 use tourbillon_models::op::QueueKind;
 use tourbillon_models::reply::Event;
 
@@ -42,6 +42,8 @@ pub struct TickRow {
     pub tick: Tick,
     pub at: Micros,
     pub snapshot: Snapshot,
+    /// The last event id drawn before the snapshot was taken, in any queue.
+    pub last_event: EventId,
     pub extents: [Extent; EVENT_TABLES],
 }
 

@@ -131,6 +131,7 @@ pub enum Op<D> {
         decisions: D,
     },
 
+    /// Ends a window and starts the next; nothing if the queue is idle.
     Tick {
         queue: Queue,
     },

@@ -115,7 +115,7 @@ pub enum Reply<E, I> {
         next: Tick,
         victim: WorkerId,
     },
-    /// Nothing to claim.
+    /// Nothing to claim; nothing that a tick would add.
     Idle,
     Events(E),
     /// The successors' events, one for each `Goto` in the order of the decisions, and the table they went to.

@@ -11,7 +11,7 @@ use crate::store::statement::Has;
 use crate::store::transaction::Undo;
 use alloc::vec::Vec;
 use tourbillon_models::history::PlainReply;
-use tourbillon_models::name::{Consumer, Micros, Queue, Tick, Xid};
+use tourbillon_models::name::{Consumer, EventId, Micros, Queue, Tick, Xid};
 use tourbillon_models::op::QueueKind;
 use tourbillon_models::reply::{Event, Refusal, Reply, SnapshotOf};
 
@@ -23,11 +23,12 @@ const ROTATE_CLASS: u32 = 1;
 
 pub async fn create_queue(db: Db, queue: Queue, kind: QueueKind) -> Result<PlainReply, Refusal> {
     require_nothing_written(&db)?;
+    let last_event = last_event(&db);
     let snapshot = db.tx.with(|store, slot| store.current_snapshot(slot));
     db.tx.insert(QueueRow { queue, kind, current_table: 0 }).await?;
     let tick = Tick(db.next_value(Sequence::TickNumber));
     let extents = db.tx.with(|store, _| extents(store, queue));
-    db.tx.insert(TickRow { queue, tick, at: db.clock(), snapshot, extents }).await?;
+    db.tx.insert(TickRow { queue, tick, at: db.clock(), snapshot, last_event, extents }).await?;
     Ok(Reply::Done)
 }
 
@@ -67,6 +68,11 @@ pub async fn tick(db: Db, queue: Queue) -> Result<PlainReply, Refusal> {
         db.tx.lock(LockKey::Advisory { class: TICK_CLASS, object: queue.0.into() }, Mode::Exclusive).await?;
     }
     require_nothing_written(&db)?;
+    // Before the snapshot, so that an id drawn in between counts as drawn since.
+    let last_event = last_event(&db);
+    if is_idle(&db, queue, last_event).await? {
+        return Ok(Reply::Idle);
+    }
     let (snapshot, extents, at) = db.tx.with(|store, slot| {
         let snapshot = store.current_snapshot(slot);
         let latest = latest_tick(store, slot, queue, |row| row.at);
@@ -79,8 +85,28 @@ pub async fn tick(db: Db, queue: Queue) -> Result<PlainReply, Refusal> {
     });
     let tick = Tick(db.next_value(Sequence::TickNumber));
     let told = SnapshotOf { xmax: snapshot.xmax, in_progress: snapshot.in_progress.iter().map(|xid| xid.0).collect() };
-    db.tx.insert(TickRow { queue, tick, at, snapshot, extents }).await?;
+    db.tx.insert(TickRow { queue, tick, at, snapshot, last_event, extents }).await?;
     Ok(Reply::Ticked { tick, at, snapshot: told })
+}
+
+fn last_event(db: &Db) -> EventId {
+    EventId(db.tx.with(|store, _| store.last_value(Sequence::EventId as usize)))
+}
+
+/// Whether a tick would end an empty window. Ids are a cheap look: in a queue that is busy one was drawn since the latest
+/// tick. If none was, a transaction that was in progress at that tick may have committed.
+async fn is_idle(db: &Db, queue: Queue, last_event: EventId) -> Result<bool, Refusal> {
+    let latest = db.tx.with(|store, slot| latest_tick(store, slot, queue, |row| (row.tick, row.last_event)));
+    let Some((latest, known)) = latest else { return Ok(false) };
+    if known != last_event {
+        return Ok(false);
+    }
+    if !db.guards.on(Guard::IdleTick) {
+        return Ok(true);
+    }
+    let tables = (0..EVENT_TABLES as u8).map(|table| LockKey::Table(event_table(queue, table)));
+    db.tx.lock_each(tables, Mode::AccessShare).await?;
+    Ok(db.tx.with(|store, slot| !(0..EVENT_TABLES).any(|table| holds_later(store, slot, queue, table, latest))))
 }
 
 pub async fn rotate(db: Db, queue: Queue, lock_timeout: Micros) -> Result<PlainReply, Refusal> {
@@ -168,12 +194,15 @@ fn horizon(db: &Db, queue: Queue) -> Tick {
 
 async fn is_needed(db: &Db, queue: Queue, table: u8, horizon: Tick) -> Result<bool, Refusal> {
     db.tx.lock(LockKey::Table(event_table(queue, table)), Mode::AccessShare).await?;
-    Ok(db.tx.with(|store, slot| {
-        let Some(row) = tick_at(store, slot, queue, horizon) else { return false };
-        let events = &store.tables.events[queue.0 as usize][table as usize];
-        let from = row.extents[table as usize].low;
-        events.range(from..u64::MAX, &store.transactions, slot).any(|event| !row.snapshot.sees(event.xid))
-    }))
+    Ok(db.tx.with(|store, slot| holds_later(store, slot, queue, table as usize, horizon)))
+}
+
+/// Whether a table holds an event that the tick does not see. The table must be locked.
+fn holds_later(store: &Database, slot: Slot, queue: Queue, table: usize, tick: Tick) -> bool {
+    let Some(row) = tick_at(store, slot, queue, tick) else { return false };
+    let events = &store.tables.events[queue.0 as usize][table];
+    let from = row.extents[table].low;
+    events.range(from..u64::MAX, &store.transactions, slot).any(|event| !row.snapshot.sees(event.xid))
 }
 
 fn subscriptions(store: &Database, slot: Slot, queue: Queue) -> impl Iterator<Item = &SubscriptionRow> {
@@ -210,10 +239,8 @@ pub async fn lock_window(db: &Db, queue: Queue) -> Result<(), Refusal> {
         let current = db.tx.get::<QueueRow>(queue).ok_or(Refusal::UndefinedObject)?.current_table;
         tables = 1 << current | 1 << ((current + 2) % EVENT_TABLES as u8);
     }
-    for table in (0..EVENT_TABLES as u8).filter(|table| tables >> table & 1 != 0) {
-        db.tx.lock(LockKey::Table(event_table(queue, table)), Mode::AccessShare).await?;
-    }
-    Ok(())
+    let tables = (0..EVENT_TABLES as u8).filter(|table| tables >> table & 1 != 0);
+    db.tx.lock_each(tables.map(|table| LockKey::Table(event_table(queue, table))), Mode::AccessShare).await
 }
 
 /// Calls `each` with every event of the window (prev, next], table by table, until it answers false. No events if

@@ -198,11 +198,16 @@ fn reply_of(op: &PlainOp, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<Pl
             }
         }
         Op::Handoff { .. } => Reply::HandedOff { appended: columns.ids()?, table: columns.table()? },
-        Op::Tick { .. } => Reply::Ticked {
-            tick: Tick(columns.id()?),
-            at: Micros(columns.micros()?),
-            snapshot: snapshot(columns.text()?)?,
-        },
+        Op::Tick { .. } => {
+            let (tick, at, ends) = (columns.id_or_null()?, columns.micros_or_null()?, columns.text()?);
+            match (tick, at, ends) {
+                (Some(tick), Some(at), Some(_)) => {
+                    Reply::Ticked { tick: Tick(tick), at: Micros(at), snapshot: snapshot(ends)? }
+                }
+                (None, None, None) => Reply::Idle,
+                _ => return Err(DecodeError::new("a tick has a number, a time and a snapshot, or none".to_string())),
+            }
+        }
         Op::Rotate { .. } => {
             let (rotated, table, horizon) = (columns.bool()?, columns.table()?, Tick(columns.id()?));
             if rotated { Reply::Rotated { table, horizon } } else { Reply::NotRotated { horizon } }

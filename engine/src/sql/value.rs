@@ -107,9 +107,13 @@ impl<'a> Columns<'a> {
         u8::try_from(value).map_err(|_| self.out_of_range(value))
     }
 
+    pub fn micros_or_null(&mut self) -> Result<Option<u64>, DecodeError> {
+        let value = self.integer()?;
+        value.map(|value| u64::try_from(value).map_err(|_| self.out_of_range(value))).transpose()
+    }
+
     pub fn micros(&mut self) -> Result<u64, DecodeError> {
-        let value = self.integer()?.unwrap_or(-1);
-        u64::try_from(value).map_err(|_| self.out_of_range(value))
+        self.micros_or_null()?.ok_or_else(|| self.unexpected("a time", &Value::Null))
     }
 
     pub fn ids(&mut self) -> Result<Vec<u32>, DecodeError> {

@@ -308,6 +308,11 @@ impl<T: Tables> Store<T> {
         deadlock::waits_for(&self.transactions, &self.locks, slot, &[])
     }
 
+    /// The value drawn last, by anybody; 0 if none was.
+    pub fn last_value(&self, sequence: usize) -> u32 {
+        self.sequences[sequence].last()
+    }
+
     pub fn next_value(&mut self, slot: Slot, sequence: usize) -> u32 {
         let (value, logs) = self.sequences[sequence].next(&mut self.log);
         if logs {

@@ -18,6 +18,10 @@ pub struct Sequence {
 }
 
 impl Sequence {
+    pub const fn last(&self) -> u32 {
+        self.last
+    }
+
     /// The next value, and whether it wrote a log record (which needs a transaction id).
     pub fn next(&mut self, log: &mut LogPosition) -> (u32, bool) {
         self.last += 1;

@@ -106,6 +106,24 @@ impl<T: Tables> Tx<T> {
         }
     }
 
+    /// Several locks, one after the other.
+    pub async fn lock_each(&self, keys: impl IntoIterator<Item = LockKey>, mode: Mode) -> Result<(), Refusal> {
+        let mut keys = keys.into_iter();
+        loop {
+            let taken = self.with(|store, slot| {
+                for key in &mut keys {
+                    match store.acquire(slot, key, mode)? {
+                        Acquired::Granted { .. } => {}
+                        _ => return Ok(Some(key)),
+                    }
+                }
+                Ok(None)
+            })?;
+            let Some(key) = taken else { return Ok(()) };
+            self.wait(Target::Lock { key, mode }).await?;
+        }
+    }
+
     /// As [`Tx::lock`], but fails instead of waiting (55P03).
     pub fn lock_now(&self, key: LockKey, mode: Mode) -> Result<(), Refusal> {
         match self.with(|store, slot| store.acquire_now(slot, key, mode))? {

@@ -56,6 +56,7 @@ goals! {
     SerializationFailure "serialization-failure"
     LockTimeout "lock-timeout"
     EmptyPoll "empty-poll"
+    IdleTick "idle-tick"
     RotationDone "rotation-done"
     RotationRefused "rotation-refused"
     /// A start with a key that was known.

@@ -150,6 +150,7 @@ impl Pass<'_> {
         }
         let Happening::Call(op) = &history.records[call as usize].what else { return };
         match (op, reply) {
+            (Op::Tick { .. }, Reply::Idle) => self.found.sees(Reach::IdleTick),
             (Op::Claim { .. }, Reply::Idle) => self.found.sees(Reach::EmptyPoll),
             (_, Reply::Unknown) => self.lost(index, record.session, call),
             (_, Reply::Refused(refusal)) => self.refused(index, record.session, op, *refusal),

@@ -204,7 +204,7 @@ fn reply(history: &History, reply: &Reply<Span, Span>) -> String {
             let from = if victim.0 == 0 { String::new() } else { format!(" from {victim}") };
             format!("({prev},{next}]{from} under {token}")
         }
-        Reply::Idle => "nothing to claim".into(),
+        Reply::Idle => "nothing to do".into(),
         Reply::Events(events) => format!("[{}]", list(history.events(events), |event| delivered(history, event))),
         Reply::HandedOff { appended, table } => {
             format!("[{}] in table {table}", list(history.ids(appended), |id| EventId(*id).to_string()))
