@@ -21,7 +21,7 @@ fn kept() -> Vec<(PathBuf, Capsule)> {
     read_all("capsules")
 }
 
-fn read_all(directory: &str) -> Vec<(PathBuf, Capsule)> {
+pub fn read_all(directory: &str) -> Vec<(PathBuf, Capsule)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
     let entries = std::fs::read_dir(&directory).expect("capsules are kept beside the tests");
     let paths = entries.map(|entry| entry.expect("a directory can be read").path());

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tourbillon::faults::FaultKind;
-use tourbillon::{Guard, Next, Program, Step, StepOutcome, check};
+use tourbillon::{Guard, Next, Program, Step, StepInput, StepOutcome, check};
 
 /// Two steps; the second is whatever a test wants.
 struct TwoSteps(fn(u64) -> StepOutcome);
@@ -25,7 +25,7 @@ impl Program for TwoSteps {
         (Step(0), u64::from(index))
     }
 
-    fn decide(&self, step: Step, state: u64) -> StepOutcome {
+    fn decide(&self, StepInput { step, state, .. }: StepInput) -> StepOutcome {
         match step {
             Step(0) => StepOutcome { effect: true, next: Next::Goto { step: Step(1), state } },
             _ => (self.0)(state),

@@ -32,7 +32,7 @@ fn seeds_mean_what_they_meant() {
         for seed in [0, 1, 2, 17, 1_000_003, u64::MAX] {
             let plan = work.plan(seed, &all_faults());
             let hash = hash(&mut simulator, &plan, &work);
-            table += &format!("{:<10} {seed:>20} {hash:016x}\n", work.name);
+            table += &format!("{:<13} {seed:>20} {hash:016x}\n", work.name);
         }
     }
     insta::assert_snapshot!(table);

@@ -8,7 +8,7 @@ use tourbillon_engine::guard::{Design, Guard, Guards};
 use tourbillon_models::property::Property::{self, *};
 
 /// So many seeds are enough for each.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 1_500;
 
 /// What the bug of each guard is known to break.
 const CAUGHT_BY: [(Guard, &[Property]); Guard::ALL.len()] = [
@@ -27,6 +27,27 @@ const CAUGHT_BY: [(Guard, &[Property]); Guard::ALL.len()] = [
     (Guard::TakeoverClearsVictim, &[Q8]),
     (Guard::FenceChecked, &[Q9, W3]),
     (Guard::StartKey, &[W9]),
+    (Guard::RotationLockTimeout, &[L5, Q15]),
+    (Guard::TakeoverNotEarly, &[Q10]),
+    (Guard::WallClockHeartbeat, &[Q10]),
+    (Guard::ServerClock, &[Q10]),
+    (Guard::HoldLock, &[Q10]),
+    (Guard::HeldMustFinish, &[W2, W5]),
+    (Guard::CrashCounted, &[L3]),
+    (Guard::IsolateWindow, &[L3]),
+    (Guard::TryBeforeRun, &[L3, Q11]),
+    (Guard::IsolatedOnce, &[W3]),
+    (Guard::RetryFreshSequence, &[W4]),
+    (Guard::NoStalenessGate, &[W10]),
+    (Guard::ReplayMoves, &[Q12]),
+    (Guard::TimersRideTicks, &[T2]),
+    (Guard::IdleTimer, &[T4]),
+    (Guard::TimerKeepsFields, &[T5]),
+    (Guard::DrainPosition, &[T2]),
+    (Guard::DrainLatePath, &[T2]),
+    (Guard::TimerMoveWhole, &[T2, T3]),
+    (Guard::CancelLock, &[T3]),
+    (Guard::DrainPoison, &[T4]),
 ];
 
 /// None if a property that is named catches it; else what does.
@@ -54,9 +75,11 @@ fn the_table_names_every_guard() {
 }
 
 #[test]
-fn the_published_design_is_caught() {
-    let design = Design::by_name("pgq-rotation").expect("it is one of those that are shipped");
-    assert_eq!(miss(design.name, Guards::without(design.removed), &[Q1, Q13]), None);
+fn the_published_designs_are_caught() {
+    for (name, named) in [("pgq-rotation", &[Q1, Q13]), ("pgque-delayed-rotation-draft", &[T2, T3])] {
+        let design = Design::by_name(name).expect("it is one of those that are shipped");
+        assert_eq!(miss(design.name, Guards::without(design.removed), named), None);
+    }
 }
 
 #[test]
@@ -65,15 +88,15 @@ fn the_sound_engine_is_clean_over_many_more_seeds() {
 }
 
 /// What no guard breaks so far: these have failed on histories told by hand, beside the properties.
-const BY_HAND_ALONE: [Property; 8] = [D1, D2, D3, Q2, Q7, Q10, W4, W7];
+const BY_HAND_ALONE: [Property; 6] = [D1, D3, D4, Q2, Q7, T1];
 
 #[test]
 fn every_other_property_has_failed_on_a_guard() {
     let mut broken: Vec<Property> = Vec::new();
-    for round in 0..6 {
+    for round in 0..12 {
         for guard in Guard::ALL {
             let setting = Setting { limits: all_faults(), guards: Guards::without(&[guard]) };
-            let range = round * SEEDS / 2..(round + 1) * SEEDS / 2;
+            let range = round * 250..(round + 1) * 250;
             let swept = sweep(seeds(range), processors(), &setting, works, |_, _| ControlFlow::Continue(()));
             broken.extend(Property::ALL.into_iter().filter(|property| swept.sums.broken(*property) > 0));
         }

@@ -4,6 +4,7 @@
 
 mod stage;
 
+mod designs;
 mod determinism;
 mod plans;
 mod scenarios;

@@ -26,6 +26,13 @@ fn messages_survive_all_faults() {
 }
 
 #[test]
+fn every_other_workload_survives_all_faults() {
+    for work in works().into_iter().skip(3) {
+        clean_sweep(0..300, all_faults(), || only(&work.name));
+    }
+}
+
+#[test]
 fn nothing_is_wrong_where_nothing_goes_wrong() {
     clean_sweep(0..150, Limits { faults: Vec::new() }, works);
 }

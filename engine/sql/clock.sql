@@ -9,6 +9,16 @@ as $$
   select clock_timestamp();
 $$;
 
+-- What leases go by: the server's clock, whatever the caller's says.
+create function tourbillon.lease_clock()
+returns timestamptz
+language sql
+volatile
+as $$
+  select tourbillon.clock(); -- guard: server_clock
+  -- without server_clock: select current_setting('tourbillon.caller_clock')::timestamptz;
+$$;
+
 -- When the caller's transaction began; no lease and no deadline may go by it.
 create function tourbillon.transaction_clock()
 returns timestamptz

@@ -1,10 +1,13 @@
 -- Nothing is executable by PUBLIC: whoever installs grants what a role needs.
---   worker: register, heartbeat, claim, read, hold, handoff, and the duties tick and rotate
---   client: append, start
+--   worker: register, heartbeat, claim, read, hand_out, hold, handoff, and the duties tick, rotate, take_over, drain and
+--     rotate_timers
+--   client: append, start, schedule, cancel
+--   operator: replay_dead_letter
 -- By name, so that nothing is touched that is not ours.
 revoke all
 on function
   tourbillon.clock,
+  tourbillon.lease_clock,
   tourbillon.transaction_clock,
   tourbillon.require_read_committed,
   tourbillon.require_nothing_written,
@@ -26,15 +29,44 @@ on function
   tourbillon.insert_event,
   tourbillon.append,
   tourbillon.start,
+  tourbillon.insert_timer,
+  tourbillon.schedule,
+  tourbillon.is_timer_due,
+  tourbillon.is_delivered,
+  tourbillon.cancel,
+  tourbillon.with_round,
+  tourbillon.page,
+  tourbillon.append_timers,
+  tourbillon.bury_timer,
+  tourbillon.deliver,
+  tourbillon.drain,
+  tourbillon.rotate_older,
+  tourbillon.rotate_timers,
   tourbillon.raise_stale_token,
   tourbillon.register,
   tourbillon.heartbeat,
+  tourbillon.free_worker,
+  tourbillon.dead_before,
+  tourbillon.has_stale_worker,
+  tourbillon.lock_subscription,
+  tourbillon.take_over_stale,
+  tourbillon.take_over,
   tourbillon.claim,
   tourbillon.raise_window_open,
   tourbillon.open_window,
   tourbillon.read,
   tourbillon.hold,
+  tourbillon.refuse_held_window,
+  tourbillon.is_isolated,
+  tourbillon.hand_out,
+  tourbillon.end_try,
+  tourbillon.bury,
+  tourbillon.end_workflows,
+  tourbillon.replay_dead_letter,
   tourbillon.window_event_ids,
+  tourbillon.raise_window_mismatch,
+  tourbillon.require_covered,
   tourbillon.require_decisions,
+  tourbillon.fates,
   tourbillon.handoff
 from public;

@@ -1,6 +1,6 @@
 -- The rotating log.
 --
---   create_queue  a queue, its three event tables, its first tick
+--   create_queue  a queue, its three event tables and two timer tables, its first tick, its cursor of timers
 --   subscribe     a consumer with a cursor of its own
 --   tick          stores a snapshot: the end of one window and the start of the next
 --   rotate        truncates the oldest event table and makes it current
@@ -85,6 +85,7 @@ declare
   v_last_event bigint;
   v_snapshot pg_snapshot;
   v_queue_id int;
+  v_first tourbillon.tick;
 begin
   perform tourbillon.require_nothing_written();
   v_last_event := tourbillon.last_event();
@@ -97,21 +98,32 @@ begin
   -- Truncation resets these tables; vacuum would only take xids and locks.
   for v_table in 0..2 loop
     execute format(
-      'create table tourbillon.event_%1$s_%2$s (
-        event_id bigint not null,
-        xid xid8 not null,
-        workflow_id uuid,
-        sequence int not null,
-        step text,
-        attempt int not null,
-        state text
-      ) with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+      'create table tourbillon.event_%1$s_%2$s (like tourbillon.event including constraints)
+      with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
       create index event_%1$s_%2$s_xid on tourbillon.event_%1$s_%2$s (xid);',
+      v_queue_id, v_table);
+  end loop;
+  for v_table in 0..1 loop
+    execute format(
+      'create table tourbillon.timer_%1$s_%2$s of tourbillon.timer (
+        due with options not null,
+        event_id with options not null,
+        xid with options not null,
+        sequence with options not null,
+        attempt with options not null
+      ) with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
+      create index timer_%1$s_%2$s_due on tourbillon.timer_%1$s_%2$s (due, event_id);
+      create index timer_%1$s_%2$s_xid on tourbillon.timer_%1$s_%2$s (xid);',
       v_queue_id, v_table);
   end loop;
 
   insert into tourbillon.tick (queue_id, tick, at, snapshot, last_event)
-  values (v_queue_id, nextval('tourbillon.tick_number'), tourbillon.clock(), v_snapshot, v_last_event);
+  values (v_queue_id, nextval('tourbillon.tick_number'), tourbillon.clock(), v_snapshot, v_last_event)
+  returning *
+  into v_first;
+
+  insert into tourbillon.drain (queue_id, current_table, done_tick, done_at, done_snapshot)
+  values (v_queue_id, 0, v_first.tick, v_first.at, v_first.snapshot);
 end;
 $$;
 
@@ -164,7 +176,7 @@ as $$
 $$;
 
 -- Whether a tick would end an empty window. Ids are a cheap look: in a queue that is busy one was drawn since the latest
--- tick. If none was, a transaction that was in progress at that tick may have committed.
+-- tick. If none was, a transaction that was in progress at that tick may have committed, or a timer's time have come.
 create function tourbillon.is_idle(p_queue_id int, p_last_event bigint)
 returns boolean
 language plpgsql
@@ -182,8 +194,13 @@ begin
   if v_latest.last_event <> p_last_event then
     return false;
   end if;
-  return not tourbillon.holds_later(p_queue_id, array[0, 1, 2], v_latest.tick); -- guard: idle_tick
-  -- without idle_tick: return true;
+  -- guard: idle_tick begin
+  if tourbillon.holds_later(p_queue_id, array[0, 1, 2], v_latest.tick) then
+    return false;
+  end if;
+  -- guard: idle_tick end
+  return not tourbillon.is_timer_due(p_queue_id, v_latest.tick); -- guard: idle_timer
+  -- without idle_timer: return true;
 end;
 $$;
 
@@ -377,7 +394,8 @@ begin
     return;
   end if;
 
-  execute format('lock table tourbillon.event_%s_%s in access exclusive mode', p_queue_id, event_table);
+  execute format('lock table tourbillon.event_%s_%s in access exclusive mode', p_queue_id, event_table); -- guard: rotation_lock_timeout
+  -- without rotation_lock_timeout: execute format('lock table tourbillon.event_%s_%s in access exclusive mode nowait', p_queue_id, event_table);
 
   -- guard: rotation_look_after_lock begin
   -- While the lock was waited for, a producer that believed the table current may have committed to it.

@@ -24,11 +24,14 @@ begin
 end;
 $$;
 
--- Virtual time has no transaction start: a schedule that needs one sets the clock before the transaction begins.
+-- Where something goes by the start of a transaction, its session is told just before, outside of any transaction:
+-- select set_config('tourbillon.transaction_clock', 'MICROSECONDS', false).
 create or replace function tourbillon.transaction_clock()
 returns timestamptz
 language sql
 volatile
 as $$
-  select tourbillon.clock();
+  select coalesce(
+    timestamptz 'epoch' + current_setting('tourbillon.transaction_clock', true)::bigint * interval '1 microsecond',
+    tourbillon.clock());
 $$;

@@ -5,15 +5,21 @@
 --   clock.sql     the only place that reads a clock
 --   queue.sql     queues, subscriptions, ticks, windows, rotation
 --   producer.sql  append and start: what an application calls in its own transaction
---   worker.sql    register, heartbeat, claim, read, hold, handoff
+--   timer.sql     schedule, cancel, drain, rotation of timers
+--   dead_letter.sql  dead letters and their replay
+--   isolation.sql  the events of an isolated window, one by one
+--   worker.sql    register, heartbeat, claim, take_over, read, hold
+--   handoff.sql   handoff
 --   grants.sql    nothing is for PUBLIC
 -- Not part of an installation: replay_clock.sql, workload.sql. The schema is there before, and empty: the
 -- command sql prints all of it as one transaction that creates the schema.
 --
 -- Order of locks, obeyed everywhere: advisory lock (of ticks, or of rotation and subscribers); subscription row; lease
--- row (another worker's only with skip locked); start key; live rows by id; event tables by number; queue row, by
--- rotation alone. Ticks and the pointer are read without locks. Readers of windows take their share of the event tables
--- earlier than that, which is sound: whoever has a table for himself waits for nothing that another could hold.
+-- row (another worker's only with skip locked); tries, by whoever has the lease; dead letters by id; start key; live rows
+-- by id; cursor of timers; event tables by number; timer tables by number; queue row, by rotation alone. Ticks and pointers
+-- are read without locks. Readers of windows and of timers take their share of the tables earlier than that, which is sound:
+-- whoever has a table for himself waits for nothing that another could hold. A drain writes dead letters, and deletes live
+-- rows of theirs, under the cursor's lock, which is sound too: the timer was all that was left of the workflow.
 --
 -- Guards: a line that prevents a known bug ends in a comment with that bug's name (engine/src/guard.rs); a block has the
 -- name above and below. The installer can leave them out; a comment "without" that name is then put in their place.
@@ -42,6 +48,46 @@ create table tourbillon.tick (
   primary key (queue_id, tick)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
+-- What the event tables of a queue look like; it holds nothing itself. A constraint that an application puts on it before
+-- a queue is created holds in that queue's tables.
+create table tourbillon.event (
+  event_id bigint not null,
+  xid xid8 not null,
+  workflow_id uuid,
+  sequence int not null,
+  step text,
+  attempt int not null,
+  state text
+);
+
+-- A row of a timer table: the event that it will be, and when. xid is that of who scheduled it.
+create type tourbillon.timer as (
+  due timestamptz,
+  event_id bigint,
+  xid xid8,
+  workflow_id uuid,
+  sequence int,
+  step text,
+  attempt int,
+  state text
+);
+
+-- The cursor of a queue's timers: all that were due in the done tick are delivered, and of those due in the open tick all
+-- up to the position. What a drain goes by of the two ticks is kept here, so that the ticks themselves may go.
+-- current_table is a hint to those who schedule: 0 or 1. A drain reads both tables.
+create table tourbillon.drain (
+  queue_id int primary key,
+  current_table smallint not null,
+  done_tick bigint not null,
+  done_at timestamptz not null,
+  done_snapshot pg_snapshot not null,
+  open_tick bigint,
+  open_at timestamptz,
+  open_snapshot pg_snapshot,
+  position_due timestamptz,
+  position_event bigint
+) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
 -- cursor is the tick up to which windows were claimed. Only the keys are indexed, so that moving it stays HOT.
 create table tourbillon.subscription (
   subscription_id int generated always as identity primary key,
@@ -51,7 +97,8 @@ create table tourbillon.subscription (
 ) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- A lease. token, prev_tick and next_tick are null together, while the worker has no window open. Tokens are compared
--- in the row that the worker's id finds, never searched for, so the id alone is indexed and every update is HOT.
+-- in the row that the worker's id finds, never searched for, so the id alone is indexed and every update is HOT. crashes
+-- says how often the window was taken over. held is the transaction that holds the window and has not handed it off.
 create table tourbillon.worker (
   worker_id bigint primary key,
   subscription_id int not null,
@@ -59,7 +106,8 @@ create table tourbillon.worker (
   prev_tick bigint,
   next_tick bigint,
   heartbeat timestamptz not null,
-  crashes int not null
+  crashes int not null,
+  held xid8
 ) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- What a key started, for ever: also after the workflow has ended.
@@ -76,3 +124,36 @@ create table tourbillon.workflow (
   queue_id int not null,
   key text not null
 ) with (autovacuum_vacuum_scale_factor = 0.05);
+
+-- An event of an isolated window: how often it was handed out, and whether it was handed off. The rows outlive a takeover;
+-- the end of their window deletes them.
+create table tourbillon.tries (
+  subscription_id int not null,
+  event_id bigint not null,
+  tries int not null,
+  is_done boolean not null,
+  primary key (subscription_id, event_id)
+) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- An event that will not be delivered again. subscription_id is 0 for a timer that could not become a message.
+-- workflow_hash is the SHA-256 of the workflow's id, in hexadecimal; null for a message. replayed_as is the event that it
+-- lives on as.
+create table tourbillon.dead_letter (
+  queue_id int not null,
+  subscription_id int not null,
+  event_id bigint not null,
+  reason text not null check (reason in ('attempts', 'tries', 'rejected', 'undeliverable')),
+  workflow_hash text,
+  sequence int not null,
+  step text,
+  attempt int not null,
+  state text,
+  replayed_as bigint,
+  primary key (subscription_id, event_id)
+);
+
+-- An event that is to become a dead letter, and why.
+create type tourbillon.death as (
+  event_id bigint,
+  reason text
+);

@@ -3,11 +3,12 @@
 --   register   an identity of its own for a process that starts
 --   heartbeat  "I am alive", between steps
 --   claim      a window: a dead worker's, or the next one with events
+--   take_over  a dead worker's window: the first half of claim, as a duty of its own
 --   read       a page of the window's events
 --   hold       locks the lease, before a step with effects in the database
---   handoff    successors and acknowledgement of the whole window, in one statement
 --
--- Internal: raise_stale_token, raise_window_open, open_window, window_event_ids, require_decisions.
+-- Internal: raise_stale_token, raise_window_open, free_worker, dead_before, has_stale_worker, lock_subscription,
+-- take_over_stale, open_window, refuse_held_window.
 
 create function tourbillon.raise_stale_token(p_worker bigint)
 returns void
@@ -49,7 +50,8 @@ begin
 end;
 $$;
 
-create function tourbillon.heartbeat(p_worker bigint, p_token uuid)
+create function tourbillon.heartbeat(p_worker bigint, p_token uuid) -- guard: server_clock
+-- without server_clock: create function tourbillon.heartbeat(p_worker bigint, p_token uuid, p_at timestamptz)
 returns void
 language plpgsql
 volatile
@@ -58,9 +60,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
+  -- without server_clock: perform set_config('tourbillon.caller_clock', p_at::text, true);
 
   update tourbillon.worker w
-  set heartbeat = tourbillon.clock()
+  set heartbeat = tourbillon.lease_clock() -- guard: wall_clock_heartbeat
+  -- without wall_clock_heartbeat: set heartbeat = tourbillon.transaction_clock()
   where w.worker_id = p_worker
   and w.token = p_token;
   if not found then
@@ -69,14 +73,177 @@ begin
 end;
 $$;
 
--- The token is null if there is nothing to claim; victim is null unless the window was taken over.
-create function tourbillon.claim(
+-- The subscription of a worker that has no window open.
+create function tourbillon.free_worker(p_worker bigint, out subscription_id int, out queue_id int)
+returns record
+language plpgsql
+volatile
+as $$
+declare
+  v_open bigint;
+begin
+  select w.subscription_id, s.queue_id, w.next_tick
+  into free_worker.subscription_id, free_worker.queue_id, v_open
+  from tourbillon.worker w
+  join tourbillon.subscription s on s.subscription_id = w.subscription_id
+  where w.worker_id = p_worker;
+  if not found then
+    perform tourbillon.raise_undefined('worker', p_worker::text);
+  end if;
+  if v_open is not null then
+    perform tourbillon.raise_window_open(p_worker);
+  end if;
+end;
+$$;
+
+-- A lease whose last heartbeat lies before this time may be taken over.
+create function tourbillon.dead_before(p_dead_interval interval)
+returns timestamptz
+language sql
+volatile
+as $$
+  select tourbillon.lease_clock() - p_dead_interval; -- guard: takeover_not_early
+  -- without takeover_not_early: select tourbillon.lease_clock() - p_dead_interval / 2;
+$$;
+
+create function tourbillon.has_stale_worker(p_subscription_id int, p_dead_interval interval)
+returns boolean
+language plpgsql
+volatile
+as $$
+declare
+  v_dead_before timestamptz := tourbillon.dead_before(p_dead_interval);
+begin
+  return exists (
+    select
+    from tourbillon.worker w
+    where w.subscription_id = p_subscription_id
+    and w.next_tick is not null
+    and w.heartbeat < v_dead_before
+  );
+end;
+$$;
+
+-- Gives back the cursor.
+create function tourbillon.lock_subscription(p_subscription_id int)
+returns bigint
+language plpgsql
+volatile
+as $$
+declare
+  v_cursor bigint;
+begin
+  select s.cursor
+  into v_cursor
+  from tourbillon.subscription s
+  where s.subscription_id = p_subscription_id
+  for update; -- guard: claim_lock
+  -- without claim_lock: ;
+  return v_cursor;
+end;
+$$;
+
+-- The subscription must be locked. The token is null if no lease is stale. A locked lease is alive, however old its
+-- heartbeat.
+create function tourbillon.take_over_stale(
   p_worker bigint,
+  p_subscription_id int,
   p_dead_interval interval,
   out token uuid,
   out prev_tick bigint,
   out next_tick bigint,
-  out victim bigint
+  out victim bigint,
+  out isolated boolean
+)
+returns record
+language plpgsql
+volatile
+as $$
+declare
+  v_dead_before timestamptz := tourbillon.dead_before(p_dead_interval);
+  v_stale tourbillon.worker;
+  v_crashes int := 0;
+begin
+  isolated := false;
+  select *
+  into v_stale
+  from tourbillon.worker w
+  where w.subscription_id = p_subscription_id
+  and w.next_tick is not null
+  and w.heartbeat < v_dead_before
+  order by w.worker_id
+  limit 1
+  for update skip locked;
+  if not found then
+    return;
+  end if;
+
+  token := gen_random_uuid(); -- guard: takeover_fresh_token
+  -- without takeover_fresh_token: token := v_stale.token;
+  prev_tick := v_stale.prev_tick;
+  next_tick := v_stale.next_tick;
+  victim := v_stale.worker_id;
+  v_crashes := v_stale.crashes + 1; -- guard: crash_counted
+  isolated := tourbillon.is_isolated(v_crashes);
+  perform tourbillon.open_window(p_worker, token, prev_tick, next_tick, v_crashes);
+  -- guard: takeover_clears_victim begin
+  update tourbillon.worker w
+  set
+    token = null,
+    prev_tick = null,
+    next_tick = null
+  where w.worker_id = take_over_stale.victim;
+  -- guard: takeover_clears_victim end
+end;
+$$;
+
+-- The token is null if there is no lease to take over.
+create function tourbillon.take_over(
+  p_worker bigint,
+  p_dead_interval interval,
+  -- without server_clock: p_at timestamptz,
+  out token uuid,
+  out prev_tick bigint,
+  out next_tick bigint,
+  out victim bigint,
+  out isolated boolean
+)
+returns record
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_subscription_id int;
+begin
+  perform tourbillon.require_read_committed(); -- guard: isolation_check
+  -- without server_clock: perform set_config('tourbillon.caller_clock', p_at::text, true);
+
+  isolated := false;
+  v_subscription_id := (tourbillon.free_worker(p_worker)).subscription_id;
+  if not tourbillon.has_stale_worker(v_subscription_id, p_dead_interval) then
+    return;
+  end if;
+
+  perform tourbillon.lock_subscription(v_subscription_id);
+  select t.*
+  into take_over.token, take_over.prev_tick, take_over.next_tick, take_over.victim, take_over.isolated
+  from tourbillon.take_over_stale(p_worker, v_subscription_id, p_dead_interval) t;
+end;
+$$;
+
+-- The token is null if there is nothing to claim; victim is null unless the window was taken over. The events of an
+-- isolated window are handed out one by one.
+create function tourbillon.claim(
+  p_worker bigint,
+  p_dead_interval interval,
+  -- without server_clock: p_at timestamptz,
+  out token uuid,
+  out prev_tick bigint,
+  out next_tick bigint,
+  out victim bigint,
+  out isolated boolean
 )
 returns record
 language plpgsql
@@ -86,33 +253,18 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_own record;
-  v_stale tourbillon.worker;
   v_cursor bigint;
   v_prev bigint;
   v_next bigint;
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
+  -- without server_clock: perform set_config('tourbillon.caller_clock', p_at::text, true);
 
-  select w.subscription_id, s.queue_id, w.next_tick
-  into v_own
-  from tourbillon.worker w
-  join tourbillon.subscription s on s.subscription_id = w.subscription_id
-  where w.worker_id = p_worker;
-  if not found then
-    perform tourbillon.raise_undefined('worker', p_worker::text);
-  end if;
-  if v_own.next_tick is not null then
-    perform tourbillon.raise_window_open(p_worker);
-  end if;
+  isolated := false;
+  v_own := tourbillon.free_worker(p_worker);
 
   -- A cheap look, without locks: idle workers must not queue for the subscription.
-  if not exists (
-      select
-      from tourbillon.worker w
-      where w.subscription_id = v_own.subscription_id
-      and w.next_tick is not null
-      and w.heartbeat < tourbillon.clock() - p_dead_interval
-    )
+  if not tourbillon.has_stale_worker(v_own.subscription_id, p_dead_interval)
     and not exists (
       select
       from tourbillon.tick t
@@ -124,42 +276,17 @@ begin
     return;
   end if;
 
-  select s.cursor
-  into v_cursor
-  from tourbillon.subscription s
-  where s.subscription_id = v_own.subscription_id
-  for update; -- guard: claim_lock
-  -- without claim_lock: ;
+  v_cursor := tourbillon.lock_subscription(v_own.subscription_id);
 
-  -- Takeover. A locked lease is alive, however old its heartbeat.
-  select *
-  into v_stale
-  from tourbillon.worker w
-  where w.subscription_id = v_own.subscription_id
-  and w.next_tick is not null
-  and w.heartbeat < tourbillon.clock() - p_dead_interval
-  order by w.worker_id
-  limit 1
-  for update skip locked;
-  if found then
-    token := gen_random_uuid(); -- guard: takeover_fresh_token
-    -- without takeover_fresh_token: token := v_stale.token;
-    prev_tick := v_stale.prev_tick;
-    next_tick := v_stale.next_tick;
-    victim := v_stale.worker_id;
-    perform tourbillon.open_window(p_worker, token, prev_tick, next_tick, v_stale.crashes + 1);
-    -- guard: takeover_clears_victim begin
-    update tourbillon.worker w
-    set
-      token = null,
-      prev_tick = null,
-      next_tick = null
-    where w.worker_id = claim.victim;
-    -- guard: takeover_clears_victim end
+  select t.*
+  into claim.token, claim.prev_tick, claim.next_tick, claim.victim, claim.isolated
+  from tourbillon.take_over_stale(p_worker, v_own.subscription_id, p_dead_interval) t;
+  if token is not null then
     return;
   end if;
 
-  -- Walk to the next window that holds an event; those that hold none are closed here.
+  -- Walk to the next window that holds an event; those that hold none are closed here. However old a window is, it is
+  -- handed out: after an outage the backlog is late, not stale.
   v_prev := v_cursor;
   loop
     select min(t.tick)
@@ -175,6 +302,7 @@ begin
       end if;
       return;
     end if;
+    -- without no_staleness_gate: if (select t.at from tourbillon.tick t where t.queue_id = v_own.queue_id and t.tick = v_next) < tourbillon.clock() - 4 * p_dead_interval then perform tourbillon.bury_window(v_own.queue_id, v_own.subscription_id, v_prev, v_next); v_prev := v_next; continue; end if;
     exit when tourbillon.window_has_events(v_own.queue_id, v_prev, v_next); -- guard: empty_window
     -- without empty_window: exit;
     v_prev := v_next;
@@ -217,7 +345,8 @@ begin
     token = p_token,
     prev_tick = p_prev,
     next_tick = p_next,
-    heartbeat = tourbillon.clock(),
+    heartbeat = tourbillon.lease_clock(), -- guard: wall_clock_heartbeat
+    -- without wall_clock_heartbeat: heartbeat = tourbillon.transaction_clock(),
     crashes = p_crashes
   where w.worker_id = p_worker
   and w.next_tick is null;
@@ -273,7 +402,10 @@ begin
 end;
 $$;
 
-create function tourbillon.hold(p_worker bigint, p_token uuid)
+-- held says which transaction holds the window: that one must hand it off before it commits. A client that falls silent
+-- would keep the lease for as long as its connection lives; the server ends it after a minute of silence.
+create function tourbillon.hold(p_worker bigint, p_token uuid) -- guard: server_clock
+-- without server_clock: create function tourbillon.hold(p_worker bigint, p_token uuid, p_at timestamptz)
 returns void
 language plpgsql
 volatile
@@ -282,180 +414,57 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
+  -- without server_clock: perform set_config('tourbillon.caller_clock', p_at::text, true);
+  perform set_config('idle_in_transaction_session_timeout', '1min', true);
 
   -- The row is locked until the transaction ends: nobody takes the window over meanwhile.
+  -- guard: hold_lock begin
   update tourbillon.worker w
-  set heartbeat = tourbillon.clock()
+  set
+    heartbeat = tourbillon.lease_clock(),
+    held = pg_current_xact_id()
   where w.worker_id = p_worker
   and w.token = p_token;
+  -- guard: hold_lock end
+  -- without hold_lock: perform from tourbillon.worker w where w.worker_id = p_worker and w.token = p_token;
   if not found then
     perform tourbillon.raise_stale_token(p_worker);
   end if;
 end;
 $$;
 
--- The ids of the window's events, in order; null without a window.
-create function tourbillon.window_event_ids(p_queue_id int, p_prev bigint, p_next bigint)
-returns bigint[]
+-- At the commit. The row is looked at as it is then: a handoff has taken the mark away, unless it was rolled back. Who
+-- commits need not be allowed to look.
+create function tourbillon.refuse_held_window()
+returns trigger
 language plpgsql
 volatile
-strict
-as $$
-declare
-  v_events bigint[];
-begin
-  execute format(
-    'select array_agg(e.event_id order by e.event_id)
-    from (%s) e',
-    tourbillon.window_query(p_queue_id, p_prev, p_next))
-  into v_events;
-  return coalesce(v_events, '{}');
-end;
-$$;
-
--- A shorter array, or a verb that is none, would silently acknowledge what was meant to continue.
-create function tourbillon.require_decisions(
-  p_event bigint[],
-  p_verb text[],
-  p_workflow uuid[],
-  p_sequence int[],
-  p_step text[],
-  p_state text[]
-)
-returns void
-language plpgsql
-volatile
+security definer
+set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if (cardinality(p_event) = all (array[
-      cardinality(p_verb),
-      cardinality(p_workflow),
-      cardinality(p_sequence),
-      cardinality(p_step),
-      cardinality(p_state)
-    ])) is not true
-    or exists (
+  if exists (
       select
-      from unnest(p_verb) verb
-      where (verb in ('goto', 'complete', 'acknowledge')) is not true
+      from tourbillon.worker w
+      where w.worker_id = new.worker_id
+      and w.held = pg_current_xact_id_if_assigned()
     )
   then
     raise exception using
-      errcode = 'invalid_parameter_value',
-      message = 'malformed_decisions',
-      hint = 'One element for each event in every array; a verb is goto, complete or acknowledge.';
-  end if;
-end;
-$$;
-
--- Decisions come as parallel arrays, one element each. workflow, sequence, step and state are those of the successor;
--- complete uses the workflow only, acknowledge none.
-create function tourbillon.handoff(
-  p_worker bigint,
-  p_token uuid,
-  p_event bigint[],
-  p_verb text[],
-  p_workflow uuid[],
-  p_sequence int[],
-  p_step text[],
-  p_state text[],
-  out appended bigint[],
-  out event_table smallint
-)
-returns record
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_queue_id int;
-  v_prev bigint;
-  v_next bigint;
-  v_events bigint[];
-  v_ended uuid[];
-begin
-  perform tourbillon.require_read_committed(); -- guard: isolation_check
-  perform tourbillon.require_decisions(p_event, p_verb, p_workflow, p_sequence, p_step, p_state);
-
-  select s.queue_id
-  into v_queue_id
-  from tourbillon.worker w
-  join tourbillon.subscription s on s.subscription_id = w.subscription_id
-  where w.worker_id = p_worker;
-  if not found then
-    perform tourbillon.raise_undefined('worker', p_worker::text);
-  end if;
-
-  select w.prev_tick, w.next_tick
-  into v_prev, v_next
-  from tourbillon.worker w
-  where w.worker_id = p_worker
-  and w.token = p_token
-  for update;
-  -- guard: fence_checked begin
-  if not found then
-    perform tourbillon.raise_stale_token(p_worker);
-  end if;
-  -- guard: fence_checked end
-
-  -- guard: ack_what_was_read begin
-  v_events := tourbillon.window_event_ids(v_queue_id, v_prev, v_next);
-  if v_events <> array(select event_id from unnest(p_event) event_id order by event_id) then
-    raise exception using
       errcode = 'object_not_in_prerequisite_state',
-      message = 'window_mismatch',
-      detail = format('The window holds %s events, %s were decided.', cardinality(v_events), cardinality(p_event)),
-      hint = 'Read all pages of the window and hand off one decision for each of its events.';
+      message = 'held_window',
+      detail = format('The transaction holds the window of worker %s and has not handed it off.', new.worker_id),
+      hint = 'Call handoff in the same transaction, or roll it back.';
   end if;
-  -- guard: ack_what_was_read end
-
-  select array_agg(d.workflow_id)
-  into v_ended
-  from unnest(p_verb, p_workflow) d (verb, workflow_id)
-  where d.verb = 'complete';
-  if v_ended is not null then
-    perform
-    from tourbillon.workflow f
-    where f.workflow_id = any (v_ended)
-    order by f.workflow_id
-    for update;
-    delete from tourbillon.workflow f
-    where f.workflow_id = any (v_ended);
-  end if;
-
-  appended := '{}';
-  if 'goto' = any (p_verb) then
-    select q.current_table
-    into event_table
-    from tourbillon.queue q
-    where q.queue_id = v_queue_id;
-    execute format(
-      'with appended as (
-        insert into tourbillon.event_%s_%s (event_id, xid, workflow_id, sequence, step, attempt, state)
-        select nextval(''tourbillon.event_id''), pg_current_xact_id(), d.workflow_id, d.sequence, d.step, 1, d.state
-        from (
-          select u.*
-          from unnest($1, $2, $3, $4, $5) with ordinality u (verb, workflow_id, sequence, step, state, position)
-          where u.verb = ''goto''
-          order by u.position
-        ) d
-        returning event_id
-      )
-      select array_agg(event_id order by event_id)
-      from appended',
-      v_queue_id, event_table)
-    into appended
-    using p_verb, p_workflow, p_sequence, p_step, p_state;
-  end if;
-
-  update tourbillon.worker w
-  set
-    token = null,
-    prev_tick = null,
-    next_tick = null,
-    crashes = 0
-  where w.worker_id = p_worker
-  and w.token = p_token;
+  return null;
 end;
 $$;
+
+-- guard: held_must_finish begin
+create constraint trigger held_must_finish
+after update on tourbillon.worker
+deferrable initially deferred
+for each row
+when (new.held is not null)
+execute function tourbillon.refuse_held_window();
+-- guard: held_must_finish end

@@ -5,13 +5,17 @@
 --   lock_table  maintenance's lock on an event table
 --   resolve     what became of a transaction whose commit was never answered
 --   events      all event tables of all queues, for the comparison of states
+--   timers      the same of all timer tables
 
 create table tourbillon.ledger (
-  workflow_id uuid not null,
+  workflow_id uuid,
   sequence int not null,
   step text not null,
   xid xid8 not null
 ) with (autovacuum_enabled = false);
+
+-- A rule of the application's: what breaks it cannot become an event.
+alter table tourbillon.event add constraint application_rule check (state <> '18446744073709551615');
 
 create function tourbillon.peek(p_queue text, p_table int, out count bigint)
 returns bigint
@@ -92,5 +96,39 @@ begin
 end;
 $$;
 
+create function tourbillon.timers()
+returns table (
+  queue text,
+  timer_table smallint,
+  due timestamptz,
+  event_id bigint,
+  xid xid8,
+  workflow_id uuid,
+  sequence int,
+  step text,
+  attempt int,
+  state text
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_queue tourbillon.queue;
+begin
+  for v_queue in select * from tourbillon.queue q order by q.name loop
+    for v_table in 0..1 loop
+      return query execute format(
+        'select $1, $2, t.* from tourbillon.timer_%s_%s t order by t.due, t.event_id',
+        v_queue.queue_id, v_table)
+      using v_queue.name, v_table::smallint;
+    end loop;
+  end loop;
+end;
+$$;
+
 revoke all on tourbillon.ledger from public;
-revoke all on function tourbillon.peek, tourbillon.lock_table, tourbillon.resolve, tourbillon.events from public;
+revoke all
+on function tourbillon.peek, tourbillon.lock_table, tourbillon.resolve, tourbillon.events, tourbillon.timers
+from public;

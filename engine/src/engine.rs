@@ -4,7 +4,7 @@
 //! may be gone and that the server may crash.
 
 use crate::guard::Guards;
-use crate::procedures::{Db, producer, queue, worker, workload};
+use crate::procedures::{Db, dead_letter, handoff, isolation, producer, queue, timer, worker, workload};
 use crate::schema::Schema;
 use crate::store::WalLevel;
 use crate::store::executor::{Executor, Progress};
@@ -23,7 +23,7 @@ use tourbillon_models::reply::{Outcome, Refusal, Reply};
 /// What comes to a call from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Environment {
-    /// The server's wall clock.
+    /// The server's wall clock: it may be set, forward and back.
     pub now: Micros,
     /// Turned into a token, should the call need one.
     pub random: u64,
@@ -90,7 +90,12 @@ impl Engine {
             }
             store.transactions.fix_snapshot(slot);
         }
-        let db = Db { tx: Tx::new(self.executor.share(), slot), guards: self.guards, random: environment.random };
+        let db = Db {
+            tx: Tx::new(self.executor.share(), slot),
+            guards: self.guards,
+            random: environment.random,
+            caller_clock: op.caller_clock(),
+        };
         let progress = self.executor.start(slot, procedure(db, op));
         answer(progress)
     }
@@ -104,13 +109,11 @@ impl Engine {
                 store.begin(slot, isolation, true);
                 Reply::Done
             }
-            Op::Commit if open => {
-                if store.commit(slot) {
-                    Reply::Committed
-                } else {
-                    Reply::RolledBack
-                }
-            }
+            Op::Commit if open => match store.commit(slot) {
+                Ok(true) => Reply::Committed,
+                Ok(false) => Reply::RolledBack,
+                Err(refusal) => Reply::Refused(refusal),
+            },
             Op::Rollback if open => {
                 store.rollback(slot);
                 Reply::RolledBack
@@ -144,9 +147,10 @@ impl Engine {
         answer(self.executor.resume(slot))
     }
 
-    /// When the session's present wait gives up, if it does.
-    pub fn lock_deadline(&self, slot: Slot) -> Option<Micros> {
-        self.executor.lock_deadline(slot)
+    /// How long the session's present wait may last from its beginning, if there is a limit. To be measured by a clock that
+    /// nobody sets.
+    pub fn may_wait(&self, slot: Slot) -> Option<Micros> {
+        self.executor.may_wait(slot)
     }
 
     /// The session's present wait has taken too long: it is released with an error.
@@ -209,13 +213,22 @@ fn procedure(db: Db, op: &PlainOp) -> Procedure {
             Box::pin(core::future::ready(Ok(reply)))
         }
         Op::Register { consumer } => Box::pin(worker::register(db, consumer)),
-        Op::Heartbeat { worker, token } => Box::pin(worker::heartbeat(db, worker, token)),
-        Op::Claim { worker, dead_interval } => Box::pin(worker::claim(db, worker, dead_interval)),
+        Op::Heartbeat { worker, token, .. } => Box::pin(worker::heartbeat(db, worker, token)),
+        Op::Claim { worker, dead_interval, .. } => Box::pin(worker::claim(db, worker, dead_interval)),
+        Op::TakeOver { worker, dead_interval, .. } => Box::pin(worker::take_over(db, worker, dead_interval)),
         Op::Read { worker, token, after, limit } => Box::pin(worker::read(db, worker, token, after, limit)),
-        Op::Hold { worker, token } => Box::pin(worker::hold(db, worker, token)),
-        Op::Handoff { worker, token, ref decisions } => Box::pin(worker::handoff(db, worker, token, decisions.clone())),
+        Op::Hold { worker, token, .. } => Box::pin(worker::hold(db, worker, token)),
+        Op::HandOut { worker, token, max_tries } => Box::pin(isolation::hand_out(db, worker, token, max_tries)),
+        Op::Handoff { worker, token, ref decisions } => {
+            Box::pin(handoff::handoff(db, worker, token, decisions.clone()))
+        }
         Op::Tick { queue } => Box::pin(queue::tick(db, queue)),
         Op::Rotate { queue, lock_timeout } => Box::pin(queue::rotate(db, queue, lock_timeout)),
+        Op::ReplayDeadLetter { consumer, event } => Box::pin(dead_letter::replay_dead_letter(db, consumer, event)),
+        Op::Schedule { queue, payload, delay } => Box::pin(timer::schedule(db, queue, payload, delay)),
+        Op::Cancel { queue, event, due } => Box::pin(timer::cancel(db, queue, event, due)),
+        Op::Drain { queue, limit } => Box::pin(timer::drain(db, queue, limit)),
+        Op::RotateTimers { queue, lock_timeout } => Box::pin(timer::rotate_timers(db, queue, lock_timeout)),
         Op::Peek { queue, table } => Box::pin(workload::peek(db, queue, table)),
         Op::LockTable { queue, table, mode } => Box::pin(workload::lock_table(db, queue, table, mode)),
         Op::Resolve { xid } => Box::pin(core::future::ready(Ok(workload::resolve(&db, xid)))),

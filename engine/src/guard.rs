@@ -50,11 +50,76 @@ pub enum Guard {
     FenceChecked,
     /// The reply to `start` is lost, the client repeats it, and the workflow runs twice.
     StartKey,
+    /// Rotation asks for the table's lock without waiting: readers that overlap hold it always, and nothing is ever
+    /// truncated (tried: 0 of 400).
+    RotationLockTimeout,
+    /// The window of a worker that is alive, and only late by half of what it is allowed, is taken over.
+    TakeoverNotEarly,
+    /// 1. A worker begins a transaction. 2. Much later it claims in it, or says that it is alive. 3. Its heartbeat is that
+    ///    of the transaction's start: the window is taken over as soon as it commits. Read in PgQue 0.2.
+    WallClockHeartbeat,
+    /// 1. A worker's clock is ahead of the others'. 2. It says when it was alive, and decides by that clock who is dead: it takes
+    ///    the windows of live workers over, and its own are not taken over when it is dead. Seen in Temporal pull request
+    ///    7030.
+    ServerClock,
+    /// 1. A worker's transaction holds its window and writes its effects. 2. It takes long, the lease grows stale, and
+    ///    another takes the window over while the transaction is open: both run the steps.
+    HoldLock,
+    /// A worker's transaction holds its window, writes its effects and commits without the handoff (an error was
+    /// swallowed, a call forgotten): the effects are there, the steps run again.
+    HeldMustFinish,
+    /// Takeovers are not counted: a window whose handler kills its process is handed to the next one for ever, whole.
+    /// Read in PgQue pull request 259.
+    CrashCounted,
+    /// A window that has killed processes is still handed out whole: one poisonous event takes all others of its window
+    /// with it, for ever. Read in PgQue pull request 259.
+    IsolateWindow,
+    /// 1. An event is handed out alone, and its try is to be counted by the handoff. 2. Its handler kills the process.
+    ///    3. No handoff, no count: it is tried for ever. Read in PgQue pull request 259.
+    TryBeforeRun,
+    /// 1. An event of an isolated window is handed off, and the reply is lost. 2. The window is still open under the same
+    ///    token. 3. The handoff is repeated: two successors.
+    IsolatedOnce,
+    /// A retry keeps the sequence of the step that it repeats: two events of one workflow cannot be told apart.
+    RetryFreshSequence,
+    /// What has waited for long is taken for stale, and after an outage the whole backlog is dead-lettered undelivered.
+    /// Read in PgQue pull request 259. The guard is that there is no such gate.
+    NoStalenessGate,
+    /// A dead letter that has been replayed is replayed again: its step runs twice. Seen in PgQue pull request 287.
+    ReplayMoves,
+    /// Delayed delivery is that of a published draft, two tables and a watermark, which loses timers in three ways: see
+    /// [`crate::designs::delayed_rotation`]. The engine's way as a whole stands against it.
+    TimersRideTicks,
+    /// 1. An idle queue has a timer. 2. Its time comes, or its transaction commits when its time has come already. 3. Nobody
+    ///    appends anything, so no tick is taken, and it is due in none.
+    IdleTimer,
+    /// A timer has its due time and its payload, but not the workflow and the sequence of the step that sleeps: the event
+    /// that it becomes is nobody's. Tried: PgQue's experimental `send_at`.
+    TimerKeepsFields,
+    /// 1. More timers are due than a drain's limit. 2. It delivers a page and moves the cursor to the tick. 3. What was behind
+    ///    the page counts as delivered. Read in PgQue pull request 237; tried: 317 of 1,498 lost.
+    DrainPosition,
+    /// 1. A timer's transaction is open when its time comes, and when a tick is taken. 2. The tick's round is drained. 3. The
+    ///    transaction commits: by its due time the timer lies behind the cursor. Seen in Temporal pull request 2498; read in
+    ///    PgQue pull request 237; tried: 398 of 1,485 lost.
+    DrainLatePath,
+    /// 1. A round is drained up to a position, or a timer's transaction commits after its time has come. 2. Rotation moves
+    ///    what is due later than the round's tick, as though all else were delivered. 3. It truncates the rest of the round,
+    ///    and the late one. Read in PgQue pull request 237.
+    ///
+    /// A moved timer must also keep its xid, but that alone loses nothing here: under its mover's, it is only late.
+    TimerMoveWhole,
+    /// 1. A drain has read a timer, and is open. 2. A cancel deletes it, and answers that it will not fire. 3. The drain
+    ///    commits its event. Tried: 15 of 123 were both cancelled and fired.
+    CancelLock,
+    /// One timer cannot become an event, as a rule of the application's forbids it: every drain reads it in its page, and
+    /// fails. Tried: PgQue's experimental `send_at`.
+    DrainPoison,
 }
 
 impl Guard {
     /// In the order in which they are listed and removed.
-    pub const ALL: [Guard; 15] = [
+    pub const ALL: [Guard; 36] = [
         Guard::InProgressSet,
         Guard::TickLock,
         Guard::IsolationCheck,
@@ -70,6 +135,27 @@ impl Guard {
         Guard::TakeoverClearsVictim,
         Guard::FenceChecked,
         Guard::StartKey,
+        Guard::RotationLockTimeout,
+        Guard::TakeoverNotEarly,
+        Guard::WallClockHeartbeat,
+        Guard::ServerClock,
+        Guard::HoldLock,
+        Guard::HeldMustFinish,
+        Guard::CrashCounted,
+        Guard::IsolateWindow,
+        Guard::TryBeforeRun,
+        Guard::IsolatedOnce,
+        Guard::RetryFreshSequence,
+        Guard::NoStalenessGate,
+        Guard::ReplayMoves,
+        Guard::TimersRideTicks,
+        Guard::IdleTimer,
+        Guard::TimerKeepsFields,
+        Guard::DrainPosition,
+        Guard::DrainLatePath,
+        Guard::TimerMoveWhole,
+        Guard::CancelLock,
+        Guard::DrainPoison,
     ];
 
     /// The name in SQL, on the command line and in reports.
@@ -90,6 +176,27 @@ impl Guard {
             Guard::TakeoverClearsVictim => "takeover_clears_victim",
             Guard::FenceChecked => "fence_checked",
             Guard::StartKey => "start_key",
+            Guard::RotationLockTimeout => "rotation_lock_timeout",
+            Guard::TakeoverNotEarly => "takeover_not_early",
+            Guard::WallClockHeartbeat => "wall_clock_heartbeat",
+            Guard::ServerClock => "server_clock",
+            Guard::HoldLock => "hold_lock",
+            Guard::HeldMustFinish => "held_must_finish",
+            Guard::CrashCounted => "crash_counted",
+            Guard::IsolateWindow => "isolate_window",
+            Guard::TryBeforeRun => "try_before_run",
+            Guard::IsolatedOnce => "isolated_once",
+            Guard::RetryFreshSequence => "retry_fresh_sequence",
+            Guard::NoStalenessGate => "no_staleness_gate",
+            Guard::ReplayMoves => "replay_moves",
+            Guard::TimersRideTicks => "timers_ride_ticks",
+            Guard::IdleTimer => "idle_timer",
+            Guard::TimerKeepsFields => "timer_keeps_fields",
+            Guard::DrainPosition => "drain_position",
+            Guard::DrainLatePath => "drain_late_path",
+            Guard::TimerMoveWhole => "timer_move_whole",
+            Guard::CancelLock => "cancel_lock",
+            Guard::DrainPoison => "drain_poison",
         }
     }
 
@@ -111,6 +218,29 @@ impl Guard {
             Guard::TakeoverClearsVictim => "victim and thief both hold a valid token",
             Guard::FenceChecked => "a zombie's handoff commits",
             Guard::StartKey => "a repeated start starts a second workflow",
+            Guard::RotationLockTimeout => {
+                "rotation gives up at once under overlapping readers, and space grows for ever"
+            }
+            Guard::TakeoverNotEarly => "the window of a live worker is taken over after half its time",
+            Guard::WallClockHeartbeat => "a heartbeat in a long transaction is as old as the transaction's start",
+            Guard::ServerClock => "leases go by the clocks of workers, which are wrong",
+            Guard::HoldLock => "a window is taken over while its worker's transaction is open",
+            Guard::HeldMustFinish => "effects of a held window commit without its handoff",
+            Guard::CrashCounted => "a window that kills its workers is never found out",
+            Guard::IsolateWindow => "a poisonous event takes its whole window with it, for ever",
+            Guard::TryBeforeRun => "tries are counted in the transaction that dies with the handler",
+            Guard::IsolatedOnce => "a repeated handoff of an isolated event goes through twice",
+            Guard::RetryFreshSequence => "a retry has the same sequence as what it repeats",
+            Guard::NoStalenessGate => "after an outage the backlog is dead-lettered undelivered",
+            Guard::ReplayMoves => "a dead letter is replayed twice",
+            Guard::TimersRideTicks => "messages are delayed by two tables and a watermark, as in PgQue's draft",
+            Guard::IdleTimer => "nobody ticks for the timers of an idle queue",
+            Guard::TimerKeepsFields => "a fired timer has lost its workflow",
+            Guard::DrainPosition => "what is due beyond the first page never fires",
+            Guard::DrainLatePath => "a timer that commits after its time never fires",
+            Guard::TimerMoveWhole => "rotation truncates timers that are due and not delivered",
+            Guard::CancelLock => "a timer is both cancelled and fired",
+            Guard::DrainPoison => "one timer that cannot be delivered blocks all",
         }
     }
 
@@ -151,12 +281,17 @@ pub struct Design {
 }
 
 impl Design {
-    pub const ALL: [Design; 2] = [
+    pub const ALL: [Design; 3] = [
         Design { name: "sound", summary: "every guard stands", removed: &[] },
         Design {
             name: "pgq-rotation",
             summary: "windows read the current and the previous event table only, as PgQ 3.5 and PgQue 0.2 do",
             removed: &[Guard::ReadAllTables],
+        },
+        Design {
+            name: "pgque-delayed-rotation-draft",
+            summary: "messages are delayed by two tables, a watermark and carrying forward, as in PgQue pull request 237",
+            removed: &[Guard::TimersRideTicks],
         },
     ];
 

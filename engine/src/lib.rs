@@ -27,6 +27,7 @@
 extern crate alloc;
 
 pub mod actors;
+pub mod designs;
 pub mod engine;
 pub mod guard;
 pub mod procedures;

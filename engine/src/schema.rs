@@ -1,31 +1,46 @@
 //! The engine's tables: the Rust twin of `sql/schema.sql`, and the application's ledger beside them.
 //!
 //! What is in the rows is told there. Only here: a tick also remembers how far each event table had come, which
-//! stands for the server's index on `xid`.
+//! stands for the server's index on `xid`; timer tables have that index themselves.
 
 use crate::store::Tables;
 use crate::store::appends::{Appends, Extent};
 use crate::store::index::{Any, Ascending, Ordinal};
+use crate::store::locks::Slot;
+use crate::store::ordered::{Keyed, Ordered};
 use crate::store::rows::{Row, Rows};
 use crate::store::snapshot::Snapshot;
 use crate::store::statement::Has;
-use crate::store::transaction::Undo;
-use tourbillon_models::history::LedgerRow;
-use tourbillon_models::name::{Consumer, EventId, Key, Micros, Queue, Tick, Token, WorkerId, WorkflowId};
+use crate::store::transaction::{Transactions, TxRef, Undo};
+use tourbillon_models::history::{DeadReason, LedgerRow};
+use tourbillon_models::name::{Consumer, EventId, Key, Micros, Queue, Tick, Token, WorkerId, WorkflowId, Xid};
 use tourbillon_models::op::QueueKind;
-use tourbillon_models::reply::Event;
+use tourbillon_models::reply::{Event, Refusal};
 
 /// At most so many queues; their names are below it.
 pub const QUEUES: usize = 4;
+/// No event may have this state: a rule of the application's, which on the server is a constraint in `sql/workload.sql`.
+pub const FORBIDDEN_STATE: u64 = u64::MAX;
 /// Event tables of one queue.
 pub const EVENT_TABLES: usize = 3;
+/// Timer tables of one queue.
+pub const TIMER_TABLES: usize = 2;
 
 pub const LEDGER: u8 = 6;
 const FIRST_EVENT_TABLE: u8 = 7;
+const FIRST_TIMER_TABLE: u8 = FIRST_EVENT_TABLE + (QUEUES * EVENT_TABLES) as u8;
+const DRAIN: u8 = FIRST_TIMER_TABLE + (QUEUES * TIMER_TABLES) as u8;
+const TRIES: u8 = DRAIN + 1;
+const DEAD_LETTERS: u8 = DRAIN + 2;
 
 /// The number of one of a queue's event tables.
 pub const fn event_table(queue: Queue, table: u8) -> u8 {
     FIRST_EVENT_TABLE + queue.0 * EVENT_TABLES as u8 + table
+}
+
+/// The number of one of a queue's timer tables.
+pub const fn timer_table(queue: Queue, table: u8) -> u8 {
+    FIRST_TIMER_TABLE + queue.0 * TIMER_TABLES as u8 + table
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +85,8 @@ pub struct WorkerRow {
     pub window: Option<Window>,
     pub heartbeat: Micros,
     pub crashes: u32,
+    /// The transaction that held the window and has not handed it off.
+    pub held: Option<TxRef>,
 }
 
 #[derive(Clone, Debug)]
@@ -84,6 +101,76 @@ pub struct WorkflowRow {
     pub workflow: WorkflowId,
     pub queue: Queue,
     pub key: Key,
+}
+
+/// An event of an isolated window: how often it was handed out, and whether it was handed off.
+#[derive(Clone, Debug)]
+pub struct TriesRow {
+    pub consumer: Consumer,
+    pub event: EventId,
+    pub tries: u16,
+    pub is_done: bool,
+}
+
+/// An event that will not be delivered again. Who consumes a queue of messages has his own; nobody has that of a timer that
+/// could not become a message.
+#[derive(Clone, Debug)]
+pub struct DeadLetterRow {
+    pub queue: Queue,
+    pub consumer: Option<Consumer>,
+    pub event: Event,
+    pub reason: DeadReason,
+    /// 0 until it is replayed.
+    pub replayed_as: EventId,
+}
+
+/// An event that is not due yet, or was delivered and lies there until its table is truncated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timer {
+    pub due: Micros,
+    /// As it will be appended; its xid is that of the transaction that scheduled it.
+    pub event: Event,
+}
+
+impl Keyed for Timer {
+    type Key = (Micros, EventId);
+
+    fn key(&self) -> (Micros, EventId) {
+        (self.due, self.event.id)
+    }
+
+    fn xid(&self) -> Xid {
+        self.event.xid
+    }
+}
+
+/// What a drain goes by of a tick; a copy, so that the tick itself may go.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    pub tick: Tick,
+    pub at: Micros,
+    pub snapshot: Snapshot,
+}
+
+impl From<&TickRow> for Edge {
+    fn from(row: &TickRow) -> Edge {
+        Edge { tick: row.tick, at: row.at, snapshot: row.snapshot.clone() }
+    }
+}
+
+/// The cursor of a queue's timers: all that were due in `done` are delivered, and of those due in `open` all up to
+/// the position.
+#[derive(Clone, Debug)]
+pub struct DrainRow {
+    pub queue: Queue,
+    /// A hint to those who schedule; a drain reads both tables.
+    pub current_table: u8,
+    pub done: Edge,
+    pub open: Option<Edge>,
+    pub position: Option<(Micros, EventId)>,
+    /// Of [`crate::designs::delayed_rotation`], and of nobody else.
+    pub watermark: Micros,
+    pub window_end: Micros,
 }
 
 /// The sequences, by number.
@@ -103,8 +190,12 @@ pub struct Schema {
     workers: Rows<WorkerRow>,
     start_keys: Rows<StartKeyRow>,
     workflows: Rows<WorkflowRow>,
+    tries: Rows<TriesRow>,
+    dead_letters: Rows<DeadLetterRow>,
+    drains: Rows<DrainRow>,
     pub ledger: Appends<LedgerRow>,
     pub events: [[Appends<Event>; EVENT_TABLES]; QUEUES],
+    pub timers: [[Ordered<Timer>; TIMER_TABLES]; QUEUES],
     /// No lease with a window has had a heartbeat before this time, whoever looks: stands for an index on heartbeats.
     pub no_heartbeat_before: Micros,
     /// Workflow ids are random on the server; here they only need to be different.
@@ -112,7 +203,7 @@ pub struct Schema {
 }
 
 macro_rules! table {
-    ($row:ty, $field:ident, $number:literal, $index:ident<$key:ty>, |$this:ident| $value:expr) => {
+    ($row:ty, $field:ident, $number:expr, $index:ident<$key:ty>, |$this:ident| $value:expr) => {
         impl Row for $row {
             type Key = $key;
             type Index = $index<$key>;
@@ -142,6 +233,9 @@ table!(SubscriptionRow, subscriptions, 2, Any<Consumer>, |row| row.consumer);
 table!(WorkerRow, workers, 3, Ascending<WorkerId>, |row| row.worker);
 table!(StartKeyRow, start_keys, 4, Any<(Queue, Key)>, |row| (row.queue, row.key));
 table!(WorkflowRow, workflows, 5, Ascending<WorkflowId>, |row| row.workflow);
+table!(TriesRow, tries, TRIES, Any<(Consumer, EventId)>, |row| (row.consumer, row.event));
+table!(DeadLetterRow, dead_letters, DEAD_LETTERS, Any<(Option<Consumer>, EventId)>, |row| (row.consumer, row.event.id));
+table!(DrainRow, drains, DRAIN, Any<Queue>, |row| row.queue);
 
 impl Ordinal for (Queue, Tick) {
     fn ordinal(self) -> u64 {
@@ -167,6 +261,29 @@ impl Schema {
         &mut self.events[index / EVENT_TABLES][index % EVENT_TABLES]
     }
 
+    /// The timer table of this number, if it is one.
+    fn timers(&mut self, table: u8) -> Option<&mut Ordered<Timer>> {
+        let index = table.checked_sub(FIRST_TIMER_TABLE)? as usize;
+        self.timers.get_mut(index / TIMER_TABLES)?.get_mut(index % TIMER_TABLES)
+    }
+
+    fn undo_timer(timers: &mut Ordered<Timer>, change: Undo) {
+        match change {
+            Undo::Append { position, .. } => timers.undo_append(position as u32),
+            Undo::Delete { row, .. } => timers.undo_delete(row),
+            Undo::Truncate { .. } => timers.undo_truncate(),
+            Undo::Insert { .. } | Undo::Update { .. } | Undo::Lock { .. } => unreachable!("not a change of a timer"),
+        }
+    }
+
+    fn settle_timer(timers: &mut Ordered<Timer>, change: Undo) {
+        match change {
+            Undo::Delete { row, .. } => timers.forget_deleted(row),
+            Undo::Truncate { .. } => timers.forget_truncated(),
+            _ => {}
+        }
+    }
+
     fn undo_row<R: Row>(rows: &mut Rows<R>, change: Undo) {
         match change {
             Undo::Insert { row, .. } => rows.undo_insert(row),
@@ -178,10 +295,13 @@ impl Schema {
 }
 
 impl Tables for Schema {
-    const COUNT: usize = FIRST_EVENT_TABLE as usize + QUEUES * EVENT_TABLES;
+    const COUNT: usize = DEAD_LETTERS as usize + 1;
     const SEQUENCES: usize = 3;
 
     fn undo(&mut self, change: Undo) {
+        if let Some(timers) = change.table().and_then(|table| self.timers(table)) {
+            return Schema::undo_timer(timers, change);
+        }
         match change {
             Undo::Append { table: LEDGER, position } => self.ledger.undo_append(position),
             Undo::Append { table, position } => self.appends(table).undo_append(position),
@@ -193,6 +313,9 @@ impl Tables for Schema {
                 WorkerRow::TABLE => Schema::undo_row(&mut self.workers, change),
                 StartKeyRow::TABLE => Schema::undo_row(&mut self.start_keys, change),
                 WorkflowRow::TABLE => Schema::undo_row(&mut self.workflows, change),
+                TriesRow::TABLE => Schema::undo_row(&mut self.tries, change),
+                DeadLetterRow::TABLE => Schema::undo_row(&mut self.dead_letters, change),
+                DrainRow::TABLE => Schema::undo_row(&mut self.drains, change),
                 _ => unreachable!("table {table} has no rows"),
             },
             Undo::Lock { .. } => unreachable!("locks are the store's"),
@@ -200,12 +323,23 @@ impl Tables for Schema {
     }
 
     fn settle(&mut self, change: Undo) {
+        if let Some(timers) = change.table().and_then(|table| self.timers(table)) {
+            return Schema::settle_timer(timers, change);
+        }
         match change {
             Undo::Delete { table: TickRow::TABLE, row } => self.ticks.reclaim(row),
             Undo::Delete { table: WorkflowRow::TABLE, row } => self.workflows.reclaim(row),
+            Undo::Delete { table: TriesRow::TABLE, row } => self.tries.reclaim(row),
             Undo::Truncate { table } => self.appends(table).forget_truncated(),
             _ => {}
         }
+    }
+
+    /// A transaction that held a window must have handed it off.
+    fn refuse_commit(&self, change: Undo, transactions: &Transactions, me: Slot) -> Option<Refusal> {
+        let Undo::Update { table: WorkerRow::TABLE, row } = change else { return None };
+        let held = self.workers.newest(row).held.filter(|tx| transactions.is_mine(*tx, me));
+        held.map(|_| Refusal::HeldWindow)
     }
 
     fn clear(&mut self) {
@@ -215,8 +349,12 @@ impl Tables for Schema {
         self.workers.clear();
         self.start_keys.clear();
         self.workflows.clear();
+        self.tries.clear();
+        self.dead_letters.clear();
+        self.drains.clear();
         self.ledger.clear();
         self.events.iter_mut().flatten().for_each(Appends::clear);
+        self.timers.iter_mut().flatten().for_each(Ordered::clear);
         self.workflow_count = 0;
         self.no_heartbeat_before = Micros(0);
     }

@@ -1,13 +1,16 @@
 //! What the whole store holds, as an onlooker sees it: committed rows only, each kind in the order of its key.
 
-use crate::schema::{self, EVENT_TABLES, QUEUES, Schema, SubscriptionRow, TickRow, WorkerRow, WorkflowRow};
+use crate::procedures::timer::is_delivered;
+use crate::schema::{
+    self, DrainRow, EVENT_TABLES, QUEUES, Schema, SubscriptionRow, TIMER_TABLES, TickRow, Timer, WorkerRow, WorkflowRow,
+};
 use crate::store::Store;
 use crate::store::locks::{SESSIONS, Slot};
 use crate::store::rows::Row;
 use crate::store::statement::Has;
 use alloc::vec::Vec;
 use tourbillon_models::history::{self, State};
-use tourbillon_models::name::Queue;
+use tourbillon_models::name::{Consumer, Queue};
 use tourbillon_models::reply::SnapshotOf;
 
 /// The slot that no session is given.
@@ -30,14 +33,27 @@ pub fn state(store: &Store<Schema>) -> State {
         workflows: rows::<WorkflowRow>(store).map(workflow_row).collect(),
         events: event_rows(store),
         ledger: store.tables.ledger.all(&store.transactions, ONLOOKER).copied().collect(),
+        timers: timer_rows(store),
+        drains: rows::<DrainRow>(store).map(drain_row).collect(),
+        tries: rows::<schema::TriesRow>(store).map(tries_row).collect(),
+        dead_letters: dead_letter_rows(store),
     }
 }
 
-/// Whether nothing is left to do: no workflow lives, no window is open, no committed event lies before a cursor.
+/// Whether nothing is left to do: no workflow lives, no window is open, no committed event lies before a cursor, no timer
+/// waits.
 pub fn is_drained(store: &Store<Schema>) -> bool {
     rows::<WorkflowRow>(store).next().is_none()
         && rows::<WorkerRow>(store).all(|row| row.window.is_none())
         && rows::<SubscriptionRow>(store).all(|row| !has_backlog(store, row))
+        && rows::<DrainRow>(store).all(|row| !has_pending_timer(store, row))
+}
+
+fn has_pending_timer(store: &Store<Schema>, cursor: &DrainRow) -> bool {
+    let tables = store.tables.timers[cursor.queue.0 as usize].iter();
+    let mut timers = tables.flat_map(|timers| timers.range(.., &store.transactions, ONLOOKER));
+    // The watermark is a published draft's; the engine leaves it where it was.
+    timers.any(|(_, timer)| !is_delivered(cursor, timer) && timer.due > cursor.watermark)
 }
 
 fn has_backlog(store: &Store<Schema>, subscription: &SubscriptionRow) -> bool {
@@ -81,6 +97,55 @@ fn start_key_row(row: &schema::StartKeyRow) -> history::StartKeyRow {
 
 fn workflow_row(row: &WorkflowRow) -> history::WorkflowRow {
     history::WorkflowRow { workflow: row.workflow, queue: row.queue, key: row.key }
+}
+
+fn drain_row(row: &DrainRow) -> history::DrainRow {
+    history::DrainRow {
+        queue: row.queue,
+        current_table: row.current_table,
+        done: row.done.tick,
+        open: row.open.as_ref().map(|open| open.tick),
+        position: row.position,
+    }
+}
+
+fn timer_rows(store: &Store<Schema>) -> Vec<history::TimerRow> {
+    let mut found = Vec::new();
+    for queue in 0..QUEUES {
+        for table in 0..TIMER_TABLES {
+            let timers = store.tables.timers[queue][table].range(.., &store.transactions, ONLOOKER);
+            let place = |(_, timer): (u32, &Timer)| history::TimerRow {
+                queue: Queue(queue as u8),
+                table: table as u8,
+                due: timer.due,
+                event: timer.event,
+            };
+            found.extend(timers.map(place));
+        }
+    }
+    found
+}
+
+fn tries_row(row: &schema::TriesRow) -> history::TriesRow {
+    history::TriesRow { consumer: row.consumer, event: row.event, tries: row.tries, is_done: row.is_done }
+}
+
+/// What is nobody's is told as the first consumer's.
+fn dead_letter_rows(store: &Store<Schema>) -> Vec<history::DeadLetterRow> {
+    let told = |row: &schema::DeadLetterRow| history::DeadLetterRow {
+        queue: row.queue,
+        consumer: row.consumer.unwrap_or(Consumer(0)),
+        event: row.event.id,
+        reason: row.reason,
+        sequence: row.event.sequence,
+        step: row.event.step,
+        attempt: row.event.attempt,
+        state: row.event.state,
+        replayed_as: row.replayed_as,
+    };
+    let mut letters: Vec<_> = rows::<schema::DeadLetterRow>(store).map(told).collect();
+    letters.sort_unstable_by_key(|row| (row.consumer, row.event));
+    letters
 }
 
 fn event_rows(store: &Store<Schema>) -> Vec<history::EventRow> {

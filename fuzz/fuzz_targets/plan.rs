@@ -24,7 +24,7 @@ thread_local! {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some((head, edits)) = bytes.split_first_chunk::<11>() else { return };
+    let Some((head, edits)) = bytes.split_first_chunk::<13>() else { return };
     let (work, mut plan) = drawn(head);
     for edit in edits.as_chunks::<8>().0.iter().take(EDITS) {
         apply(edit, &mut plan);
@@ -40,9 +40,9 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 /// A plan as a sweep draws it.
-fn drawn(head: &[u8; 11]) -> (Work, Plan) {
-    let [seed @ .., low, high, workload] = *head;
-    let allowed = u16::from_le_bytes([low, high]);
+fn drawn(head: &[u8; 13]) -> (Work, Plan) {
+    let [seed @ .., a, b, c, d, workload] = *head;
+    let allowed = u32::from_le_bytes([a, b, c, d]);
     let is_allowed = |kind: &FaultKind| allowed >> *kind as u8 & 1 == 1;
     let limits = Limits { faults: FaultKind::ALL.into_iter().filter(is_allowed).collect() };
     let workload = Workload::ALL[usize::from(workload) % Workload::ALL.len()];
@@ -63,17 +63,19 @@ fn apply(edit: &[u8; 8], plan: &mut Plan) {
     }
 }
 
-const CALLS: [CallKind; 10] = [
+const CALLS: [CallKind; 12] = [
     CallKind::Any,
     CallKind::Begin,
     CallKind::Claim,
     CallKind::Read,
+    CallKind::HandOut,
     CallKind::Hold,
     CallKind::Effect,
     CallKind::Handoff,
     CallKind::Commit,
     CallKind::Start,
     CallKind::Append,
+    CallKind::Schedule,
 ];
 
 /// A fault of a kind that may befall the process: workers die and stand still, clients lose replies, duties stop.

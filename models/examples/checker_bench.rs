@@ -14,7 +14,7 @@ use tourbillon_models::property::{Checker, Property};
 use tourbillon_models::record::{Happening, RecordOf};
 use tourbillon_models::reply::{Event, Reply, SnapshotOf};
 use tourbillon_models::verdict::Judgement;
-use tourbillon_models::workload::{AgentLoop, Next, Program};
+use tourbillon_models::workload::{AgentLoop, Next, Program, StepInput};
 
 const QUEUE: Queue = Queue(0);
 const WORKFLOWS: u32 = 8;
@@ -68,6 +68,7 @@ impl Teller {
             faults_end: Micros(0),
             liveness_bound: Micros(u64::MAX),
             rotation_period: Micros::from_secs(1),
+            drain_interval: Micros::from_secs(1),
             options: vec![],
         };
         Teller { history: History::new(header), now: 0, xid: 1, event: 0, tick: 1, table: 0, live: vec![] }
@@ -141,7 +142,8 @@ impl Teller {
     /// One step of every workflow, in one window.
     fn step(&mut self, process: u8, prev: u32) -> u32 {
         let (worker, token) = (WorkerId(u32::from(process)), Token(spread(self.now)));
-        let reply = Reply::Claimed { token, prev: Tick(prev), next: Tick(self.tick), victim: WorkerId(0) };
+        let reply =
+            Reply::Claimed { token, prev: Tick(prev), next: Tick(self.tick), victim: WorkerId(0), isolated: false };
         self.say(process, claim(process), reply);
         let op = Op::Read { worker, token, after: EventId(0), limit: 100 };
         self.say(process, op, Reply::Events(self.live.clone()));
@@ -149,7 +151,7 @@ impl Teller {
         let xid = Xid(self.xid);
         let appended: Vec<EventId> = decisions.iter().map(|_| self.next_event()).collect();
         let ids = appended.iter().map(|id| id.0).collect();
-        let reply = Reply::HandedOff { appended: ids, table: self.table };
+        let reply = Reply::HandedOff { appended: ids, table: self.table, timer_table: 0 };
         let successors = decisions.iter().zip(appended).map(|(decision, id)| {
             let Decision { workflow, sequence, step, state, .. } = *decision;
             Event { id, xid, workflow, sequence, step, attempt: 1, state }
@@ -161,22 +163,24 @@ impl Teller {
 }
 
 fn claim(process: u8) -> Op<Vec<Decision>> {
-    Op::Claim { worker: WorkerId(u32::from(process)), dead_interval: Micros::from_secs(10) }
+    Op::Claim { worker: WorkerId(u32::from(process)), dead_interval: Micros::from_secs(10), at: Micros(0) }
 }
 
 fn decide(event: &Event) -> Decision {
-    let Next::Goto { step, state } = AgentLoop.decide(event.step, event.state).next else {
-        return Decision {
-            event: event.id,
-            verb: Verb::Complete,
-            workflow: event.workflow,
-            sequence: 0,
-            step: Step(0),
-            state: 0,
-        };
+    let end = Decision {
+        event: event.id,
+        verb: Verb::Complete,
+        workflow: event.workflow,
+        sequence: 0,
+        step: Step(0),
+        attempt: 1,
+        max_attempts: 0,
+        delay: Micros(0),
+        state: 0,
     };
-    let (workflow, sequence) = (event.workflow, event.sequence + 1);
-    Decision { event: event.id, verb: Verb::Goto, workflow, sequence, step, state }
+    let input = StepInput { step: event.step, state: event.state, attempt: event.attempt, version: 0 };
+    let Next::Goto { step, state } = AgentLoop.decide(input).next else { return end };
+    Decision { verb: Verb::Goto, sequence: event.sequence + 1, step, state, ..end }
 }
 
 /// A token that looks random.

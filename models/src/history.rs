@@ -3,7 +3,7 @@
 //! Text and memory hold the same: `read(write(h)) == h`, byte for byte. The first line is the header, then one
 //! record a line, then the state. A history that stops before its state line is cut off: judged for safety, unknown for the rest.
 
-use crate::name::{Consumer, Key, Micros, Queue, Step, Tick, Token, WorkerId, WorkflowId, Xid};
+use crate::name::{Consumer, EventId, Key, Micros, Queue, Step, Tick, Token, WorkerId, WorkflowId, Xid};
 use crate::op::{Decision, Op, QueueKind};
 use crate::record::{Happening, Record, RecordOf, Span};
 use crate::reply::{Event, Reply, SnapshotOf};
@@ -40,8 +40,18 @@ pub struct Header {
     pub liveness_bound: Micros,
     /// How often rotation is tried; bounds storage.
     pub rotation_period: Micros,
+    /// How often timers are drained; bounds how late they fire.
+    #[serde(default)]
+    pub drain_interval: Micros,
     /// Every option of the run, printed, in a fixed order.
     pub options: Vec<(String, String)>,
+}
+
+impl Header {
+    /// What an option of the run was set to.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        self.options.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
 }
 
 /// All rows at the end of a run, by name and id, each kind in the order of its key.
@@ -55,6 +65,14 @@ pub struct State {
     pub workflows: Vec<WorkflowRow>,
     pub events: Vec<EventRow>,
     pub ledger: Vec<LedgerRow>,
+    #[serde(default)]
+    pub timers: Vec<TimerRow>,
+    #[serde(default)]
+    pub drains: Vec<DrainRow>,
+    #[serde(default)]
+    pub tries: Vec<TriesRow>,
+    #[serde(default)]
+    pub dead_letters: Vec<DeadLetterRow>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -109,6 +127,65 @@ pub struct EventRow {
     pub queue: Queue,
     pub table: u8,
     pub event: Event,
+}
+
+/// An event that is not due yet, or was delivered and lies there until its table is truncated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TimerRow {
+    pub queue: Queue,
+    pub table: u8,
+    pub due: Micros,
+    /// As it will be appended; its xid is that of who scheduled it.
+    pub event: Event,
+}
+
+/// How far a queue's timers are delivered: all that were due at tick `done`, and of those due at tick `open` all up to
+/// the position.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DrainRow {
+    pub queue: Queue,
+    pub current_table: u8,
+    pub done: Tick,
+    pub open: Option<Tick>,
+    pub position: Option<(Micros, EventId)>,
+}
+
+/// An event of an isolated window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TriesRow {
+    pub consumer: Consumer,
+    pub event: EventId,
+    pub tries: u16,
+    pub is_done: bool,
+}
+
+/// Why an event became a dead letter.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeadReason {
+    /// Its step was retried as often as it may be.
+    Attempts,
+    /// Alone in isolation it was tried as often as may be, and never ended.
+    Tries,
+    /// Nobody has code for its step.
+    Rejected,
+    /// A timer that could not become an event.
+    Undeliverable,
+}
+
+/// `consumer` is that of the window; that of the queue for a timer of a workflow, 0 for one of a plain queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DeadLetterRow {
+    pub queue: Queue,
+    pub consumer: Consumer,
+    pub event: EventId,
+    pub reason: DeadReason,
+    pub sequence: u32,
+    pub step: Step,
+    pub attempt: u16,
+    pub state: u64,
+    /// The event that it lives on as; 0 as long as nobody has replayed it.
+    pub replayed_as: EventId,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -41,11 +41,27 @@ pub enum Verb {
     Acknowledge,
     /// The workflow continues with another step.
     Goto,
+    /// The workflow continues with another step after a delay.
+    Sleep,
+    /// The same step again, after a delay or at once; a dead letter if its attempts are used up.
+    Retry,
     /// The workflow ends.
     Complete,
+    /// The workflow ends, and has failed.
+    Fail,
+    /// Nobody has code for this step: a dead letter.
+    Reject,
 }
 
-/// One decision; `workflow`, `sequence` and `step` are those of the successor to append (unused by `Acknowledge`).
+impl Verb {
+    /// Whether the workflow goes on, attempts permitting.
+    pub const fn continues(self) -> bool {
+        matches!(self, Verb::Goto | Verb::Sleep | Verb::Retry)
+    }
+}
+
+/// One decision; `workflow`, `sequence`, `step`, `attempt` and `state` are those of the successor (unused by
+/// `Acknowledge`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Decision {
     pub event: EventId,
@@ -53,7 +69,19 @@ pub struct Decision {
     pub workflow: WorkflowId,
     pub sequence: u32,
     pub step: Step,
+    #[serde(default = "first_attempt")]
+    pub attempt: u16,
+    /// How often a step that is retried may be attempted in all; 0 for other verbs.
+    #[serde(default)]
+    pub max_attempts: u16,
+    /// From the handoff on, on the server's clock: how long until the successor is due.
+    #[serde(default)]
+    pub delay: Micros,
     pub state: u64,
+}
+
+const fn first_attempt() -> u16 {
+    1
 }
 
 /// One statement of a client.
@@ -93,6 +121,18 @@ pub enum Op<D> {
         step: Step,
         state: u64,
     },
+    /// Appends a message to a plain queue when the delay is over, inside the caller's transaction.
+    Schedule {
+        queue: Queue,
+        payload: u64,
+        delay: Micros,
+    },
+    /// Takes back what was scheduled, unless it has fired.
+    Cancel {
+        queue: Queue,
+        event: EventId,
+        due: Micros,
+    },
     /// A step's effect: a row in the application's ledger, which has no unique key, so that a double effect shows.
     Effect {
         workflow: WorkflowId,
@@ -106,11 +146,23 @@ pub enum Op<D> {
     Heartbeat {
         worker: WorkerId,
         token: Token,
+        /// What the caller takes for the time, here and below: the engine does not go by it.
+        #[serde(default)]
+        at: Micros,
     },
     /// Asks for a window: a stale one of another worker if there is one, else the next one that is not empty.
     Claim {
         worker: WorkerId,
         dead_interval: Micros,
+        #[serde(default)]
+        at: Micros,
+    },
+    /// The first half of a claim: a stale window of another worker, if there is one.
+    TakeOver {
+        worker: WorkerId,
+        dead_interval: Micros,
+        #[serde(default)]
+        at: Micros,
     },
     /// A page of at most `limit` events of the open window, by id, after `after` (0: from the start).
     Read {
@@ -119,10 +171,18 @@ pub enum Op<D> {
         after: EventId,
         limit: u32,
     },
-    /// Locks the worker's lease until the transaction ends.
+    /// One event of an isolated window, alone; counts the try. No event: the window is finished.
+    HandOut {
+        worker: WorkerId,
+        token: Token,
+        max_tries: u16,
+    },
+    /// Locks the worker's lease until the transaction ends, which it must do by handing the window off.
     Hold {
         worker: WorkerId,
         token: Token,
+        #[serde(default)]
+        at: Micros,
     },
     /// Finishes the open window: successors and acknowledgement, in one statement.
     Handoff {
@@ -138,6 +198,22 @@ pub enum Op<D> {
     Rotate {
         queue: Queue,
         lock_timeout: Micros,
+    },
+
+    /// Delivers timers that are due at a tick, at most so many.
+    Drain {
+        queue: Queue,
+        limit: u32,
+    },
+    /// Empties the older timer table, and makes it current.
+    RotateTimers {
+        queue: Queue,
+        lock_timeout: Micros,
+    },
+    /// Gives a dead letter another life: as a message, or as a workflow of its own.
+    ReplayDeadLetter {
+        consumer: Consumer,
+        event: EventId,
     },
 
     /// An application's read of one of the three event tables: a table lock, and under REPEATABLE READ the snapshot.
@@ -170,20 +246,35 @@ impl<D> Op<D> {
             Op::Subscribe { queue, consumer } => Op::Subscribe { queue, consumer },
             Op::Append { queue, payload } => Op::Append { queue, payload },
             Op::Start { queue, key, step, state } => Op::Start { queue, key, step, state },
+            Op::Schedule { queue, payload, delay } => Op::Schedule { queue, payload, delay },
+            Op::Cancel { queue, event, due } => Op::Cancel { queue, event, due },
             Op::Effect { workflow, sequence, step } => Op::Effect { workflow, sequence, step },
             Op::Register { consumer } => Op::Register { consumer },
-            Op::Heartbeat { worker, token } => Op::Heartbeat { worker, token },
-            Op::Claim { worker, dead_interval } => Op::Claim { worker, dead_interval },
+            Op::Heartbeat { worker, token, at } => Op::Heartbeat { worker, token, at },
+            Op::Claim { worker, dead_interval, at } => Op::Claim { worker, dead_interval, at },
+            Op::TakeOver { worker, dead_interval, at } => Op::TakeOver { worker, dead_interval, at },
             Op::Read { worker, token, after, limit } => Op::Read { worker, token, after, limit },
-            Op::Hold { worker, token } => Op::Hold { worker, token },
+            Op::HandOut { worker, token, max_tries } => Op::HandOut { worker, token, max_tries },
+            Op::Hold { worker, token, at } => Op::Hold { worker, token, at },
             Op::Handoff { worker, token, ref decisions } => {
                 Op::Handoff { worker, token, decisions: decisions_as(decisions) }
             }
             Op::Tick { queue } => Op::Tick { queue },
             Op::Rotate { queue, lock_timeout } => Op::Rotate { queue, lock_timeout },
+            Op::Drain { queue, limit } => Op::Drain { queue, limit },
+            Op::RotateTimers { queue, lock_timeout } => Op::RotateTimers { queue, lock_timeout },
+            Op::ReplayDeadLetter { consumer, event } => Op::ReplayDeadLetter { consumer, event },
             Op::Peek { queue, table } => Op::Peek { queue, table },
             Op::LockTable { queue, table, mode } => Op::LockTable { queue, table, mode },
             Op::Resolve { xid } => Op::Resolve { xid },
+        }
+    }
+
+    /// What the caller takes for the time, if the call says so.
+    pub const fn caller_clock(&self) -> Micros {
+        match *self {
+            Op::Heartbeat { at, .. } | Op::Claim { at, .. } | Op::TakeOver { at, .. } | Op::Hold { at, .. } => at,
+            _ => Micros(0),
         }
     }
 

@@ -14,6 +14,22 @@ pub struct Span {
     pub len: u32,
 }
 
+/// How far a clock is from the records' time: so much ahead of it, or so much behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ClockOffset {
+    pub ahead: Micros,
+    pub behind: Micros,
+}
+
+impl ClockOffset {
+    pub const NONE: ClockOffset = ClockOffset { ahead: Micros(0), behind: Micros(0) };
+
+    /// What the clock shows at a time.
+    pub const fn at(self, time: Micros) -> Micros {
+        Micros(time.0.saturating_add(self.ahead.0).saturating_sub(self.behind.0))
+    }
+}
+
 /// What the environment did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -28,6 +44,8 @@ pub enum Fault {
     ServerCrash,
     /// The server answers again.
     ServerRestart,
+    /// The server's wall clock is set: from here on it is off by so much.
+    ClockStep(ClockOffset),
     /// No fault begins after this record.
     End,
 }
@@ -37,17 +55,16 @@ pub enum Fault {
 #[serde(rename_all = "snake_case")]
 pub enum Note {
     /// External work of the step that this event asks for: outside any transaction, so at least once.
-    WorkStarted {
-        event: EventId,
-    },
+    WorkStarted { event: EventId },
     WorkEnded {
         event: EventId,
+        /// Of the program that did it.
+        #[serde(default)]
+        version: u16,
     },
     /// The truth about a transaction whose reply was lost or that was open in a crash. Written by the target, in this
     /// record's session; a client that wants to know has to ask.
-    Resolved {
-        outcome: Outcome,
-    },
+    Resolved { outcome: Outcome },
     /// The process gave its window up: it holds no lease that it knows of.
     Dropped,
 }
@@ -90,7 +107,7 @@ impl<D, E, I> RecordOf<D, E, I> {
         &self,
         decisions_as: impl FnOnce(&D) -> D2,
         events_as: impl FnOnce(&E) -> E2,
-        ids_as: impl FnOnce(&I) -> I2,
+        ids_as: impl FnMut(&I) -> I2,
     ) -> RecordOf<D2, E2, I2> {
         let &RecordOf { at, process, incarnation, session, xid, ref what } = self;
         let what = match *what {

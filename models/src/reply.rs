@@ -41,11 +41,17 @@ pub enum Refusal {
     WrongQueueKind,
     /// Workers and duties run at READ COMMITTED.
     IsolationLevel,
+    /// A transaction that held a window commits without having handed it off.
+    HeldWindow,
+    /// The window is not isolated: it is read and handed off as a whole.
+    NotIsolated,
     /// A tick inside a transaction that has written already.
     WroteBefore,
     /// The transaction failed earlier and takes nothing but its end.
     FailedTransaction,
     UniqueViolation,
+    /// A rule of the application's forbids the row.
+    CheckViolation,
     SerializationFailure,
     Deadlock,
     LockNotAvailable,
@@ -57,13 +63,18 @@ impl Refusal {
     /// The SQLSTATE with which the server reports this refusal.
     pub const fn sqlstate(self) -> &'static str {
         match self {
-            Refusal::StaleToken | Refusal::WindowMismatch | Refusal::WindowOpen => "55000",
+            Refusal::StaleToken
+            | Refusal::WindowMismatch
+            | Refusal::WindowOpen
+            | Refusal::HeldWindow
+            | Refusal::NotIsolated => "55000",
             Refusal::OneConsumer => "42710",
             Refusal::WrongQueueKind => "42809",
             Refusal::IsolationLevel => "0A000",
             Refusal::WroteBefore => "25001",
             Refusal::FailedTransaction => "25P02",
             Refusal::UniqueViolation => "23505",
+            Refusal::CheckViolation => "23514",
             Refusal::SerializationFailure => "40001",
             Refusal::Deadlock => "40P01",
             Refusal::LockNotAvailable => "55P03",
@@ -108,19 +119,63 @@ pub enum Reply<E, I> {
     Registered {
         worker: WorkerId,
     },
-    /// The window (prev, next] under a token; `victim` is the worker it was taken over from, or 0.
+    /// The window (prev, next] under a token; `victim` is the worker it was taken over from, or 0. The events of an
+    /// isolated window are handed out one by one.
     Claimed {
         token: Token,
         prev: Tick,
         next: Tick,
         victim: WorkerId,
+        #[serde(default)]
+        isolated: bool,
     },
     /// Nothing to claim; nothing that a tick would add.
     Idle,
     Events(E),
-    /// The successors' events, one for each `Goto` in the order of the decisions, and the table they went to.
+    /// One event of an isolated window, or none if the window is finished; how often it has been tried, this time
+    /// included; and what was found to have no try left.
+    HandedOut {
+        events: E,
+        tries: u16,
+        dead: I,
+    },
+    /// One id for each decision that continues its workflow, in their order: an event's, or a timer's, which is that of
+    /// the event that it will be; 0 for one that became a dead letter. And the tables that events and timers went to.
     HandedOff {
         appended: I,
+        table: u8,
+        #[serde(default)]
+        timer_table: u8,
+    },
+    /// `event` will be appended when it is due.
+    Scheduled {
+        event: EventId,
+        due: Micros,
+        table: u8,
+    },
+    Cancelled,
+    /// It has fired, or there is no such timer.
+    TooLate,
+    /// Timers that became events, and those that could not and became dead letters; `is_done` if nothing more is due at
+    /// this tick.
+    Drained {
+        tick: Tick,
+        fired: I,
+        dead: I,
+        table: u8,
+        is_done: bool,
+    },
+    /// The timer table was truncated and is current now; what was not delivered moved to the other one.
+    TimersRotated {
+        table: u8,
+        moved: u32,
+    },
+    /// More would have to be moved than has been delivered.
+    TimersKept,
+    /// `workflow` is 0 for a message.
+    Replayed {
+        workflow: WorkflowId,
+        event: EventId,
         table: u8,
     },
     Ticked {
@@ -148,7 +203,7 @@ pub enum Reply<E, I> {
 
 impl<E, I> Reply<E, I> {
     /// The same reply with its lists held another way.
-    pub fn map<E2, I2>(&self, events_as: impl FnOnce(&E) -> E2, ids_as: impl FnOnce(&I) -> I2) -> Reply<E2, I2> {
+    pub fn map<E2, I2>(&self, events_as: impl FnOnce(&E) -> E2, mut ids_as: impl FnMut(&I) -> I2) -> Reply<E2, I2> {
         match *self {
             Reply::Done => Reply::Done,
             Reply::Committed => Reply::Committed,
@@ -157,10 +212,26 @@ impl<E, I> Reply<E, I> {
             Reply::Appended { event, table } => Reply::Appended { event, table },
             Reply::Started { workflow, event, table } => Reply::Started { workflow, event, table },
             Reply::Registered { worker } => Reply::Registered { worker },
-            Reply::Claimed { token, prev, next, victim } => Reply::Claimed { token, prev, next, victim },
+            Reply::Claimed { token, prev, next, victim, isolated } => {
+                Reply::Claimed { token, prev, next, victim, isolated }
+            }
             Reply::Idle => Reply::Idle,
             Reply::Events(ref events) => Reply::Events(events_as(events)),
-            Reply::HandedOff { ref appended, table } => Reply::HandedOff { appended: ids_as(appended), table },
+            Reply::HandedOut { ref events, tries, ref dead } => {
+                Reply::HandedOut { events: events_as(events), tries, dead: ids_as(dead) }
+            }
+            Reply::HandedOff { ref appended, table, timer_table } => {
+                Reply::HandedOff { appended: ids_as(appended), table, timer_table }
+            }
+            Reply::Scheduled { event, due, table } => Reply::Scheduled { event, due, table },
+            Reply::Cancelled => Reply::Cancelled,
+            Reply::TooLate => Reply::TooLate,
+            Reply::Drained { tick, ref fired, ref dead, table, is_done } => {
+                Reply::Drained { tick, fired: ids_as(fired), dead: ids_as(dead), table, is_done }
+            }
+            Reply::TimersRotated { table, moved } => Reply::TimersRotated { table, moved },
+            Reply::TimersKept => Reply::TimersKept,
+            Reply::Replayed { workflow, event, table } => Reply::Replayed { workflow, event, table },
             Reply::Ticked { tick, at, snapshot: SnapshotOf { xmax, ref in_progress } } => {
                 Reply::Ticked { tick, at, snapshot: SnapshotOf { xmax, in_progress: ids_as(in_progress) } }
             }

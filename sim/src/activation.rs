@@ -8,10 +8,10 @@
 use crate::faults::FaultKind;
 use crate::plan::{Phase, Plan, PlannedEffect, ProcessPlan, Role};
 use crate::run::Summary;
-use tourbillon_engine::actors::worker::{ClaimHabit, HandoffHabit};
+use tourbillon_engine::actors::worker::options::{BurialHabit, ClaimHabit, ErrorHabit, HandoffHabit};
 use tourbillon_models::history::History;
 use tourbillon_models::op::Op;
-use tourbillon_models::record::{Fault, Happening, Span};
+use tourbillon_models::record::{ClockOffset, Fault, Happening, Span};
 
 const KINDS: usize = FaultKind::ALL.len();
 
@@ -87,6 +87,8 @@ impl Activations {
             PlannedEffect::Pause { .. } => FaultKind::WorkerPause,
             PlannedEffect::LostReply => FaultKind::LostReply,
             PlannedEffect::ServerCrash { .. } => FaultKind::ServerCrash,
+            // It falls at a time.
+            PlannedEffect::ServerClockStep(_) => return,
         };
         let point = POINTS.iter().position(|point| *point == (kind, phase));
         self.points[point.expect("every fault has its two sides")] += 1;
@@ -99,7 +101,8 @@ impl Activations {
             Fault::Pause { .. } => FaultKind::DutyStop,
             Fault::LostReply => FaultKind::LostReply,
             Fault::ServerCrash => FaultKind::ServerCrash,
-            Fault::ServerRestart | Fault::End => return,
+            Fault::ClockStep(ClockOffset::NONE) | Fault::ServerRestart | Fault::End => return,
+            Fault::ClockStep(_) => FaultKind::ServerClockStep,
         };
         self.kinds[kind as usize] += 1;
     }
@@ -109,6 +112,9 @@ fn signs(process: &ProcessPlan) -> Vec<Sign> {
     match &process.role {
         Role::Worker(worker) => {
             let mut signs: Vec<Sign> = Vec::new();
+            if !process.clock.is_right() {
+                signs.push((FaultKind::ClockDrift, |op| matches!(op, Op::Claim { .. } | Op::TakeOver { .. })));
+            }
             if worker.slowness.is_some() {
                 signs.push((FaultKind::SlowConsumer, |op| matches!(op, Op::Claim { .. })));
             }
@@ -117,6 +123,16 @@ fn signs(process: &ProcessPlan) -> Vec<Sign> {
             }
             if worker.handoff == HandoffHabit::FirstPage {
                 signs.push((FaultKind::PartialHandoff, |op| matches!(op, Op::Handoff { .. })));
+            }
+            // From the first effect on there is a transaction that it would commit like that.
+            if worker.handoff == HandoffHabit::Forgotten {
+                signs.push((FaultKind::ForgottenHandoff, |op| matches!(op, Op::Effect { .. })));
+            }
+            if worker.errors == ErrorHabit::Swallowed {
+                signs.push((FaultKind::SwallowedError, |op| matches!(op, Op::RollbackTo { .. })));
+            }
+            if worker.burial != BurialHabit::LeftAlone {
+                signs.push((FaultKind::ReplayTwice, |op| matches!(op, Op::ReplayDeadLetter { .. })));
             }
             if worker.subscribe_to.is_some() {
                 signs.push((FaultKind::SecondConsumer, |op| matches!(op, Op::Subscribe { .. })));
@@ -128,10 +144,14 @@ fn signs(process: &ProcessPlan) -> Vec<Sign> {
 }
 
 fn script_sign(name: &str) -> Option<Sign> {
-    let is_duty: fn(&Op<Span>) -> bool = |op| matches!(op, Op::Tick { .. } | Op::Rotate { .. });
+    let is_duty: fn(&Op<Span>) -> bool =
+        |op| matches!(op, Op::Tick { .. } | Op::Rotate { .. } | Op::Drain { .. } | Op::RotateTimers { .. });
     let signs: [(&str, Sign); 4] = [
         ("holder-", (FaultKind::HeldTransaction, |op| matches!(op, Op::Peek { .. } | Op::LockTable { .. }))),
-        ("late-producer-", (FaultKind::LateProducer, |op| matches!(op, Op::Append { .. } | Op::Start { .. }))),
+        (
+            "late-producer-",
+            (FaultKind::LateProducer, |op| matches!(op, Op::Append { .. } | Op::Start { .. } | Op::Schedule { .. })),
+        ),
         ("duty-in-transaction", (FaultKind::DutyInTransaction, is_duty)),
         ("duty-repeatable-read", (FaultKind::DutyRepeatableRead, is_duty)),
     ];

@@ -38,7 +38,7 @@ impl<E: Ord> Agenda<E> {
 
     fn order(&mut self, at: Micros) -> Order {
         self.sequence += 1;
-        let tie = self.ties.bits() as u32;
+        let tie = self.ties.half();
         Order { at, tie: u64::from(tie) << 32 | u64::from(self.sequence) }
     }
 

@@ -1,14 +1,78 @@
 //! The published measurements: fixed, printed configurations.
 
-use crate::generate::{CONSUMER, QUEUE, duty, setup};
+use crate::clock::Clock;
+use crate::generate::duties::duty;
+use crate::generate::{CONSUMER, QUEUE, setup};
 use crate::plan::{CallKind, End, Phase, Plan, PlannedEffect, PlannedFault, ProcessPlan, Role, When};
 use crate::random::Stream;
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
-use tourbillon_engine::actors::worker::{ClaimHabit, HandoffHabit, WorkerOptions};
+use tourbillon_engine::actors::worker::options::{BurialHabit, ClaimHabit, ErrorHabit, HandoffHabit, WorkerOptions};
 use tourbillon_engine::store::WalLevel;
 use tourbillon_models::name::{Key, Micros, Process};
 use tourbillon_models::op::{Isolation, Op, QueueKind};
-use tourbillon_models::workload::{Chain, Program};
+use tourbillon_models::workload::{Chain, LongSleep, Program};
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Load {
+    /// What floors refer to.
+    Chain,
+    /// The same, and six times a worker sleeps past the dead interval, in every place of a step.
+    Zombie,
+    /// A day of sleeping: whoever has something to do by the clock looks every half minute.
+    LongSleep,
+}
+
+impl Load {
+    pub const fn workload(self) -> &'static str {
+        match self {
+            Load::Chain => "chain",
+            Load::Zombie => "zombie",
+            Load::LongSleep => "long-sleep",
+        }
+    }
+
+    fn program(self) -> &'static dyn Program {
+        match self {
+            Load::Chain | Load::Zombie => &Chain,
+            Load::LongSleep => &LongSleep,
+        }
+    }
+
+    const fn pace(self) -> Pace {
+        match self {
+            Load::Chain | Load::Zombie => Pace {
+                poll: Micros::from_millis(200),
+                tick: Micros::from_millis(100),
+                rotation: Micros::from_secs(5),
+                dead: Micros::from_secs(3),
+            },
+            Load::LongSleep => Pace {
+                poll: Micros::from_secs(30),
+                tick: Micros::from_secs(30),
+                rotation: Micros::from_secs(300),
+                dead: Micros::from_secs(180),
+            },
+        }
+    }
+
+    pub const fn scale(self) -> Scale {
+        match self {
+            Load::Chain | Load::Zombie => Scale::STANDARD,
+            Load::LongSleep => Scale { seconds: 24 * 60 * 60, ..Scale::STANDARD },
+        }
+    }
+}
+
+/// How often somebody does something.
+#[derive(Clone, Copy)]
+struct Pace {
+    poll: Micros,
+    /// Also of drains.
+    tick: Micros,
+    rotation: Micros,
+    dead: Micros,
+}
 
 /// How large one benchmark run is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,28 +91,38 @@ impl Scale {
 /// workflows started over the first third; in every run one crash, one pause, one lost reply, one server crash and one
 /// held transaction, placed by the seed.
 pub fn plan(seed: u64, scale: Scale) -> Plan {
+    loaded(seed, Load::Chain, scale)
+}
+
+/// Zombies' pauses come on top. A day's intervals are half a minute for polls, ticks and drains, five minutes for
+/// rotations, and three for the dead interval.
+pub fn loaded(seed: u64, load: Load, scale: Scale) -> Plan {
     let mut stream = Stream::new(seed, "bench", 0);
     let third = Micros::from_secs(scale.seconds / 3);
-    let dead_interval = Micros::from_secs(3);
-    let rotation_period = Micros::from_secs(5);
+    let pace = load.pace();
+    let lock_timeout = Micros::from_millis(200);
     let mut processes = vec![
         process("setup", Role::Script(setup(QueueKind::Workflow, 1))),
-        process("ticker", duty(Op::Tick { queue: QUEUE }, Micros::from_millis(100))),
-        process("rotation", duty(Op::Rotate { queue: QUEUE, lock_timeout: Micros::from_millis(200) }, rotation_period)),
+        process("ticker", duty(Op::Tick { queue: QUEUE }, pace.tick)),
+        process("rotation", duty(Op::Rotate { queue: QUEUE, lock_timeout }, pace.rotation)),
         process("holder", Role::Script(holder(&mut stream, third))),
-        process("client", Role::Script(client(&mut stream, third, scale.workflows))),
+        process("client", Role::Script(client(&mut stream, third, scale.workflows, load.program()))),
     ];
+    if load == Load::LongSleep {
+        processes.push(process("drain", duty(Op::Drain { queue: QUEUE, limit: 100 }, pace.tick)));
+        processes.push(process("timer-rotation", duty(Op::RotateTimers { queue: QUEUE, lock_timeout }, pace.rotation)));
+    }
     let first_worker = processes.len() as u64;
-    processes.extend((0..scale.workers).map(|index| process(&format!("worker-{index}"), worker(index, dead_interval))));
+    processes.extend((0..scale.workers).map(|index| process(&format!("worker-{index}"), worker(index, pace))));
     let any_worker = |stream: &mut Stream| Process((first_worker + stream.below(scale.workers.into())) as u8);
-    let faults = vec![
+    let mut faults = vec![
         PlannedFault {
             when: point(any_worker(&mut stream), CallKind::Any, stream.below(100)),
             what: PlannedEffect::Crash { restart_after: Micros::from_secs(1) },
         },
         PlannedFault {
             when: point(any_worker(&mut stream), CallKind::Handoff, stream.below(6)),
-            what: PlannedEffect::Pause { duration: Micros::from_secs(5) },
+            what: PlannedEffect::Pause { duration: Micros(pace.dead.0 * 5 / 3) },
         },
         PlannedFault {
             when: point(any_worker(&mut stream), CallKind::Commit, stream.below(6)),
@@ -59,9 +133,16 @@ pub fn plan(seed: u64, scale: Scale) -> Plan {
             what: PlannedEffect::ServerCrash { down_for: Micros::from_millis(500) },
         },
     ];
+    if load == Load::Zombie {
+        use CallKind::{Begin, Commit, Effect, Handoff, Hold, Read};
+        faults.extend([Read, Begin, Hold, Effect, Handoff, Commit].map(|call| PlannedFault {
+            when: point(any_worker(&mut stream), call, stream.below(6)),
+            what: PlannedEffect::Pause { duration: pace.dead + Micros(stream.below(pace.dead.0)) },
+        }));
+    }
     Plan {
         seed,
-        workload: "chain".to_owned(),
+        workload: load.workload().to_owned(),
         options: vec![
             ("workflows".to_owned(), scale.workflows.to_string()),
             ("workers".to_owned(), scale.workers.to_string()),
@@ -69,8 +150,9 @@ pub fn plan(seed: u64, scale: Scale) -> Plan {
         ],
         processes,
         faults,
-        dead_interval,
-        rotation_period,
+        dead_interval: pace.dead,
+        rotation_period: pace.rotation,
+        drain_interval: pace.tick,
         latency: (Micros(100), Micros(600)),
         faults_end: Micros::from_secs(scale.seconds / 2),
         liveness_bound: Micros::from_secs(scale.seconds / 2),
@@ -80,7 +162,7 @@ pub fn plan(seed: u64, scale: Scale) -> Plan {
 }
 
 fn process(name: &str, role: Role) -> ProcessPlan {
-    ProcessPlan { name: name.to_owned(), role }
+    ProcessPlan { name: name.to_owned(), role, clock: Clock::Right }
 }
 
 fn point(process: Process, call: CallKind, nth: u64) -> When {
@@ -99,10 +181,10 @@ fn holder(stream: &mut Stream, until: Micros) -> ScriptOptions {
     }
 }
 
-fn client(stream: &mut Stream, until: Micros, workflows: u32) -> ScriptOptions {
+fn client(stream: &mut Stream, until: Micros, workflows: u32, program: &dyn Program) -> ScriptOptions {
     let mut rounds: Vec<Round> = (0..workflows)
         .map(|index| {
-            let (step, state) = Chain.start(index, 1);
+            let (step, state) = program.start(index, 1);
             let start = Op::Start { queue: QUEUE, key: Key(index), step, state };
             let at = stream.span(Micros::from_millis(10), until);
             Round {
@@ -118,18 +200,22 @@ fn client(stream: &mut Stream, until: Micros, workflows: u32) -> ScriptOptions {
 }
 
 /// Workers begin one after the other, so that their polls do not fall together.
-fn worker(index: u32, dead_interval: Micros) -> Role {
+fn worker(index: u32, pace: Pace) -> Role {
     Role::Worker(WorkerOptions {
         consumer: CONSUMER,
         subscribe_to: None,
         start_at: Micros::from_millis(10 + 47 * u64::from(index)),
-        poll_interval: Micros::from_millis(200),
-        dead_interval,
-        heartbeat_interval: Micros::from_secs(1),
+        poll_interval: pace.poll,
+        dead_interval: pace.dead,
+        heartbeat_interval: Micros(pace.dead.0 / 3),
         work_duration: Micros::from_millis(5),
         slowness: None,
         page_limit: 1000,
+        max_tries: 2,
+        deploy_at: None,
         claim: ClaimHabit::Alone,
         handoff: HandoffHabit::Whole,
+        errors: ErrorHabit::Heeded,
+        burial: BurialHabit::LeftAlone,
     })
 }

@@ -242,6 +242,9 @@ fn objection(plan: &Plan) -> Option<String> {
     if let Some(fault) = plan.faults.iter().find(|fault| usize::from(fault.when.process().0) >= count) {
         return Some(format!("a fault names {}, and there are {count} processes", fault.when.process()));
     }
+    if let Some(process) = plan.processes.iter().find(|process| !process.clock.is_possible()) {
+        return Some(format!("the clock of {} shows or takes no time", process.name));
+    }
     // A call that takes no time would let a process run for ever at one point in time.
     let (low, high) = plan.latency;
     (low.0 == 0 || low > high).then(|| format!("its calls take between {} and {} µs", low.0, high.0))
@@ -328,6 +331,8 @@ mod tests {
         let (mut capsule, _) = broken();
         capsule.workload = "checkout".to_owned();
         let Err(error) = capsule.work() else { panic!("there is no such workload") };
-        assert!(error.to_string().contains("\"checkout\" is not one that this tool has (chain, agent-loop, messages)"));
+        assert!(
+            error.to_string().contains("\"checkout\" is not one that this tool has (chain, agent-loop, messages, ")
+        );
     }
 }

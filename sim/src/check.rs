@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use tourbillon_engine::guard::{Guard, Guards};
 use tourbillon_models::name::Step;
-use tourbillon_models::workload::{Program, StepOutcome};
+use tourbillon_models::workload::{Program, StepInput, StepOutcome};
 
 /// The variable that narrows every check to one seed: the one that a failure names.
 pub const VARIABLE: &str = "TOURBILLON_SEED";
@@ -281,7 +281,7 @@ impl Program for Shared {
         self.0.start(index, size)
     }
 
-    fn decide(&self, step: Step, state: u64) -> StepOutcome {
-        self.0.decide(step, state)
+    fn decide(&self, input: StepInput) -> StepOutcome {
+        self.0.decide(input)
     }
 }

@@ -16,10 +16,15 @@ pub enum FaultKind {
     DutyRepeatableRead,
     SecondConsumer,
     PartialHandoff,
+    SwallowedError,
+    ForgottenHandoff,
+    ReplayTwice,
+    ClockDrift,
+    ServerClockStep,
 }
 
 impl FaultKind {
-    pub const ALL: [FaultKind; 13] = [
+    pub const ALL: [FaultKind; 18] = [
         FaultKind::WorkerCrash,
         FaultKind::WorkerPause,
         FaultKind::LostReply,
@@ -33,6 +38,11 @@ impl FaultKind {
         FaultKind::DutyRepeatableRead,
         FaultKind::SecondConsumer,
         FaultKind::PartialHandoff,
+        FaultKind::SwallowedError,
+        FaultKind::ForgottenHandoff,
+        FaultKind::ReplayTwice,
+        FaultKind::ClockDrift,
+        FaultKind::ServerClockStep,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -50,6 +60,11 @@ impl FaultKind {
             FaultKind::DutyRepeatableRead => "duty_repeatable_read",
             FaultKind::SecondConsumer => "second_consumer",
             FaultKind::PartialHandoff => "partial_handoff",
+            FaultKind::SwallowedError => "swallowed_error",
+            FaultKind::ForgottenHandoff => "forgotten_handoff",
+            FaultKind::ReplayTwice => "replay_twice",
+            FaultKind::ClockDrift => "clock_drift",
+            FaultKind::ServerClockStep => "server_clock_step",
         }
     }
 
@@ -66,13 +81,20 @@ impl FaultKind {
                 "a transaction stays open, at either isolation level, also with a lock on an event table"
             }
             FaultKind::LateProducer => "a producer appends under a snapshot from before several rotations",
-            FaultKind::DutyStop => "the ticker or the rotation stops for a while",
+            FaultKind::DutyStop => "a duty stops for a while: the ticker, the drain, or either rotation",
             FaultKind::SlowConsumer => "a worker polls rarely and works slowly",
             FaultKind::ClaimInTransaction => "workers claim inside transactions that stay open",
             FaultKind::DutyInTransaction => "a duty runs inside a transaction that stays open",
             FaultKind::DutyRepeatableRead => "a duty is called at REPEATABLE READ, after a look at something",
             FaultKind::SecondConsumer => "somebody tries to subscribe a second consumer, and to work for it",
             FaultKind::PartialHandoff => "a worker hands off the first page of its window as if it were all",
+            FaultKind::SwallowedError => {
+                "a worker that holds its window has a savepoint before each statement, and commits whatever is refused"
+            }
+            FaultKind::ForgottenHandoff => "a worker commits its effects without handing off the window that it holds",
+            FaultKind::ReplayTwice => "every dead letter is replayed, and then once more",
+            FaultKind::ClockDrift => "a worker's clock is wrong and runs at another rate, until it is set and steps",
+            FaultKind::ServerClockStep => "the server's wall clock steps forward or back, and is set right in the end",
         }
     }
 

@@ -5,7 +5,7 @@
 //! This is the only crate with IO. The front door, for a workflow of one's own, is [`check()`]:
 //!
 //! ```
-//! use tourbillon::{Next, Program, Step, StepOutcome, check};
+//! use tourbillon::{Next, Program, Step, StepInput, StepOutcome, check};
 //!
 //! struct Checkout;
 //!
@@ -14,8 +14,8 @@
 //!     fn summary(&self) -> &str { "reserve, charge, ship: each writes a row and enqueues the next" }
 //!     fn steps(&self) -> &[&str] { &["reserve", "charge", "ship"] }
 //!     fn start(&self, order: u32, _size: u64) -> (Step, u64) { (Step(0), order.into()) }
-//!     fn decide(&self, step: Step, order: u64) -> StepOutcome {
-//!         let next = if step.0 < 2 { Next::Goto { step: Step(step.0 + 1), state: order } } else { Next::Complete };
+//!     fn decide(&self, StepInput { step, state, .. }: StepInput) -> StepOutcome {
+//!         let next = if step.0 < 2 { Next::Goto { step: Step(step.0 + 1), state } } else { Next::Complete };
 //!         StepOutcome { effect: true, next }
 //!     }
 //! }
@@ -29,6 +29,7 @@ pub mod bench;
 pub mod capsule;
 pub mod check;
 pub mod cli;
+pub mod clock;
 pub mod faults;
 pub mod generate;
 pub mod hunt;
@@ -46,4 +47,4 @@ pub mod target;
 pub use check::check;
 pub use tourbillon_engine::guard::Guard;
 pub use tourbillon_models::name::Step;
-pub use tourbillon_models::workload::{Next, Program, StepOutcome};
+pub use tourbillon_models::workload::{Next, Program, StepInput, StepOutcome};

@@ -3,13 +3,15 @@
 //! From the plan and the choices that PostgreSQL leaves open, a run follows; a plan read back from a capsule runs as it
 //! did, even after the generator that drew it has changed. What a plan does *not* say is how a run ends.
 
+use crate::clock::Clock;
 use serde::{Deserialize, Serialize};
 use tourbillon_engine::actors::script::ScriptOptions;
-use tourbillon_engine::actors::worker::WorkerOptions;
+use tourbillon_engine::actors::worker::options::WorkerOptions;
 use tourbillon_engine::store::WalLevel;
 use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::{Micros, Process};
 use tourbillon_models::op::Op;
+use tourbillon_models::record::ClockOffset;
 
 /// One run, before it happens.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -23,6 +25,9 @@ pub struct Plan {
     pub faults: Vec<PlannedFault>,
     pub dead_interval: Micros,
     pub rotation_period: Micros,
+    /// How often timers are drained; 0 in plans from before there were timers.
+    #[serde(default)]
+    pub drain_interval: Micros,
     /// A call takes between so much and so much to come back.
     pub latency: (Micros, Micros),
     /// After this time no fault begins.
@@ -53,6 +58,8 @@ pub enum End {
 pub struct ProcessPlan {
     pub name: String,
     pub role: Role,
+    #[serde(default, skip_serializing_if = "Clock::is_right")]
+    pub clock: Clock,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -109,12 +116,14 @@ pub enum CallKind {
     Begin,
     Claim,
     Read,
+    HandOut,
     Hold,
     Effect,
     Handoff,
     Commit,
     Start,
     Append,
+    Schedule,
 }
 
 impl CallKind {
@@ -122,14 +131,16 @@ impl CallKind {
         match self {
             CallKind::Any => true,
             CallKind::Begin => matches!(op, Op::Begin { .. }),
-            CallKind::Claim => matches!(op, Op::Claim { .. }),
+            CallKind::Claim => matches!(op, Op::Claim { .. } | Op::TakeOver { .. }),
             CallKind::Read => matches!(op, Op::Read { .. }),
+            CallKind::HandOut => matches!(op, Op::HandOut { .. }),
             CallKind::Hold => matches!(op, Op::Hold { .. }),
             CallKind::Effect => matches!(op, Op::Effect { .. }),
             CallKind::Handoff => matches!(op, Op::Handoff { .. }),
             CallKind::Commit => matches!(op, Op::Commit),
             CallKind::Start => matches!(op, Op::Start { .. }),
             CallKind::Append => matches!(op, Op::Append { .. }),
+            CallKind::Schedule => matches!(op, Op::Schedule { .. }),
         }
     }
 }
@@ -138,8 +149,16 @@ impl CallKind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlannedEffect {
-    Crash { restart_after: Micros },
-    Pause { duration: Micros },
+    Crash {
+        restart_after: Micros,
+    },
+    Pause {
+        duration: Micros,
+    },
     LostReply,
-    ServerCrash { down_for: Micros },
+    ServerCrash {
+        down_for: Micros,
+    },
+    /// The server's wall clock is set: off by so much from here on, until the next step or the end of the faults.
+    ServerClockStep(ClockOffset),
 }

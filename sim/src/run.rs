@@ -4,6 +4,7 @@
 //! Between two entries of the agenda exactly one call is made, and everyone whom it let in has gone on.
 
 use crate::agenda::{Agenda, Next};
+use crate::clock::Clock;
 use crate::plan::{CallKind, End, Phase, Plan, PlannedEffect, Role, When};
 use crate::random::Stream;
 use crate::target::Target;
@@ -16,7 +17,7 @@ use tourbillon_engine::store::locks::Slot;
 use tourbillon_models::history::{History, PlainOp, PlainReply};
 use tourbillon_models::name::{Micros, Process, Session, Xid};
 use tourbillon_models::op::Op;
-use tourbillon_models::record::{Fault, Happening, Note, Record, Span};
+use tourbillon_models::record::{ClockOffset, Fault, Happening, Note, Record, Span};
 use tourbillon_models::reply::{Outcome, Reply};
 use tourbillon_models::workload::Program;
 
@@ -63,6 +64,9 @@ enum Event {
 /// How often one looks whether everything is done.
 const LOOK_INTERVAL: Micros = Micros::from_millis(250);
 
+/// Whoever dies of his own program comes back after so long at the earliest, at the latest after a dead interval.
+const SHORTEST_DEATH: Micros = Micros::from_millis(10);
+
 enum AnyActor {
     Worker(Box<Worker>),
     Script(Script),
@@ -108,11 +112,14 @@ struct Running {
     paused_until: Micros,
     /// Waits for a lock.
     blocked: bool,
+    /// When the wait gives up.
+    lock_deadline: Option<Micros>,
     finished: bool,
     points: Vec<Point>,
     /// The fault that falls when the call under way is answered.
     after: Option<PlannedEffect>,
     latency: Stream,
+    clock: Clock,
 }
 
 struct Scheduler<'a, T: Target> {
@@ -122,8 +129,12 @@ struct Scheduler<'a, T: Target> {
     processes: Vec<Running>,
     agenda: Agenda<Event>,
     tokens: Stream,
+    /// How long the dead take to come back that died of their own program.
+    deaths: Stream,
     sessions: u16,
     now: Micros,
+    /// The server's wall clock, against `now`.
+    server_clock: ClockOffset,
     server_up_at: Micros,
     summary: Summary,
 }
@@ -137,8 +148,10 @@ impl<'a, T: Target> Scheduler<'a, T> {
             processes: Vec::with_capacity(plan.processes.len()),
             agenda: Agenda::new(plan.seed, plan.processes.len()),
             tokens: Stream::new(plan.seed, "token", 0),
+            deaths: Stream::new(plan.seed, "death", 0),
             sessions: 0,
             now: Micros(0),
+            server_clock: ClockOffset::NONE,
             server_up_at: Micros(0),
             summary: Summary::default(),
         };
@@ -147,7 +160,8 @@ impl<'a, T: Target> Scheduler<'a, T> {
                 Role::Worker(options) => AnyActor::Worker(Box::new(Worker::new(options.clone(), program.clone()))),
                 Role::Script(options) => AnyActor::Script(Script::new(options.clone())),
             };
-            scheduler.processes.push(Running::new(actor, Stream::new(plan.seed, "latency", index as u64)));
+            let latency = Stream::new(plan.seed, "latency", index as u64);
+            scheduler.processes.push(Running::new(actor, latency, process.clock));
             scheduler.wake(index, Micros(0));
         }
         scheduler.place_faults();
@@ -204,6 +218,8 @@ impl<'a, T: Target> Scheduler<'a, T> {
             }
             Event::ServerUp => self.note_fault(0, Fault::ServerRestart),
             Event::FaultsEnd => {
+                // A plan that somebody cut may have lost its last step.
+                self.set_server_clock(0, ClockOffset::NONE);
                 self.note_fault(0, Fault::End);
                 self.processes.iter_mut().for_each(|process| process.points.clear());
                 if self.plan.end == End::Drained {
@@ -246,11 +262,16 @@ impl<'a, T: Target> Scheduler<'a, T> {
         }
         let mut answered = self.processes[index].answered.take();
         loop {
-            match self.processes[index].actor.poll(self.now, answered.take()) {
+            let clock = self.processes[index].clock;
+            match self.processes[index].actor.poll(clock.at(self.now), answered.take()) {
                 Action::Note(note) => self.record(index, Happening::Note(note)),
                 Action::Sleep(until) => {
-                    self.wake(index, until);
+                    self.wake(index, clock.when(until, self.now));
                     return Ok(());
+                }
+                Action::Die => {
+                    let restart_after = self.deaths.span(SHORTEST_DEATH, self.plan.dead_interval);
+                    return self.crash(index, restart_after);
                 }
                 Action::Finished => {
                     self.processes[index].finished = true;
@@ -300,8 +321,9 @@ impl<'a, T: Target> Scheduler<'a, T> {
         }
         let slot = self.connect(index)?;
         self.summary.calls += 1;
-        let random = if matches!(op, Op::Claim { .. }) { self.tokens.bits() } else { 0 };
-        let environment = Environment { now: self.now, random };
+        let needs_token = matches!(op, Op::Claim { .. } | Op::TakeOver { .. });
+        let random = if needs_token { self.tokens.bits() } else { 0 };
+        let environment = Environment { now: self.server_clock.at(self.now), random };
         self.record_call(index, &op);
         match self.target.call(slot, &op, environment)? {
             Answer::Returned(reply) => self.end_call(index, reply)?,
@@ -327,9 +349,12 @@ impl<'a, T: Target> Scheduler<'a, T> {
         self.watch_deadline(index);
     }
 
+    /// A wait begins. It is measured in the time that passes: who sets the server's clock moves no timeout.
     fn watch_deadline(&mut self, index: usize) {
         let Some((slot, _)) = self.processes[index].connection else { return };
-        if let Some(deadline) = self.target.engine().lock_deadline(slot) {
+        let deadline = self.target.engine().may_wait(slot).map(|limit| self.now + limit);
+        self.processes[index].lock_deadline = deadline;
+        if let Some(deadline) = deadline {
             let ticket = self.processes[index].ticket;
             self.agenda.push(deadline, Event::LockTimeout { process: index as u8, ticket });
         }
@@ -338,9 +363,10 @@ impl<'a, T: Target> Scheduler<'a, T> {
     fn lock_timeout(&mut self, index: usize, ticket: u32) -> Result<(), T::Stop> {
         let process = &self.processes[index];
         let Some((slot, _)) = process.connection else { return Ok(()) };
-        let deadline = self.target.engine().lock_deadline(slot);
-        if process.blocked && process.ticket == ticket && deadline.is_some_and(|deadline| deadline <= self.now) {
-            self.target.time_out(slot, self.now)?;
+        let is_over = process.lock_deadline.is_some_and(|deadline| deadline <= self.now);
+        let may_wait = self.target.engine().may_wait(slot).is_some();
+        if process.blocked && process.ticket == ticket && is_over && may_wait {
+            self.target.time_out(slot, self.server_clock.at(self.now))?;
             self.let_in()?;
         }
         Ok(())
@@ -374,7 +400,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
     /// A call that only let others into a row's queue goes on at once: a real server cannot be stopped in between.
     fn go_on(&mut self, slot: Slot) -> Result<Answer, T::Stop> {
         loop {
-            let answer = self.target.resume(slot, self.now)?;
+            let answer = self.target.resume(slot, self.server_clock.at(self.now))?;
             if answer != Answer::Blocked || !self.target.engine().released().contains(&slot) {
                 return Ok(answer);
             }
@@ -420,7 +446,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
 
     fn wake_after_latency(&mut self, index: usize) {
         let (low, high) = self.plan.latency;
-        let at = self.now.max(self.server_up_at) + self.processes[index].latency.span(low, high);
+        let at = self.now.max(self.server_up_at) + self.processes[index].latency.moment(low, high);
         self.wake(index, at);
     }
 
@@ -438,7 +464,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
         let Some((slot, _)) = self.processes[index].connection else { return Ok(()) };
         let xid = self.xid(index);
         let open = self.target.engine().is_in_transaction(slot);
-        self.target.disconnect(slot, self.now)?;
+        self.target.disconnect(slot, self.server_clock.at(self.now))?;
         self.processes[index].blocked = false;
         self.processes[index].after = None;
         if open {
@@ -460,6 +486,17 @@ impl<'a, T: Target> Scheduler<'a, T> {
             }
             PlannedEffect::LostReply => Ok(()),
             PlannedEffect::ServerCrash { down_for } => self.server_crash(index, down_for),
+            PlannedEffect::ServerClockStep(offset) => {
+                self.set_server_clock(index, offset);
+                Ok(())
+            }
+        }
+    }
+
+    fn set_server_clock(&mut self, index: usize, offset: ClockOffset) {
+        if self.server_clock != offset {
+            self.server_clock = offset;
+            self.note_fault(index, Fault::ClockStep(offset));
         }
     }
 
@@ -471,12 +508,13 @@ impl<'a, T: Target> Scheduler<'a, T> {
         self.hang_up(index)?;
         let now = self.now;
         let process = &mut self.processes[index];
-        process.incarnation += 1;
+        // A program that kills its process may do so often; who has died 255 times is told apart no further.
+        process.incarnation = process.incarnation.saturating_add(1);
         process.lost = false;
         process.answered = None;
         process.held = None;
         process.paused_until = Micros(0);
-        process.actor.restart(now + restart_after);
+        process.actor.restart(process.clock.at(now + restart_after));
         self.wake(index, now + restart_after);
         Ok(())
     }
@@ -537,7 +575,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
 }
 
 impl Running {
-    fn new(actor: AnyActor, latency: Stream) -> Self {
+    fn new(actor: AnyActor, latency: Stream, clock: Clock) -> Self {
         Running {
             actor,
             incarnation: 0,
@@ -549,10 +587,12 @@ impl Running {
             held: None,
             paused_until: Micros(0),
             blocked: false,
+            lock_deadline: None,
             finished: false,
             points: Vec::new(),
             after: None,
             latency,
+            clock,
         }
     }
 
@@ -573,3 +613,6 @@ impl Running {
         due
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,11 +9,12 @@ use crate::run::{Summary, run};
 use crate::target::{Chooser, Direct, Target};
 use std::rc::Rc;
 use tourbillon_engine::guard::Guards;
+use tourbillon_engine::schema::FORBIDDEN_STATE;
 use tourbillon_models::history::{FORMAT, Header, History};
 use tourbillon_models::name::Step;
-use tourbillon_models::property::Checker;
+use tourbillon_models::property::{Checker, UNDELIVERABLE_STATE};
 use tourbillon_models::verdict::Verdict;
-use tourbillon_models::workload::{Program, StepOutcome};
+use tourbillon_models::workload::{Program, StepInput, StepOutcome};
 
 /// A program and its name, as a plan refers to it; no program is a plain queue of messages.
 #[derive(Clone)]
@@ -64,13 +65,15 @@ impl Program for BuiltIn {
         self.0.start(index, size)
     }
 
-    fn decide(&self, step: Step, state: u64) -> StepOutcome {
-        self.0.decide(step, state)
+    fn decide(&self, input: StepInput) -> StepOutcome {
+        self.0.decide(input)
     }
 }
 
 /// What a history's reader must know of a plan.
 pub fn header(plan: &Plan, work: &Work, guards: Guards, target: &str, server: Option<String>) -> Header {
+    let mut options = plan.options.clone();
+    options.push((UNDELIVERABLE_STATE.to_owned(), FORBIDDEN_STATE.to_string()));
     Header {
         format: FORMAT,
         seed: plan.seed,
@@ -84,7 +87,8 @@ pub fn header(plan: &Plan, work: &Work, guards: Guards, target: &str, server: Op
         faults_end: plan.faults_end,
         liveness_bound: plan.liveness_bound,
         rotation_period: plan.rotation_period,
-        options: plan.options.clone(),
+        drain_interval: plan.drain_interval,
+        options,
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Action {
     Call(PlainOp),
     /// Something worth a record; polled again at once.
     Note(Note),
+    /// The process dies of its own program; it is started again like one that was killed.
+    Die,
     /// Nothing before this time.
     Sleep(Micros),
     /// Nothing ever again.

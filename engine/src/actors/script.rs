@@ -2,13 +2,13 @@
 //! badly are scripts; what they are is in their data.
 //!
 //! A script is *not* clever: a refusal ends the round in progress (after a rollback), and a lost reply is met as the
-//! round says.
+//! round says. It remembers one thing: what it scheduled last, so that it can take that back. No plan can name an event.
 
 use super::{Action, Actor, Answered};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use tourbillon_models::history::PlainOp;
-use tourbillon_models::name::{Micros, Xid};
+use tourbillon_models::name::{EventId, Micros, Xid};
 use tourbillon_models::op::Op;
 use tourbillon_models::reply::{Outcome, Refusal, Reply};
 
@@ -34,7 +34,8 @@ pub enum OnRefusal {
     CarryOn,
 }
 
-/// A few statements, usually one transaction, each after a pause.
+/// A few statements, usually one transaction, each after a pause. A `Cancel` of event 0 takes back what the script
+/// scheduled last, committed or not.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Round {
     pub at: Micros,
@@ -98,6 +99,8 @@ pub struct Script {
     next_at: Micros,
     in_transaction: bool,
     xid: Xid,
+    /// The timer that it was told of last.
+    scheduled: Option<(EventId, Micros)>,
     state: State,
 }
 
@@ -112,7 +115,15 @@ impl Script {
             ScriptOptions::Once { rounds } => rounds.first().map_or(Micros(0), |round| round.at),
             ScriptOptions::Periodic { round, .. } => round.at,
         };
-        Script { options, round: 0, next_at, in_transaction: false, xid: Xid(0), state: State::Between }
+        Script {
+            options,
+            round: 0,
+            next_at,
+            in_transaction: false,
+            xid: Xid(0),
+            scheduled: None,
+            state: State::Between,
+        }
     }
 
     fn current(&self) -> Option<&Round> {
@@ -140,6 +151,9 @@ impl Script {
     fn take(&mut self, Answered { reply, xid }: Answered, now: Micros) -> State {
         if xid != Xid(0) {
             self.xid = xid;
+        }
+        if let Reply::Scheduled { event, due, .. } = reply {
+            self.scheduled = Some((event, due));
         }
         match (self.state, reply) {
             (State::RollingBack { then }, _) => {
@@ -193,7 +207,10 @@ impl Script {
     }
 
     fn call(&mut self, index: usize) -> Option<Action> {
-        let op = self.current()?.statements.get(index)?.1.clone();
+        let mut op = self.current()?.statements.get(index)?.1.clone();
+        if let (Op::Cancel { event: event @ EventId(0), due, .. }, Some(scheduled)) = (&mut op, self.scheduled) {
+            (*event, *due) = scheduled;
+        }
         match op {
             Op::Begin { .. } => self.in_transaction = true,
             Op::Commit | Op::Rollback => self.in_transaction = false,
@@ -256,6 +273,7 @@ impl Actor for Script {
     /// A round that was under way is run again only if it is idempotent: the process has forgotten its transaction.
     fn restart(&mut self, now: Micros) {
         self.in_transaction = false;
+        self.scheduled = None;
         if matches!(self.state, State::Between) {
             return;
         }

@@ -4,8 +4,12 @@
 //! rows are locked in the order of their ids, which there are random. A procedure is an `async fn` over a [`Db`]: it is
 //! suspended only where it waits for a lock.
 
+pub mod dead_letter;
+pub mod handoff;
+pub mod isolation;
 pub mod producer;
 pub mod queue;
+pub mod timer;
 pub mod worker;
 pub mod workload;
 
@@ -16,20 +20,32 @@ use tourbillon_models::name::Micros;
 use tourbillon_models::op::Isolation;
 use tourbillon_models::reply::Refusal;
 
-/// What one call is given: a session's transaction, the guards that stand, and the call's random bits.
+/// What one call is given: a session's transaction, the guards that stand, the call's random bits, and what its caller
+/// takes for the time.
 pub struct Db {
     pub tx: Tx<Schema>,
     pub guards: Guards,
     pub random: u64,
+    pub caller_clock: Micros,
 }
 
 impl Db {
     /// The server's wall clock, read when it is asked for.
-    fn clock(&self) -> Micros {
+    pub fn clock(&self) -> Micros {
         self.tx.with(|store, _| store.clock)
     }
 
-    fn next_value(&self, sequence: Sequence) -> u32 {
+    /// What leases go by, at a time by the server's clock: that time, whatever the caller's own clock says.
+    fn lease_clock(&self, now: Micros) -> Micros {
+        if self.guards.on(Guard::ServerClock) { now } else { self.caller_clock }
+    }
+
+    /// When the caller's transaction began; no lease and no deadline may go by it.
+    fn transaction_clock(&self) -> Micros {
+        self.tx.with(|store, slot| store.transactions.of(slot).started_at)
+    }
+
+    pub fn next_value(&self, sequence: Sequence) -> u32 {
         self.tx.with(|store, slot| store.next_value(slot, sequence as usize))
     }
 

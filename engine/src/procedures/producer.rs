@@ -2,7 +2,7 @@
 
 use super::Db;
 use crate::guard::Guard;
-use crate::schema::{QueueRow, Sequence, StartKeyRow, WorkflowRow, event_table};
+use crate::schema::{FORBIDDEN_STATE, QueueRow, Sequence, StartKeyRow, WorkflowRow, event_table};
 use crate::store::locks::{LockKey, Mode};
 use crate::store::statement::Inserted;
 use crate::store::transaction::Undo;
@@ -37,7 +37,7 @@ pub async fn start(db: Db, queue: Queue, key: Key, step: Step, state: u64) -> Re
     Ok(Reply::Started { workflow, event: id, table })
 }
 
-fn require_kind(db: &Db, queue: Queue, kind: QueueKind) -> Result<QueueRow, Refusal> {
+pub fn require_kind(db: &Db, queue: Queue, kind: QueueKind) -> Result<QueueRow, Refusal> {
     let row = db.tx.get::<QueueRow>(queue).ok_or(Refusal::UndefinedObject)?;
     if row.kind == kind { Ok(row) } else { Err(Refusal::WrongQueueKind) }
 }
@@ -54,12 +54,22 @@ pub const fn blank_event(state: u64) -> Event {
 pub async fn insert_event(db: &Db, queue: Queue, table: u8, event: Event) -> Result<EventId, Refusal> {
     db.tx.lock(LockKey::Table(event_table(queue, table)), Mode::RowExclusive).await?;
     let id = EventId(db.next_value(Sequence::EventId));
+    append_event(db, queue, table, Event { id, ..event })?;
+    Ok(id)
+}
+
+/// Appends an event that has its id, unless the application's rule forbids it. The table must be locked.
+pub fn append_event(db: &Db, queue: Queue, table: u8, event: Event) -> Result<(), Refusal> {
     db.tx.with(|store, slot| {
+        store.transactions.assign_top_xid(slot);
+        if event.state == FORBIDDEN_STATE {
+            return Err(Refusal::CheckViolation);
+        }
         let xid = store.transactions.assign_xid(slot);
         let events = &mut store.tables.events[queue.0 as usize][table as usize];
-        let position = events.append(Event { id, xid, ..event }, &store.transactions, slot);
+        let position = events.append(Event { xid, ..event }, &store.transactions, slot);
         let undo = Undo::Append { table: event_table(queue, table), position };
         store.transactions.of_mut(slot).undo.push(undo);
-    });
-    Ok(id)
+        Ok(())
+    })
 }

@@ -1,14 +1,19 @@
 //! The rotating log: `sql/queue.sql`.
 
 use super::Db;
+use super::timer::is_timer_due;
+use crate::designs::delayed_rotation;
 use crate::guard::Guard;
-use crate::schema::{EVENT_TABLES, QueueRow, Sequence, SubscriptionRow, TickRow, WorkerRow, event_table};
+use crate::schema::{
+    DrainRow, EVENT_TABLES, Edge, QueueRow, Sequence, SubscriptionRow, TickRow, WorkerRow, event_table,
+};
 use crate::store::Store;
 use crate::store::appends::Extent;
 use crate::store::locks::{LockKey, Mode, Slot};
 use crate::store::snapshot::Snapshot;
 use crate::store::statement::Has;
 use crate::store::transaction::Undo;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use tourbillon_models::history::PlainReply;
 use tourbillon_models::name::{Consumer, EventId, Micros, Queue, Tick, Xid};
@@ -28,7 +33,11 @@ pub async fn create_queue(db: Db, queue: Queue, kind: QueueKind) -> Result<Plain
     db.tx.insert(QueueRow { queue, kind, current_table: 0 }).await?;
     let tick = Tick(db.next_value(Sequence::TickNumber));
     let extents = db.tx.with(|store, _| extents(store, queue));
-    db.tx.insert(TickRow { queue, tick, at: db.clock(), snapshot, last_event, extents }).await?;
+    let first = TickRow { queue, tick, at: db.clock(), snapshot, last_event, extents };
+    let done = Edge::from(&first);
+    let (watermark, window_end) = (db.clock(), db.clock() + delayed_rotation::WINDOW);
+    db.tx.insert(first).await?;
+    db.tx.insert(DrainRow { queue, current_table: 0, done, open: None, position: None, watermark, window_end }).await?;
     Ok(Reply::Done)
 }
 
@@ -73,6 +82,11 @@ pub async fn tick(db: Db, queue: Queue) -> Result<PlainReply, Refusal> {
     if is_idle(&db, queue, last_event).await? {
         return Ok(Reply::Idle);
     }
+    // Boxed, like the rest of a claim: a call's future is moved when it is made, and most have nothing to do.
+    Box::pin(store_tick(&db, queue, last_event)).await
+}
+
+async fn store_tick(db: &Db, queue: Queue, last_event: EventId) -> Result<PlainReply, Refusal> {
     let (snapshot, extents, at) = db.tx.with(|store, slot| {
         let snapshot = store.current_snapshot(slot);
         let latest = latest_tick(store, slot, queue, |row| row.at);
@@ -94,19 +108,22 @@ fn last_event(db: &Db) -> EventId {
 }
 
 /// Whether a tick would end an empty window. Ids are a cheap look: in a queue that is busy one was drawn since the latest
-/// tick. If none was, a transaction that was in progress at that tick may have committed.
+/// tick. If none was, a transaction that was in progress at that tick may have committed, or a timer's time have come.
 async fn is_idle(db: &Db, queue: Queue, last_event: EventId) -> Result<bool, Refusal> {
-    let latest = db.tx.with(|store, slot| latest_tick(store, slot, queue, |row| (row.tick, row.last_event)));
-    let Some((latest, known)) = latest else { return Ok(false) };
+    let latest = db.tx.with(|store, slot| latest_tick(store, slot, queue, |row| (row.last_event, row.tick)));
+    let Some((known, latest)) = latest else { return Ok(false) };
     if known != last_event {
         return Ok(false);
     }
-    if !db.guards.on(Guard::IdleTick) {
-        return Ok(true);
+    if db.guards.on(Guard::IdleTick) {
+        let tables = (0..EVENT_TABLES as u8).map(|table| LockKey::Table(event_table(queue, table)));
+        db.tx.lock_each(tables, Mode::AccessShare).await?;
+        let holds_later = |store: &Database, slot, table| holds_later(store, slot, queue, table, latest);
+        if db.tx.with(|store, slot| (0..EVENT_TABLES).any(|table| holds_later(store, slot, table))) {
+            return Ok(false);
+        }
     }
-    let tables = (0..EVENT_TABLES as u8).map(|table| LockKey::Table(event_table(queue, table)));
-    db.tx.lock_each(tables, Mode::AccessShare).await?;
-    Ok(db.tx.with(|store, slot| !(0..EVENT_TABLES).any(|table| holds_later(store, slot, queue, table, latest))))
+    Ok(!db.guards.on(Guard::IdleTimer) || !is_timer_due(db, queue, latest).await?)
 }
 
 pub async fn rotate(db: Db, queue: Queue, lock_timeout: Micros) -> Result<PlainReply, Refusal> {
@@ -124,7 +141,7 @@ pub async fn rotate(db: Db, queue: Queue, lock_timeout: Micros) -> Result<PlainR
     rotated
 }
 
-fn set_lock_timeout(db: &Db, lock_timeout: Micros) {
+pub fn set_lock_timeout(db: &Db, lock_timeout: Micros) {
     db.tx.with(|store, slot| store.transactions.of_mut(slot).lock_timeout = lock_timeout);
 }
 
@@ -138,7 +155,11 @@ async fn rotate_oldest(db: &Db, queue: Queue) -> Result<PlainReply, Refusal> {
     if is_needed(db, queue, oldest, horizon).await? {
         return Ok(Reply::NotRotated { horizon });
     }
-    db.tx.lock(LockKey::Table(event_table(queue, oldest)), Mode::AccessExclusive).await?;
+    let table = LockKey::Table(event_table(queue, oldest));
+    match db.guards.on(Guard::RotationLockTimeout) {
+        true => db.tx.lock(table, Mode::AccessExclusive).await?,
+        false => db.tx.lock_now(table, Mode::AccessExclusive)?,
+    }
     if db.guards.on(Guard::RotationLookAfterLock) {
         // While the lock was waited for, a producer that believed the table current may have committed to it.
         horizon = self::horizon(db, queue);
@@ -210,7 +231,7 @@ fn subscriptions(store: &Database, slot: Slot, queue: Queue) -> impl Iterator<It
     rows.map(|(_, row)| row).filter(move |row| row.queue == queue)
 }
 
-fn latest_tick<V>(store: &Database, slot: Slot, queue: Queue, value: impl Fn(&TickRow) -> V) -> Option<V> {
+pub fn latest_tick<V>(store: &Database, slot: Slot, queue: Queue, value: impl Fn(&TickRow) -> V) -> Option<V> {
     let ticks = (queue, Tick(0))..=(queue, Tick(u32::MAX));
     let mut rows = Has::<TickRow>::rows(&store.tables).range(ticks, &store.transactions, slot);
     rows.next_back().map(|(_, row)| value(row))

@@ -1,16 +1,18 @@
 //! Workers and their leases on windows: `sql/worker.sql`.
 
 use super::Db;
-use super::producer::{blank_event, current_table, insert_event};
-use super::queue::{Database, lock_window, tick_after, window_events};
+use super::dead_letter::{bury, end_workflows};
+use super::handoff::window_event_ids;
+use super::isolation::is_isolated;
+use super::queue::{Database, lock_window, tick_after, tick_at, window_events};
 use crate::guard::Guard;
-use crate::schema::{Sequence, SubscriptionRow, Window, WorkerRow, WorkflowRow};
+use crate::schema::{Sequence, SubscriptionRow, Window, WorkerRow};
 use crate::store::rows::RowLock;
 use crate::store::statement::{Has, Policy};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
-use tourbillon_models::history::PlainReply;
-use tourbillon_models::name::{Consumer, EventId, Micros, Queue, Tick, Token, WorkerId, WorkflowId};
-use tourbillon_models::op::{Decision, Verb};
+use tourbillon_models::history::{DeadReason, PlainReply};
+use tourbillon_models::name::{Consumer, EventId, Micros, Queue, Tick, Token, WorkerId};
 use tourbillon_models::reply::{Event, Refusal, Reply};
 
 pub async fn register(db: Db, consumer: Consumer) -> Result<PlainReply, Refusal> {
@@ -18,53 +20,112 @@ pub async fn register(db: Db, consumer: Consumer) -> Result<PlainReply, Refusal>
     db.tx.get::<SubscriptionRow>(consumer).ok_or(Refusal::UndefinedObject)?;
     let worker = WorkerId(db.next_value(Sequence::WorkerId));
     let heartbeat = db.clock();
-    db.tx.insert(WorkerRow { worker, consumer, window: None, heartbeat, crashes: 0 }).await?;
+    db.tx.insert(WorkerRow { worker, consumer, window: None, heartbeat, crashes: 0, held: None }).await?;
     Ok(Reply::Registered { worker })
 }
 
 pub async fn heartbeat(db: Db, worker: WorkerId, token: Token) -> Result<PlainReply, Refusal> {
     db.require_read_committed()?;
-    touch(&db, worker, token).await
+    let at = heartbeat_time(&db);
+    let change = |row: &mut WorkerRow, now| row.heartbeat = at(now);
+    let beaten = db.tx.update::<WorkerRow>(worker, |row| has_token(row, token), change).await?;
+    note_heartbeat(&db, worker);
+    if beaten { Ok(Reply::Done) } else { Err(Refusal::StaleToken) }
 }
 
-/// The row is locked until the transaction ends: nobody takes the window over meanwhile.
+/// What a heartbeat says, given the clock when it is written.
+fn heartbeat_time(db: &Db) -> impl Fn(Micros) -> Micros {
+    let begun = (!db.guards.on(Guard::WallClockHeartbeat)).then(|| db.transaction_clock());
+    move |now| begun.unwrap_or_else(|| db.lease_clock(now))
+}
+
+/// No heartbeat is earlier than the earliest known: one that had to wait for its row may be, or one after the clock was
+/// set back.
+pub fn note_heartbeat(db: &Db, worker: WorkerId) {
+    let Some(row) = db.tx.get::<WorkerRow>(worker) else { return };
+    db.tx.with(|store, _| store.tables.no_heartbeat_before = store.tables.no_heartbeat_before.min(row.heartbeat));
+}
+
+/// The row is locked until the transaction ends: nobody takes the window over meanwhile. And it is marked, so that the
+/// transaction cannot commit before it has handed the window off.
 pub async fn hold(db: Db, worker: WorkerId, token: Token) -> Result<PlainReply, Refusal> {
     db.require_read_committed()?;
-    touch(&db, worker, token).await
+    let held = match db.guards.on(Guard::HoldLock) {
+        true => {
+            let marks = db.guards.on(Guard::HeldMustFinish);
+            let tx = marks.then(|| db.tx.with(|store, slot| store.transactions.current(slot)));
+            let change = |row: &mut WorkerRow, now| {
+                row.heartbeat = db.lease_clock(now);
+                row.held = tx;
+            };
+            db.tx.update(worker, |row| has_token(row, token), change).await?
+        }
+        false => db.tx.get::<WorkerRow>(worker).is_some_and(|row| has_token(&row, token)),
+    };
+    note_heartbeat(&db, worker);
+    if held { Ok(Reply::Done) } else { Err(Refusal::StaleToken) }
 }
 
-async fn touch(db: &Db, worker: WorkerId, token: Token) -> Result<PlainReply, Refusal> {
-    let holds = |row: &WorkerRow| has_token(row, token);
-    match db.tx.update(worker, holds, |row, now| row.heartbeat = now).await? {
-        true => Ok(Reply::Done),
-        false => Err(Refusal::StaleToken),
-    }
-}
-
-fn has_token(row: &WorkerRow, token: Token) -> bool {
+pub fn has_token(row: &WorkerRow, token: Token) -> bool {
     row.window.is_some_and(|window| window.token == token)
 }
 
 pub async fn claim(db: Db, worker: WorkerId, dead_interval: Micros) -> Result<PlainReply, Refusal> {
     db.require_read_committed()?;
-    let own = db.tx.get::<WorkerRow>(worker).ok_or(Refusal::UndefinedObject)?;
-    let subscription = db.tx.get::<SubscriptionRow>(own.consumer).ok_or(Refusal::UndefinedObject)?;
-    if own.window.is_some() {
-        return Err(Refusal::WindowOpen);
-    }
+    let subscription = free_worker(&db, worker)?;
+    let consumer = subscription.consumer;
     // A cheap look, without locks: idle workers must not queue for the subscription.
-    let dead_before = db.clock() - dead_interval;
-    if !has_stale_worker(&db, own.consumer, dead_before) && !has_tick_after(&db, &subscription) {
+    if !has_stale_worker(&db, consumer, dead_before(&db, dead_interval)) && !has_tick_after(&db, &subscription) {
         return Ok(Reply::Idle);
     }
-    let subscription = match db.guards.on(Guard::ClaimLock) {
-        true => db.tx.select_for(own.consumer, RowLock::Update, Policy::Wait, |_| true).await?,
-        false => db.tx.get::<SubscriptionRow>(own.consumer),
-    };
-    let subscription = subscription.ok_or(Refusal::UndefinedObject)?;
-    match take_over(&db, worker, own.consumer, dead_interval).await? {
+    // Boxed: a call's future is moved when it is made, and most claims have nothing to do.
+    Box::pin(claim_window(&db, worker, consumer, dead_interval)).await
+}
+
+async fn claim_window(
+    db: &Db,
+    worker: WorkerId,
+    consumer: Consumer,
+    dead_interval: Micros,
+) -> Result<PlainReply, Refusal> {
+    let subscription = lock_subscription(db, consumer).await?;
+    match take_over_stale(db, worker, consumer, dead_interval).await? {
         Some(claimed) => Ok(claimed),
-        None => claim_next(&db, worker, &subscription).await,
+        None => claim_next(db, worker, &subscription, dead_interval).await,
+    }
+}
+
+/// The first half of a claim, as a duty of its own.
+pub async fn take_over(db: Db, worker: WorkerId, dead_interval: Micros) -> Result<PlainReply, Refusal> {
+    db.require_read_committed()?;
+    let consumer = free_worker(&db, worker)?.consumer;
+    if !has_stale_worker(&db, consumer, dead_before(&db, dead_interval)) {
+        return Ok(Reply::Idle);
+    }
+    lock_subscription(&db, consumer).await?;
+    Ok(take_over_stale(&db, worker, consumer, dead_interval).await?.unwrap_or(Reply::Idle))
+}
+
+/// The subscription of a worker that has no window open.
+fn free_worker(db: &Db, worker: WorkerId) -> Result<SubscriptionRow, Refusal> {
+    let own = db.tx.get::<WorkerRow>(worker).ok_or(Refusal::UndefinedObject)?;
+    let subscription = db.tx.get::<SubscriptionRow>(own.consumer).ok_or(Refusal::UndefinedObject)?;
+    if own.window.is_none() { Ok(subscription) } else { Err(Refusal::WindowOpen) }
+}
+
+async fn lock_subscription(db: &Db, consumer: Consumer) -> Result<SubscriptionRow, Refusal> {
+    let subscription = match db.guards.on(Guard::ClaimLock) {
+        true => db.tx.select_for(consumer, RowLock::Update, Policy::Wait, |_| true).await?,
+        false => db.tx.get::<SubscriptionRow>(consumer),
+    };
+    subscription.ok_or(Refusal::UndefinedObject)
+}
+
+/// A lease whose last heartbeat lies before this time may be taken over.
+fn dead_before(db: &Db, dead_interval: Micros) -> Micros {
+    match db.guards.on(Guard::TakeoverNotEarly) {
+        true => db.lease_clock(db.clock()) - dead_interval,
+        false => db.lease_clock(db.clock()) - Micros(dead_interval.0 / 2),
     }
 }
 
@@ -84,7 +145,7 @@ fn has_stale_worker(db: &Db, consumer: Consumer, dead_before: Micros) -> bool {
     })
 }
 
-/// Of every lease that may be or become visible; what is written later has a later heartbeat.
+/// Of every lease that may be or become visible; what is written later has a later heartbeat, or is noted.
 fn earliest_heartbeat(store: &Database) -> Micros {
     let current = Has::<WorkerRow>::rows(&store.tables).every_current(&store.transactions);
     let open = current.filter(|row| row.window.is_some()).map(|row| row.heartbeat);
@@ -96,13 +157,13 @@ fn has_tick_after(db: &Db, subscription: &SubscriptionRow) -> bool {
 }
 
 /// A locked lease is alive, however old its heartbeat.
-async fn take_over(
+async fn take_over_stale(
     db: &Db,
     worker: WorkerId,
     consumer: Consumer,
     dead_interval: Micros,
 ) -> Result<Option<PlainReply>, Refusal> {
-    let dead_before = db.clock() - dead_interval;
+    let dead_before = dead_before(db, dead_interval);
     if !has_stale_worker(db, consumer, dead_before) {
         return Ok(None);
     }
@@ -112,15 +173,22 @@ async fn take_over(
     let stolen = victim.window.expect("a stale lease has a window");
     let token = if db.guards.on(Guard::TakeoverFreshToken) { Token(db.random) } else { stolen.token };
     let window = Window { token, ..stolen };
-    open_window(db, worker, window, victim.crashes + 1).await?;
+    let crashes = if db.guards.on(Guard::CrashCounted) { victim.crashes + 1 } else { 0 };
+    open_window(db, worker, window, crashes).await?;
     if db.guards.on(Guard::TakeoverClearsVictim) {
         db.tx.update::<WorkerRow>(victim.worker, |_| true, |row, _| row.window = None).await?;
     }
-    Ok(Some(Reply::Claimed { token, prev: window.prev, next: window.next, victim: victim.worker }))
+    let isolated = is_isolated(db, crashes);
+    Ok(Some(Reply::Claimed { token, prev: window.prev, next: window.next, victim: victim.worker, isolated }))
 }
 
 /// Walks to the next window that holds an event; those that hold none are closed here.
-async fn claim_next(db: &Db, worker: WorkerId, subscription: &SubscriptionRow) -> Result<PlainReply, Refusal> {
+async fn claim_next(
+    db: &Db,
+    worker: WorkerId,
+    subscription: &SubscriptionRow,
+    dead_interval: Micros,
+) -> Result<PlainReply, Refusal> {
     let &SubscriptionRow { consumer, queue, cursor } = subscription;
     let mut prev = cursor;
     loop {
@@ -130,14 +198,39 @@ async fn claim_next(db: &Db, worker: WorkerId, subscription: &SubscriptionRow) -
             }
             return Ok(Reply::Idle);
         };
+        if !db.guards.on(Guard::NoStalenessGate) && bury_stale(db, subscription, prev, next, dead_interval).await? {
+            prev = next;
+            continue;
+        }
         if !db.guards.on(Guard::EmptyWindow) || window_has_events(db, queue, prev, next).await? {
             move_cursor(db, consumer, next).await?;
             let token = Token(db.random);
             open_window(db, worker, Window { token, prev, next }, 0).await?;
-            return Ok(Reply::Claimed { token, prev, next, victim: WorkerId(0) });
+            return Ok(Reply::Claimed { token, prev, next, victim: WorkerId(0), isolated: false });
         }
         prev = next;
     }
+}
+
+/// What a gate for stale events would do: buries a whole window that is old, undelivered.
+async fn bury_stale(
+    db: &Db,
+    subscription: &SubscriptionRow,
+    prev: Tick,
+    next: Tick,
+    dead_interval: Micros,
+) -> Result<bool, Refusal> {
+    let &SubscriptionRow { consumer, queue, .. } = subscription;
+    let horizon = db.clock() - Micros(4 * dead_interval.0);
+    let is_old = db.tx.with(|store, slot| tick_at(store, slot, queue, next).is_some_and(|tick| tick.at < horizon));
+    if is_old {
+        let window = Window { token: Token(0), prev, next };
+        let events = window_event_ids(db, queue, window).await?;
+        let stale: Vec<_> = events.into_iter().map(|event| (event, DeadReason::Attempts)).collect();
+        let ended = bury(db, queue, consumer, window, &stale).await?;
+        end_workflows(db, ended).await?;
+    }
+    Ok(is_old)
 }
 
 async fn window_has_events(db: &Db, queue: Queue, prev: Tick, next: Tick) -> Result<bool, Refusal> {
@@ -157,15 +250,15 @@ async fn move_cursor(db: &Db, consumer: Consumer, cursor: Tick) -> Result<(), Re
 
 /// The worker may have been given a window by another of its sessions while this one waited for the subscription.
 async fn open_window(db: &Db, worker: WorkerId, window: Window, crashes: u32) -> Result<(), Refusal> {
+    let at = heartbeat_time(db);
     let change = |row: &mut WorkerRow, now| {
         row.window = Some(window);
-        row.heartbeat = now;
+        row.heartbeat = at(now);
         row.crashes = crashes;
     };
-    match db.tx.update::<WorkerRow>(worker, |row| row.window.is_none(), change).await? {
-        true => Ok(()),
-        false => Err(Refusal::WindowOpen),
-    }
+    let opened = db.tx.update::<WorkerRow>(worker, |row| row.window.is_none(), change).await?;
+    note_heartbeat(db, worker);
+    if opened { Ok(()) } else { Err(Refusal::WindowOpen) }
 }
 
 pub async fn read(db: Db, worker: WorkerId, token: Token, after: EventId, limit: u32) -> Result<PlainReply, Refusal> {
@@ -185,73 +278,9 @@ pub async fn read(db: Db, worker: WorkerId, token: Token, after: EventId, limit:
     Ok(Reply::Events(events))
 }
 
-fn queue_of(db: &Db, consumer: Consumer) -> Result<Queue, Refusal> {
+pub fn queue_of(db: &Db, consumer: Consumer) -> Result<Queue, Refusal> {
     Ok(db.tx.get::<SubscriptionRow>(consumer).ok_or(Refusal::UndefinedObject)?.queue)
 }
 
-pub async fn handoff(db: Db, worker: WorkerId, token: Token, decisions: Vec<Decision>) -> Result<PlainReply, Refusal> {
-    db.require_read_committed()?;
-    let consumer = db.tx.get::<WorkerRow>(worker).ok_or(Refusal::UndefinedObject)?.consumer;
-    let queue = queue_of(&db, consumer)?;
-    let holds = |row: &WorkerRow| has_token(row, token);
-    let locked = db.tx.select_for::<WorkerRow>(worker, RowLock::Update, Policy::Wait, holds).await?;
-    if db.guards.on(Guard::FenceChecked) && locked.is_none() {
-        return Err(Refusal::StaleToken);
-    }
-    if let Some(window) = locked.and_then(|row| row.window)
-        && db.guards.on(Guard::AckWhatWasRead)
-    {
-        lock_window(&db, queue).await?;
-        require_match(&db, queue, window, &decisions)?;
-    }
-    end_workflows(&db, &decisions).await?;
-    let reply = append_successors(&db, queue, &decisions).await?;
-    let finish = |row: &mut WorkerRow, _| {
-        row.window = None;
-        row.crashes = 0;
-    };
-    db.tx.update(worker, holds, finish).await?;
-    Ok(reply)
-}
-
-/// Each event of the window is decided exactly once, and nothing else is.
-fn require_match(db: &Db, queue: Queue, window: Window, decisions: &[Decision]) -> Result<(), Refusal> {
-    let mut decided: Vec<EventId> = decisions.iter().map(|decision| decision.event).collect();
-    decided.sort_unstable();
-    let mut events: Vec<EventId> = Vec::with_capacity(decided.len());
-    window_events(db, queue, window.prev, window.next, |event| {
-        events.push(event.id);
-        true
-    });
-    events.sort_unstable();
-    if events == decided { Ok(()) } else { Err(Refusal::WindowMismatch) }
-}
-
-/// Live rows are locked in the order of their ids, then deleted.
-async fn end_workflows(db: &Db, decisions: &[Decision]) -> Result<(), Refusal> {
-    let ended = decisions.iter().filter(|decision| decision.verb == Verb::Complete);
-    let mut ended: Vec<WorkflowId> = ended.map(|decision| decision.workflow).collect();
-    ended.sort_unstable();
-    for workflow in &ended {
-        db.tx.select_for::<WorkflowRow>(*workflow, RowLock::Update, Policy::Wait, |_| true).await?;
-    }
-    for workflow in ended {
-        db.tx.delete::<WorkflowRow>(workflow, |_| true).await?;
-    }
-    Ok(())
-}
-
-async fn append_successors(db: &Db, queue: Queue, decisions: &[Decision]) -> Result<PlainReply, Refusal> {
-    let mut appended = Vec::new();
-    let mut table = 0;
-    let successors = decisions.iter().filter(|decision| decision.verb == Verb::Goto);
-    for (index, decision) in successors.enumerate() {
-        if index == 0 {
-            table = current_table(db, queue)?;
-        }
-        let &Decision { workflow, sequence, step, state, .. } = decision;
-        let event = Event { workflow, sequence, step, ..blank_event(state) };
-        appended.push(insert_event(db, queue, table, event).await?.0);
-    }
-    Ok(Reply::HandedOff { appended, table })
-}
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ pub fn refusal(sqlstate: &str, message: &str) -> Option<Refusal> {
     match sqlstate {
         "25P02" => Some(Refusal::FailedTransaction),
         "23505" => Some(Refusal::UniqueViolation),
+        "23514" => Some(Refusal::CheckViolation),
         "40001" => Some(Refusal::SerializationFailure),
         "40P01" => Some(Refusal::Deadlock),
         "55P03" => Some(Refusal::LockNotAvailable),
@@ -28,6 +29,8 @@ fn raised(message: &str) -> Option<Refusal> {
         "window_mismatch" => Some(Refusal::WindowMismatch),
         "one_consumer" => Some(Refusal::OneConsumer),
         "window_open" => Some(Refusal::WindowOpen),
+        "held_window" => Some(Refusal::HeldWindow),
+        "not_isolated" => Some(Refusal::NotIsolated),
         "wrong_queue_kind" => Some(Refusal::WrongQueueKind),
         "isolation_level" => Some(Refusal::IsolationLevel),
         "wrote_before" => Some(Refusal::WroteBefore),

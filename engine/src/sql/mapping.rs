@@ -7,6 +7,7 @@
 use super::ids::Ids;
 use super::texts::Texts;
 use super::value::{Columns, DecodeError, Value};
+use crate::guard::{Guard, Guards};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -26,21 +27,23 @@ pub struct Statement<'a> {
     pub params: Vec<Value>,
 }
 
-/// The statements for one schema and the step names of one workload.
+/// The statements for one schema, with these guards, and the step names of one workload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mapping {
     pub(super) steps: Vec<String>,
     pub(super) schema: String,
+    guards: Guards,
     texts: Texts,
 }
 
 impl Mapping {
     /// `steps` are the step names of the workload, in the order of their indexes.
-    pub fn new(schema: &str, steps: &[&str]) -> Mapping {
+    pub fn new(schema: &str, guards: Guards, steps: &[&str]) -> Mapping {
         Mapping {
             steps: steps.iter().map(|step| step.to_string()).collect(),
             schema: schema.to_string(),
-            texts: Texts::new(schema),
+            guards,
+            texts: Texts::new(schema, guards),
         }
     }
 
@@ -69,21 +72,27 @@ impl Mapping {
                 vec![ids.workflow_uuid(*workflow).into(), Value::Int4(*sequence as i32), self.step_name(*step).into()],
             ),
             Op::Register { consumer } => engine(&texts.register, vec![text(consumer)]),
-            Op::Heartbeat { worker, token } => {
-                engine(&texts.heartbeat, vec![number(worker.0), Value::Uuid(ids.token_uuid(*token))])
+            Op::Heartbeat { worker, token, at } => {
+                let params = vec![number(worker.0), Value::Uuid(ids.token_uuid(*token))];
+                engine(&texts.heartbeat, self.with_clock(params, *at))
             }
-            Op::Claim { worker, dead_interval } => engine(&texts.claim, vec![number(worker.0), micros(*dead_interval)]),
+            Op::Claim { worker, dead_interval, at } => {
+                engine(&texts.claim, self.with_clock(vec![number(worker.0), micros(*dead_interval)], *at))
+            }
+            Op::TakeOver { worker, dead_interval, at } => {
+                engine(&texts.take_over, self.with_clock(vec![number(worker.0), micros(*dead_interval)], *at))
+            }
+            Op::HandOut { worker, token, max_tries } => engine(
+                &texts.hand_out,
+                vec![number(worker.0), Value::Uuid(ids.token_uuid(*token)), Value::Int4((*max_tries).into())],
+            ),
             Op::Read { worker, token, after, limit } => engine(
                 &texts.read,
-                vec![
-                    number(worker.0),
-                    Value::Uuid(ids.token_uuid(*token)),
-                    number(after.0),
-                    Value::Int4((*limit).min(i32::MAX as u32) as i32),
-                ],
+                vec![number(worker.0), Value::Uuid(ids.token_uuid(*token)), number(after.0), limit_of(*limit)],
             ),
-            Op::Hold { worker, token } => {
-                engine(&texts.hold, vec![number(worker.0), Value::Uuid(ids.token_uuid(*token))])
+            Op::Hold { worker, token, at } => {
+                let params = vec![number(worker.0), Value::Uuid(ids.token_uuid(*token))];
+                engine(&texts.hold, self.with_clock(params, *at))
             }
             Op::Handoff { worker, token, decisions } => {
                 let mut params = vec![number(worker.0), Value::Uuid(ids.token_uuid(*token))];
@@ -92,6 +101,17 @@ impl Mapping {
             }
             Op::Tick { queue } => engine(&texts.tick, vec![text(queue)]),
             Op::Rotate { queue, lock_timeout } => engine(&texts.rotate, vec![text(queue), micros(*lock_timeout)]),
+            Op::Schedule { queue, payload, delay } => {
+                engine(&texts.schedule, vec![text(queue), text(payload), micros(*delay)])
+            }
+            Op::Cancel { queue, event, due } => engine(&texts.cancel, vec![text(queue), number(event.0), micros(*due)]),
+            Op::Drain { queue, limit } => engine(&texts.drain, vec![text(queue), limit_of(*limit)]),
+            Op::RotateTimers { queue, lock_timeout } => {
+                engine(&texts.rotate_timers, vec![text(queue), micros(*lock_timeout)])
+            }
+            Op::ReplayDeadLetter { consumer, event } => {
+                engine(&texts.replay_dead_letter, vec![text(consumer), number(event.0)])
+            }
             Op::Peek { queue, table } => engine(&texts.peek, vec![text(queue), Value::Int4((*table).into())]),
             Op::LockTable { queue, table, mode } => {
                 engine(&texts.lock_table, vec![text(queue), Value::Int4((*table).into()), mode_name(*mode).into()])
@@ -100,17 +120,30 @@ impl Mapping {
         }
     }
 
-    /// Decisions as parallel arrays: event, verb, workflow, sequence, step, state. What a verb does not use is null.
-    fn arrays(&self, decisions: &[Decision], ids: &Ids) -> [Value; 6] {
-        let goto = |decision: &&Decision| decision.verb == Verb::Goto;
-        let if_goto = |decision: &Decision, value: &dyn Fn() -> String| Some(decision).filter(goto).map(|_| value());
+    /// Only an engine that goes by its callers' clocks asks for them.
+    fn with_clock(&self, mut params: Vec<Value>, at: Micros) -> Vec<Value> {
+        if !self.guards.on(Guard::ServerClock) {
+            params.push(micros(at));
+        }
+        params
+    }
+
+    /// Decisions as parallel arrays: event, verb, workflow, sequence, step, attempt, max_attempts, delay, state. What a
+    /// verb does not use is null where it is text.
+    fn arrays(&self, decisions: &[Decision], ids: &Ids) -> [Value; 9] {
+        let if_continues =
+            |it: &Decision, value: &dyn Fn() -> String| if it.verb.continues() { Some(value()) } else { None };
+        let step = |it: &Decision| if_continues(it, &|| self.step_name(it.step).to_string());
         [
             Value::Int8Array(decisions.iter().map(|it| Some(it.event.0.into())).collect()),
             Value::TextArray(decisions.iter().map(|it| Some(verb_name(it.verb).to_string())).collect()),
             Value::UuidArray(decisions.iter().map(|it| ids.workflow_uuid(it.workflow)).collect()),
             Value::Int4Array(decisions.iter().map(|it| Some(it.sequence as i32)).collect()),
-            Value::TextArray(decisions.iter().map(|it| if_goto(it, &|| self.step_name(it.step).to_string())).collect()),
-            Value::TextArray(decisions.iter().map(|it| if_goto(it, &|| it.state.to_string())).collect()),
+            Value::TextArray(decisions.iter().map(step).collect()),
+            Value::Int4Array(decisions.iter().map(|it| Some(it.attempt.into())).collect()),
+            Value::Int4Array(decisions.iter().map(|it| Some(it.max_attempts.into())).collect()),
+            Value::Int8Array(decisions.iter().map(|it| Some(it.delay.0 as i64)).collect()),
+            Value::TextArray(decisions.iter().map(|it| if_continues(it, &|| it.state.to_string())).collect()),
         ]
     }
 
@@ -142,10 +175,20 @@ impl Mapping {
                     return Err(DecodeError::new(format!("the reply should be one row, and is {}", rows.len())));
                 };
                 let mut columns = Columns::of(row);
-                let reply = reply_of(op, &mut columns, ids)?;
+                let reply = match op {
+                    Op::HandOut { .. } => self.handed_out(&mut columns, ids)?,
+                    _ => reply_of(op, &mut columns, ids)?,
+                };
                 Ok((reply, columns.id_or_null()?.map(Xid)))
             }
         }
+    }
+
+    /// The columns of `hand_out`; those of the event are null if there is none.
+    fn handed_out(&self, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<PlainReply, DecodeError> {
+        let (tries, dead) = (columns.small()?, columns.ids()?);
+        let event = columns.if_not_null(EVENT_COLUMNS, |columns| self.event(columns, ids))?;
+        Ok(Reply::HandedOut { events: event.into_iter().collect(), tries, dead })
     }
 
     /// The columns of `read`.
@@ -170,6 +213,9 @@ impl Mapping {
     }
 }
 
+/// So many columns has an event.
+const EVENT_COLUMNS: usize = 7;
+
 fn reply_of(op: &PlainOp, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<PlainReply, DecodeError> {
     Ok(match op {
         Op::Subscribe { .. } => Reply::Subscribed { cursor: Tick(columns.id()?) },
@@ -183,21 +229,30 @@ fn reply_of(op: &PlainOp, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<Pl
             }
         }
         Op::Register { .. } => Reply::Registered { worker: WorkerId(columns.id()?) },
-        Op::Claim { .. } => {
+        Op::Claim { .. } | Op::TakeOver { .. } => {
             let token = columns.uuid()?;
             let (prev, next, victim) = (columns.id_or_null()?, columns.id_or_null()?, columns.id_or_null()?);
+            let isolated = columns.bool()?;
             match (token, prev, next) {
                 (Some(token), Some(prev), Some(next)) => Reply::Claimed {
                     token: ids.token(token),
                     prev: Tick(prev),
                     next: Tick(next),
                     victim: WorkerId(victim.unwrap_or(0)),
+                    isolated,
                 },
                 (None, None, None) => Reply::Idle,
                 _ => return Err(DecodeError::new("a window has a token and two ends, or none of them".to_string())),
             }
         }
-        Op::Handoff { .. } => Reply::HandedOff { appended: columns.ids()?, table: columns.table()? },
+        Op::Handoff { .. } => {
+            Reply::HandedOff { appended: columns.ids()?, table: columns.table()?, timer_table: columns.table()? }
+        }
+        Op::ReplayDeadLetter { .. } => Reply::Replayed {
+            workflow: columns.uuid()?.map_or(WorkflowId(0), |uuid| ids.workflow(uuid)),
+            event: EventId(columns.id()?),
+            table: columns.table()?,
+        },
         Op::Tick { .. } => {
             let (tick, at, ends) = (columns.id_or_null()?, columns.micros_or_null()?, columns.text()?);
             match (tick, at, ends) {
@@ -211,6 +266,33 @@ fn reply_of(op: &PlainOp, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<Pl
         Op::Rotate { .. } => {
             let (rotated, table, horizon) = (columns.bool()?, columns.table()?, Tick(columns.id()?));
             if rotated { Reply::Rotated { table, horizon } } else { Reply::NotRotated { horizon } }
+        }
+        Op::Schedule { .. } => {
+            Reply::Scheduled { event: EventId(columns.id()?), due: Micros(columns.micros()?), table: columns.table()? }
+        }
+        Op::Cancel { .. } => match columns.bool()? {
+            true => Reply::Cancelled,
+            false => Reply::TooLate,
+        },
+        Op::Drain { .. } => match columns.id_or_null()? {
+            Some(tick) => Reply::Drained {
+                tick: Tick(tick),
+                fired: columns.ids()?,
+                dead: columns.ids()?,
+                table: columns.table()?,
+                is_done: columns.bool()?,
+            },
+            None => {
+                columns.skip(4)?;
+                Reply::Idle
+            }
+        },
+        Op::RotateTimers { .. } => {
+            let (rotated, table, moved) = (columns.bool()?, columns.table()?, columns.id_or_null()?);
+            match rotated {
+                true => Reply::TimersRotated { table, moved: moved.unwrap_or(0) },
+                false => Reply::TimersKept,
+            }
         }
         Op::Peek { .. } => Reply::Counted { rows: columns.id()? },
         Op::Resolve { .. } => Reply::Resolved(outcome(columns.text()?)?),
@@ -232,7 +314,7 @@ pub(super) fn snapshot(text: Option<&str>) -> Result<SnapshotOf<Vec<u32>>, Decod
     Ok(SnapshotOf { xmax: Xid(decimal(xmax)?), in_progress: in_progress.collect::<Result<_, _>>()? })
 }
 
-fn decimal<N>(text: &str) -> Result<N, DecodeError>
+pub(super) fn decimal<N>(text: &str) -> Result<N, DecodeError>
 where
     N: FromStr,
 {
@@ -262,6 +344,10 @@ fn text(name: &impl ToString) -> Value {
 
 fn number(id: u32) -> Value {
     Value::Int8(id.into())
+}
+
+fn limit_of(limit: u32) -> Value {
+    Value::Int4(limit.min(i32::MAX as u32) as i32)
 }
 
 fn micros(span: Micros) -> Value {
@@ -298,7 +384,11 @@ const fn verb_name(verb: Verb) -> &'static str {
     match verb {
         Verb::Acknowledge => "acknowledge",
         Verb::Goto => "goto",
+        Verb::Sleep => "sleep",
+        Verb::Retry => "retry",
         Verb::Complete => "complete",
+        Verb::Fail => "fail",
+        Verb::Reject => "reject",
     }
 }
 
@@ -320,7 +410,7 @@ mod tests {
     const FLOW: u128 = 0x0123_4567_89ab_4def_8123_4567_89ab_cdef;
 
     fn mapping() -> Mapping {
-        Mapping::new("other", &["first", "second"])
+        Mapping::new("other", Guards::ALL, &["first", "second"])
     }
 
     fn decoded(op: PlainOp, row: Vec<Value>, ids: &mut Ids) -> (PlainReply, Option<Xid>) {
@@ -338,7 +428,7 @@ mod tests {
              from other.start($1, $2, $3, $4)"
         );
         assert_eq!(statement.params, ["q0", "w7", "second", "18446744073709551615"].map(Value::from));
-        let claim = Op::Claim { worker: WorkerId(3), dead_interval: Micros::from_secs(5) };
+        let claim = Op::Claim { worker: WorkerId(3), dead_interval: Micros::from_secs(5), at: Micros(0) };
         assert_eq!(mapping.encode(&claim, &Ids::new()).params, [Value::Int8(3), Value::Int8(5_000_000)]);
         let savepoint = Op::Savepoint { level: 2 };
         assert_eq!(mapping.encode(&savepoint, &Ids::new()).text, "savepoint level_2");
@@ -354,13 +444,16 @@ mod tests {
             workflow: if verb == Verb::Acknowledge { WorkflowId(0) } else { workflow },
             sequence: 2,
             step: Step(1),
+            attempt: if verb == Verb::Retry { 3 } else { 1 },
+            max_attempts: if verb == Verb::Retry { 5 } else { 0 },
+            delay: if verb == Verb::Retry { Micros(7) } else { Micros(0) },
             state: 9,
         };
-        let decisions = vec![decision(4, Verb::Goto), decision(5, Verb::Complete), decision(6, Verb::Acknowledge)];
+        let decisions = vec![decision(4, Verb::Retry), decision(5, Verb::Complete), decision(6, Verb::Acknowledge)];
         let op = Op::Handoff { worker: WorkerId(1), token: Token(8), decisions };
         let mapping = mapping();
-        let goto = |value: &str| Value::TextArray(vec![Some(value.to_string()), None, None]);
-        let verbs = ["goto", "complete", "acknowledge"].map(|verb| Some(verb.to_string()));
+        let retry = |value: &str| Value::TextArray(vec![Some(value.to_string()), None, None]);
+        let verbs = ["retry", "complete", "acknowledge"].map(|verb| Some(verb.to_string()));
         assert_eq!(
             mapping.encode(&op, &ids).params,
             [
@@ -370,8 +463,11 @@ mod tests {
                 Value::TextArray(verbs.to_vec()),
                 Value::UuidArray(vec![Some(FLOW), Some(FLOW), None]),
                 Value::Int4Array(vec![Some(2); 3]),
-                goto("second"),
-                goto("9"),
+                retry("second"),
+                Value::Int4Array(vec![Some(3), Some(1), Some(1)]),
+                Value::Int4Array(vec![Some(5), Some(0), Some(0)]),
+                Value::Int8Array(vec![Some(7), Some(0), Some(0)]),
+                retry("9"),
             ]
         );
     }
@@ -386,12 +482,63 @@ mod tests {
         assert_eq!(ids.workflow_uuid(WorkflowId(1)), Some(FLOW));
         assert_eq!(ids.workflow_uuid(WorkflowId(0)), None);
 
-        let claim = Op::Claim { worker: WorkerId(3), dead_interval: Micros(0) };
-        let row = vec![Value::Uuid(FLOW), Value::Int8(1), Value::Int8(2), Value::Null, Value::Int8(700)];
+        let claim = Op::Claim { worker: WorkerId(3), dead_interval: Micros(0), at: Micros(0) };
+        let row =
+            vec![Value::Uuid(FLOW), Value::Int8(1), Value::Int8(2), Value::Null, Value::Bool(false), Value::Int8(700)];
         let token = Token(FLOW as u64);
-        let claimed = Reply::Claimed { token, prev: Tick(1), next: Tick(2), victim: WorkerId(0) };
+        let claimed = Reply::Claimed { token, prev: Tick(1), next: Tick(2), victim: WorkerId(0), isolated: false };
         assert_eq!(decoded(claim, row, &mut ids), (claimed, Some(Xid(700))));
         assert_eq!(ids.token_uuid(token), FLOW);
+    }
+
+    #[test]
+    fn what_is_handed_out_is_an_event_or_the_end_of_the_window() {
+        let hand_out = Op::HandOut { worker: WorkerId(1), token: Token(1), max_tries: 3 };
+        let mut row = vec![Value::Null, Value::Int8Array(vec![Some(4)])];
+        row.extend(vec![Value::Null; EVENT_COLUMNS]);
+        row.push(Value::Int8(700));
+        let finished = Reply::HandedOut { events: vec![], tries: 0, dead: vec![4] };
+        assert_eq!(decoded(hand_out.clone(), row, &mut Ids::new()), (finished, Some(Xid(700))));
+        let event = [
+            Value::Int8(5),
+            Value::Int8(9),
+            Value::Null,
+            Value::Int4(0),
+            Value::Null,
+            Value::Int4(1),
+            Value::Text("3".to_string()),
+        ];
+        let mut row = vec![Value::Int4(2), Value::Int8Array(vec![])];
+        row.extend(event);
+        row.push(Value::Int8(701));
+        let (reply, xid) = decoded(hand_out, row, &mut Ids::new());
+        assert_eq!(xid, Some(Xid(701)));
+        let Reply::HandedOut { events, tries: 2, dead } = reply else { panic!("{reply:?}") };
+        assert_eq!((events[0].id, events[0].state, dead), (EventId(5), 3, vec![]));
+    }
+
+    #[test]
+    fn timers_are_drained_to_a_tick_or_there_is_nothing_to_drain() {
+        let drain = Op::Drain { queue: Queue(0), limit: u32::MAX };
+        assert_eq!(mapping().encode(&drain, &Ids::new()).params, ["q0".into(), Value::Int4(i32::MAX)]);
+        let ids = |ids: &[i64]| Value::Int8Array(ids.iter().map(|id| Some(*id)).collect());
+        let row = vec![Value::Int8(4), ids(&[7, 9]), ids(&[8]), Value::Int2(2), Value::Bool(false), Value::Int8(12)];
+        let drained = Reply::Drained { tick: Tick(4), fired: vec![7, 9], dead: vec![8], table: 2, is_done: false };
+        assert_eq!(decoded(drain.clone(), row, &mut Ids::new()), (drained, Some(Xid(12))));
+        let row = [vec![Value::Null; 5], vec![Value::Int8(13)]].concat();
+        assert_eq!(decoded(drain, row, &mut Ids::new()), (Reply::Idle, Some(Xid(13))));
+
+        let cancel = Op::Cancel { queue: Queue(0), event: EventId(7), due: Micros(5) };
+        assert_eq!(mapping().encode(&cancel, &Ids::new()).params, ["q0".into(), Value::Int8(7), Value::Int8(5)]);
+        let row = |cancelled| vec![Value::Bool(cancelled), Value::Null];
+        assert_eq!(decoded(cancel.clone(), row(true), &mut Ids::new()), (Reply::Cancelled, None));
+        assert_eq!(decoded(cancel, row(false), &mut Ids::new()), (Reply::TooLate, None));
+
+        let rotate = Op::RotateTimers { queue: Queue(0), lock_timeout: Micros(5) };
+        let row = |rotated, moved| vec![Value::Bool(rotated), Value::Int2(1), moved, Value::Int8(3)];
+        let rotated = Reply::TimersRotated { table: 1, moved: 6 };
+        assert_eq!(decoded(rotate.clone(), row(true, Value::Int8(6)), &mut Ids::new()), (rotated, Some(Xid(3))));
+        assert_eq!(decoded(rotate, row(false, Value::Null), &mut Ids::new()), (Reply::TimersKept, Some(Xid(3))));
     }
 
     #[test]

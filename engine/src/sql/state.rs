@@ -4,19 +4,21 @@
 
 use super::ids::Ids;
 use super::install::in_schema;
-use super::mapping::{Mapping, kind_name, snapshot};
+use super::mapping::{Mapping, decimal, kind_name, snapshot};
 use super::value::{Columns, DecodeError, Value};
+use crate::procedures::dead_letter::replay_key;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use tourbillon_models::history::{
-    EventRow, LedgerRow, QueueRow, StartKeyRow, State, SubscriptionRow, TickRow, WorkerRow, WorkflowRow,
+    DeadLetterRow, DeadReason, DrainRow, EventRow, LedgerRow, QueueRow, StartKeyRow, State, SubscriptionRow, TickRow,
+    TimerRow, TriesRow, WorkerRow, WorkflowRow,
 };
-use tourbillon_models::name::{Consumer, Key, Micros, Queue, Tick, WorkerId, WorkflowId, Xid};
+use tourbillon_models::name::{Consumer, EventId, Key, Micros, Queue, Tick, WorkerId, WorkflowId, Xid};
 use tourbillon_models::op::QueueKind;
 
 /// The kinds of rows, in the order of [`State`]'s fields.
-const KINDS: usize = 8;
+pub const KINDS: usize = 12;
 
 /// Orders are those of names, not of random ids, so that workflows which appear first in a dump are numbered alike
 /// in every run.
@@ -35,6 +37,16 @@ const QUERIES: [&str; KINDS] = [
     "select queue, event_table, event_id, xid::text::int8, workflow_id, sequence, step, attempt, state \
      from tourbillon.events()",
     "select workflow_id, sequence, step, xid::text::int8 from tourbillon.ledger order by xid, sequence",
+    "select queue, timer_table, (extract(epoch from due) * 1000000)::int8, event_id, xid::text::int8, workflow_id, \
+     sequence, step, attempt, state from tourbillon.timers()",
+    "select q.name, d.current_table, d.done_tick, d.open_tick, \
+     (extract(epoch from d.position_due) * 1000000)::int8, d.position_event \
+     from tourbillon.drain d join tourbillon.queue q using (queue_id)",
+    "select s.name, t.event_id, t.tries, t.is_done \
+     from tourbillon.tries t join tourbillon.subscription s using (subscription_id)",
+    "select q.name, s.name, d.event_id, d.reason, d.sequence, d.step, d.attempt, d.state, d.replayed_as \
+     from tourbillon.dead_letter d join tourbillon.queue q using (queue_id) \
+     left join tourbillon.subscription s using (subscription_id)",
 ];
 
 impl Mapping {
@@ -46,7 +58,20 @@ impl Mapping {
 
     /// The state from the rows that the queries gave, one list for each query.
     pub fn decode_state(&self, rows: &[Vec<Vec<Value>>; KINDS], ids: &mut Ids) -> Result<State, DecodeError> {
-        let [queues, ticks, subscriptions, workers, start_keys, workflows, events, ledger] = rows;
+        let [
+            queues,
+            ticks,
+            subscriptions,
+            workers,
+            start_keys,
+            workflows,
+            events,
+            ledger,
+            timers,
+            drains,
+            tries,
+            dead_letters,
+        ] = rows;
         let mut state = State {
             queues: each(queues, queue)?,
             ticks: each(ticks, tick)?,
@@ -56,6 +81,10 @@ impl Mapping {
             workflows: each(workflows, |columns| workflow(columns, ids))?,
             events: each(events, |columns| self.event_row(columns, ids))?,
             ledger: each(ledger, |columns| self.ledger_row(columns, ids))?,
+            timers: each(timers, |columns| self.timer_row(columns, ids))?,
+            drains: each(drains, drain)?,
+            tries: each(tries, tries_row)?,
+            dead_letters: each(dead_letters, |columns| self.dead_letter(columns))?,
         };
         state.queues.sort_by_key(|row| row.queue);
         state.ticks.sort_by_key(|row| (row.queue, row.tick));
@@ -65,7 +94,16 @@ impl Mapping {
         state.workflows.sort_by_key(|row| row.workflow);
         state.events.sort_by_key(|row| (row.queue, row.table, row.event.id));
         state.ledger.sort_by_key(|row| (row.workflow, row.sequence, row.step, row.xid));
+        state.timers.sort_by_key(|row| (row.queue, row.table, row.due, row.event.id));
+        state.drains.sort_by_key(|row| row.queue);
+        state.tries.sort_by_key(|row| (row.consumer, row.event));
+        state.dead_letters.sort_by_key(|row| (row.consumer, row.event));
         Ok(state)
+    }
+
+    fn timer_row(&self, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<TimerRow, DecodeError> {
+        let (queue, table, due) = (queue_name(columns)?, columns.table()?, Micros(columns.micros()?));
+        Ok(TimerRow { queue, table, due, event: self.event(columns, ids)? })
     }
 
     fn event_row(&self, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<EventRow, DecodeError> {
@@ -73,9 +111,24 @@ impl Mapping {
         Ok(EventRow { queue, table, event: self.event(columns, ids)? })
     }
 
+    fn dead_letter(&self, columns: &mut Columns<'_>) -> Result<DeadLetterRow, DecodeError> {
+        Ok(DeadLetterRow {
+            queue: queue_name(columns)?,
+            consumer: Consumer(columns.if_not_null(1, |columns| columns.name('c'))?.unwrap_or(0)),
+            event: EventId(columns.id()?),
+            reason: reason(columns.text()?)?,
+            sequence: columns.id()?,
+            step: self.step(columns.text()?)?,
+            attempt: columns.small()?,
+            state: columns.text()?.map_or(Ok(0), decimal)?,
+            replayed_as: EventId(columns.id_or_null()?.unwrap_or(0)),
+        })
+    }
+
     fn ledger_row(&self, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<LedgerRow, DecodeError> {
         Ok(LedgerRow {
-            workflow: workflow_id(columns, ids)?,
+            // None: that of a timer which has lost its workflow.
+            workflow: columns.uuid()?.map_or(WorkflowId(0), |uuid| ids.workflow(uuid)),
             sequence: columns.id()?,
             step: self.step(columns.text()?)?,
             xid: Xid(columns.id()?),
@@ -130,7 +183,46 @@ fn start_key(columns: &mut Columns<'_>, ids: &mut Ids) -> Result<StartKeyRow, De
 }
 
 fn workflow(columns: &mut Columns<'_>, ids: &mut Ids) -> Result<WorkflowRow, DecodeError> {
-    Ok(WorkflowRow { workflow: workflow_id(columns, ids)?, queue: queue_name(columns)?, key: Key(columns.name('w')?) })
+    Ok(WorkflowRow { workflow: workflow_id(columns, ids)?, queue: queue_name(columns)?, key: live_key(columns)? })
+}
+
+/// A replay of a dead letter has begun what has no key of its own.
+fn live_key(columns: &mut Columns<'_>) -> Result<Key, DecodeError> {
+    let key = columns.text()?.unwrap_or("");
+    match key.strip_prefix("replay:") {
+        Some(event) => Ok(replay_key(EventId(decimal(event)?))),
+        None => Ok(Key(decimal(key.strip_prefix('w').unwrap_or(key))?)),
+    }
+}
+
+fn tries_row(columns: &mut Columns<'_>) -> Result<TriesRow, DecodeError> {
+    Ok(TriesRow {
+        consumer: Consumer(columns.name('c')?),
+        event: EventId(columns.id()?),
+        tries: columns.small()?,
+        is_done: columns.bool()?,
+    })
+}
+
+fn reason(name: Option<&str>) -> Result<DeadReason, DecodeError> {
+    match name {
+        Some("attempts") => Ok(DeadReason::Attempts),
+        Some("tries") => Ok(DeadReason::Tries),
+        Some("rejected") => Ok(DeadReason::Rejected),
+        Some("undeliverable") => Ok(DeadReason::Undeliverable),
+        other => Err(DecodeError::new(format!("{other:?} is no reason for a dead letter"))),
+    }
+}
+
+fn drain(columns: &mut Columns<'_>) -> Result<DrainRow, DecodeError> {
+    let (queue, current_table, done) = (queue_name(columns)?, columns.table()?, Tick(columns.id()?));
+    let open = columns.id_or_null()?.map(Tick);
+    let position = match (columns.micros_or_null()?, columns.id_or_null()?) {
+        (Some(due), Some(event)) => Some((Micros(due), EventId(event))),
+        (None, None) => None,
+        _ => return Err(DecodeError::new(format!("the position of the timers of {queue} is half a position"))),
+    };
+    Ok(DrainRow { queue, current_table, done, open, position })
 }
 
 fn queue_name(columns: &mut Columns<'_>) -> Result<Queue, DecodeError> {
@@ -145,6 +237,7 @@ fn workflow_id(columns: &mut Columns<'_>, ids: &mut Ids) -> Result<WorkflowId, D
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guard::Guards;
     use alloc::vec;
 
     fn text(value: &str) -> Value {
@@ -153,7 +246,7 @@ mod tests {
 
     #[test]
     fn rows_are_in_the_order_of_their_keys() {
-        let mapping = Mapping::new("other", &[]);
+        let mapping = Mapping::new("other", Guards::ALL, &[]);
         assert!(mapping.state_queries().iter().all(|query| query.contains("other.") && !query.contains("tourbillon")));
         let mut rows: [Vec<Vec<Value>>; KINDS] = Default::default();
         rows[0] =

@@ -3,6 +3,7 @@
 //! Every column is cast to one of the plain types of [`super::value::Value`].
 
 use super::install::in_schema;
+use crate::guard::{Guard, Guards};
 use alloc::format;
 use alloc::string::String;
 
@@ -23,18 +24,30 @@ pub(super) struct Texts {
     pub register: String,
     pub heartbeat: String,
     pub claim: String,
+    pub take_over: String,
     pub read: String,
+    pub hand_out: String,
     pub hold: String,
     pub handoff: String,
+    pub replay_dead_letter: String,
     pub tick: String,
     pub rotate: String,
+    pub schedule: String,
+    pub cancel: String,
+    pub drain: String,
+    pub rotate_timers: String,
     pub peek: String,
     pub lock_table: String,
     pub resolve: String,
 }
 
 impl Texts {
-    pub fn new(schema: &str) -> Texts {
+    pub fn new(schema: &str, guards: Guards) -> Texts {
+        // The sound functions have no such parameter.
+        let clock = match guards.on(Guard::ServerClock) {
+            true => "",
+            false => ", timestamptz 'epoch' + $3::int8 * interval '1 microsecond'",
+        };
         let text = |select: &str, from: &str| in_schema(&format!("{select} from tourbillon.{from}"), schema);
         Texts {
             create_queue: text(and_xid!("select null"), "create_queue($1, $2)"),
@@ -47,21 +60,49 @@ impl Texts {
                 schema,
             ),
             register: text(and_xid!("select worker_id"), "register($1)"),
-            heartbeat: text(and_xid!("select null"), "heartbeat($1, $2)"),
+            heartbeat: text(and_xid!("select null"), &format!("heartbeat($1, $2{clock})")),
             claim: text(
-                and_xid!("select token, prev_tick, next_tick, victim"),
-                "claim($1, $2::int8 * interval '1 microsecond')",
+                and_xid!("select token, prev_tick, next_tick, victim, isolated"),
+                &format!("claim($1, $2::int8 * interval '1 microsecond'{clock})"),
+            ),
+            take_over: text(
+                and_xid!("select token, prev_tick, next_tick, victim, isolated"),
+                &format!("take_over($1, $2::int8 * interval '1 microsecond'{clock})"),
             ),
             read: text(
                 "select event_id, xid::text::int8, workflow_id, sequence, step, attempt, state",
                 "read($1, $2, $3, $4)",
             ),
-            hold: text(and_xid!("select null"), "hold($1, $2)"),
-            handoff: text(and_xid!("select appended, event_table"), "handoff($1, $2, $3, $4, $5, $6, $7, $8)"),
+            hand_out: text(
+                and_xid!("select tries, dead, event_id, xid::text::int8, workflow_id, sequence, step, attempt, state"),
+                "hand_out($1, $2, $3)",
+            ),
+            hold: text(and_xid!("select null"), &format!("hold($1, $2{clock})")),
+            handoff: text(
+                and_xid!("select appended, event_table, timer_table"),
+                "handoff($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            ),
+            replay_dead_letter: text(
+                and_xid!("select workflow_id, event_id, event_table"),
+                "replay_dead_letter($1, $2)",
+            ),
             tick: text(and_xid!("select tick, (extract(epoch from at) * 1000000)::int8, snapshot::text"), "tick($1)"),
             rotate: text(
                 and_xid!("select rotated, event_table, horizon"),
                 "rotate($1, $2::int8 * interval '1 microsecond')",
+            ),
+            schedule: text(
+                and_xid!("select event_id, (extract(epoch from due) * 1000000)::int8, timer_table"),
+                "schedule($1, $2, $3::int8 * interval '1 microsecond')",
+            ),
+            cancel: text(
+                and_xid!("select cancelled"),
+                "cancel($1, $2, timestamptz 'epoch' + $3::int8 * interval '1 microsecond')",
+            ),
+            drain: text(and_xid!("select tick, fired, dead, event_table, is_done"), "drain($1, $2)"),
+            rotate_timers: text(
+                and_xid!("select rotated, timer_table, moved"),
+                "rotate_timers($1, $2::int8 * interval '1 microsecond')",
             ),
             peek: text(and_xid!("select count"), "peek($1, $2)"),
             lock_table: text(and_xid!("select null"), "lock_table($1, $2, $3)"),

@@ -52,6 +52,11 @@ impl<'a> Columns<'a> {
         Columns { values: row.iter(), position: 0 }
     }
 
+    /// Columns that say nothing here.
+    pub fn skip(&mut self, count: usize) -> Result<(), DecodeError> {
+        (0..count).try_for_each(|_| self.value().map(|_| ()))
+    }
+
     pub fn integer(&mut self) -> Result<Option<i64>, DecodeError> {
         match self.value()? {
             Value::Null => Ok(None),
@@ -128,6 +133,21 @@ impl<'a> Columns<'a> {
                 .collect(),
             other => Err(self.unexpected("an array of ids", other)),
         }
+    }
+
+    /// What so many columns hold, unless the first of them is null: then they are passed over.
+    pub fn if_not_null<T>(
+        &mut self,
+        count: usize,
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        if self.values.as_slice().first() != Some(&Value::Null) {
+            return read(self).map(Some);
+        }
+        for _ in 0..count {
+            self.value()?;
+        }
+        Ok(None)
     }
 
     /// A name such as `q3`: its letter, then a number.

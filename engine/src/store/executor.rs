@@ -90,7 +90,10 @@ impl<T: Tables, V> Executor<T, V> {
         let explicit = store.transactions.of(slot).explicit;
         match (&result, explicit) {
             (Ok(_), true) => {}
-            (Ok(_), false) => assert!(store.commit(slot), "a call that succeeded has not failed its transaction"),
+            (Ok(_), false) => match store.commit(slot) {
+                Ok(committed) => assert!(committed, "a call that succeeded has not failed its transaction"),
+                Err(refusal) => return Progress::Returned(Err(refusal)),
+            },
             (Err(_), true) => store.fail(slot),
             (Err(_), false) => store.rollback(slot),
         }
@@ -101,9 +104,9 @@ impl<T: Tables, V> Executor<T, V> {
         self.suspended[slot as usize].is_some()
     }
 
-    /// When the session's present wait for a lock gives up, if it does.
-    pub fn lock_deadline(&self, slot: Slot) -> Option<Micros> {
-        self.store.borrow().transactions.of(slot).lock_deadline
+    /// How long the session's present wait for a lock may last, if there is a limit.
+    pub fn may_wait(&self, slot: Slot) -> Option<Micros> {
+        self.store.borrow().transactions.of(slot).may_wait
     }
 
     /// The present wait takes too long: its call goes on with 55P03.

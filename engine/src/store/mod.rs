@@ -12,6 +12,7 @@ pub mod executor;
 pub mod index;
 pub mod locks;
 pub mod marks;
+pub mod ordered;
 pub mod rows;
 pub mod sequence;
 pub mod snapshot;
@@ -48,6 +49,10 @@ pub trait Tables: Default {
     fn undo(&mut self, change: Undo);
     /// What became final: deletions and truncations may give their memory up.
     fn settle(&mut self, change: Undo);
+    /// What a constraint that is deferred to the commit says about a change of the transaction's that stands.
+    fn refuse_commit(&self, _change: Undo, _transactions: &Transactions, _me: Slot) -> Option<Refusal> {
+        None
+    }
     fn clear(&mut self);
 }
 
@@ -94,11 +99,17 @@ impl<T: Tables> Store<T> {
         self.transactions.begin(slot, isolation, explicit, self.clock);
     }
 
-    /// Commits, or rolls back what has failed. True if it committed.
-    pub fn commit(&mut self, slot: Slot) -> bool {
+    /// Commits, or rolls back what has failed, or what a deferred constraint refuses. True if it committed.
+    pub fn commit(&mut self, slot: Slot) -> Result<bool, Refusal> {
         if self.transactions.of(slot).failed {
             self.rollback(slot);
-            return false;
+            return Ok(false);
+        }
+        let mut changes = self.transactions.of(slot).undo.iter();
+        let refusal = changes.find_map(|change| self.tables.refuse_commit(*change, &self.transactions, slot));
+        if let Some(refusal) = refusal {
+            self.rollback(slot);
+            return Err(refusal);
         }
         self.log.commit(self.transactions.of(slot).xid);
         let undo = core::mem::take(&mut self.transactions.of_mut(slot).undo);
@@ -113,7 +124,7 @@ impl<T: Tables> Store<T> {
         self.transactions.of_mut(slot).undo = undo;
         self.transactions.of_mut(slot).undo.clear();
         self.release_locks(slot);
-        true
+        Ok(true)
     }
 
     pub fn rollback(&mut self, slot: Slot) {
@@ -126,6 +137,11 @@ impl<T: Tables> Store<T> {
 
     pub fn savepoint(&mut self, slot: Slot, level: u8) {
         self.transactions.savepoint(slot, level);
+    }
+
+    /// Forgets the newest savepoint: what was done since stays, and is taken back with what was done before.
+    pub fn release(&mut self, slot: Slot) {
+        self.transactions.release(slot);
     }
 
     /// Back to the newest savepoint of that name, which stays.
@@ -286,7 +302,7 @@ impl<T: Tables> Store<T> {
 
     /// Begins a wait, unless it would close a cycle: then it is this session that gives way.
     pub fn start_wait(&mut self, slot: Slot, target: Target) -> Result<(), Refusal> {
-        self.transactions.start_wait(slot, target, self.clock);
+        self.transactions.start_wait(slot, target);
         match deadlock::resolve(&self.transactions, &self.locks, slot) {
             Resolution::NoCycle => Ok(()),
             Resolution::Reorder(orders) => {

@@ -257,6 +257,11 @@ impl<R: Row> Rows<R> {
         &self.version_at(found).expect("what somebody has in hand is kept").row
     }
 
+    /// A row's newest version, whoever wrote it.
+    pub fn newest(&self, row: u32) -> &R {
+        &self.chains[row as usize].head.row
+    }
+
     pub fn marks(&self, found: Found) -> Option<&Marks> {
         self.version_at(found).map(|version| &version.marks)
     }

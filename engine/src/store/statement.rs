@@ -11,7 +11,7 @@ use super::{Store, Tables};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use core::future::poll_fn;
+use core::future::{Future, poll_fn};
 use core::ops::RangeBounds;
 use core::task::Poll;
 use tourbillon_models::name::Micros;
@@ -39,6 +39,9 @@ pub enum Inserted {
     /// `on conflict do nothing` did nothing.
     Nothing,
 }
+
+/// The savepoint of a block, which no client can name while the block lasts.
+const BLOCK: u8 = u8::MAX;
 
 /// A step of a statement between two waits.
 enum Step<V> {
@@ -70,7 +73,7 @@ impl<T: Tables> Tx<T> {
         self.with(|store, slot| store.transactions.of(slot).isolation)
     }
 
-    pub(super) async fn wait(&self, target: Target) -> Result<(), Refusal> {
+    pub(crate) async fn wait(&self, target: Target) -> Result<(), Refusal> {
         self.with(|store, slot| store.start_wait(slot, target))?;
         poll_fn(|_| {
             self.with(|store, slot| match store.transactions.of(slot).wait {
@@ -96,6 +99,20 @@ impl<T: Tables> Tx<T> {
                 Step::Wait(target) => self.wait(target).await?,
             }
         }
+    }
+
+    /// A block with an exception handler: if the body fails, what it did is taken back, locks included, and the transaction
+    /// goes on.
+    pub async fn attempt<V>(&self, body: impl Future<Output = Result<V, Refusal>>) -> Result<V, Refusal> {
+        self.with(|store, slot| store.savepoint(slot, BLOCK));
+        let result = body.await;
+        self.with(|store, slot| {
+            if result.is_err() {
+                store.rollback_to(slot, BLOCK).expect("the block was begun");
+            }
+            store.release(slot);
+        });
+        result
     }
 
     /// A table lock, an advisory lock: waits for its turn.
@@ -226,8 +243,10 @@ impl<T: Tables> Tx<T> {
         Ok(locked)
     }
 
-    /// Changes the row under this key if it fulfils the condition; the change is told the server's clock as it is then,
-    /// after any wait. False if there is no such row, or none any more.
+    /// Changes the row under this key if it fulfils the condition. False if there is no such row, or none any more.
+    ///
+    /// The change is told the server's clock. As on a server, the new row is made before the statement waits, and again
+    /// after a wait only if there is a newer version of the row to make it from.
     pub async fn update<R: Row>(
         &self,
         key: R::Key,
@@ -237,12 +256,13 @@ impl<T: Tables> Tx<T> {
     where
         T: Has<R>,
     {
-        let Some(found) = self.find_to_change(key, &condition)? else { return Ok(false) };
-        let Some((found, heritage)) = self.come_by(found, RowLock::NoKeyUpdate, &condition).await? else {
+        let Some(first) = self.find_to_change(key, &condition)? else { return Ok(false) };
+        let began = self.with(|store, _| store.clock);
+        let Some((found, heritage)) = self.come_by(first, RowLock::NoKeyUpdate, &condition).await? else {
             return Ok(false);
         };
         self.with(|store, slot| {
-            let now = store.clock;
+            let now = if found == first { began } else { store.clock };
             store.tables.rows_mut().update(found, |row| change(row, now), heritage, &store.transactions, slot);
             store.transactions.of_mut(slot).undo.push(Undo::Update { table: R::TABLE, row: found.row });
         });

@@ -31,6 +31,20 @@ pub enum Undo {
     Lock { key: LockKey, mode: Mode },
 }
 
+impl Undo {
+    /// None for a lock.
+    pub const fn table(self) -> Option<u8> {
+        match self {
+            Undo::Insert { table, .. }
+            | Undo::Update { table, .. }
+            | Undo::Delete { table, .. }
+            | Undo::Append { table, .. }
+            | Undo::Truncate { table } => Some(table),
+            Undo::Lock { .. } => None,
+        }
+    }
+}
+
 /// What a session waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
@@ -59,6 +73,15 @@ pub struct Savepoint {
     xid: Xid,
 }
 
+/// A part that was released: what it did belongs to the part around it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Released {
+    part: u32,
+    /// 0: the transaction itself.
+    into: u32,
+    xid: Xid,
+}
+
 /// One session's transaction. Its vectors are kept from one transaction to the next.
 #[derive(Debug)]
 pub struct Transaction {
@@ -74,12 +97,13 @@ pub struct Transaction {
     pub snapshot: Option<Snapshot>,
     pub started_at: Micros,
     pub savepoints: Vec<Savepoint>,
+    released: Vec<Released>,
     pub undo: Vec<Undo>,
     pub wait: Wait,
     /// Set by the session for the locks it asks for from now on; zero: none.
     pub lock_timeout: Micros,
-    /// When the present wait gives up.
-    pub lock_deadline: Option<Micros>,
+    /// How long the present wait may last. Whoever runs the store measures it: a clock that is set moves no timeout.
+    pub may_wait: Option<Micros>,
     pub tables_locked: u64,
     pub others_locked: Vec<LockKey>,
 }
@@ -95,10 +119,11 @@ impl Transaction {
             snapshot: None,
             started_at: Micros(0),
             savepoints: Vec::new(),
+            released: Vec::new(),
             undo: Vec::new(),
             wait: Wait::None,
             lock_timeout: Micros(0),
-            lock_deadline: None,
+            may_wait: None,
             tables_locked: 0,
             others_locked: Vec::new(),
         }
@@ -106,6 +131,10 @@ impl Transaction {
 
     pub const fn is_open(&self) -> bool {
         self.serial != 0
+    }
+
+    fn has_part(&self, part: u32) -> bool {
+        part == 0 || self.savepoints.iter().any(|savepoint| savepoint.part == part)
     }
 }
 
@@ -151,6 +180,7 @@ impl Transactions {
             session.failed = false;
             session.snapshot = None;
             session.savepoints.clear();
+            session.released.clear();
             session.undo.clear();
             session.wait = Wait::None;
             session.tables_locked = 0;
@@ -218,8 +248,9 @@ impl Transactions {
     /// In progress: neither committed nor aborted, nor taken back.
     pub fn is_active(&self, tx: TxRef) -> bool {
         let transaction = self.of(tx.slot);
+        let was_released = |released: &Released| released.part == tx.part && transaction.has_part(released.into);
         transaction.serial == tx.serial
-            && (tx.part == 0 || transaction.savepoints.iter().any(|savepoint| savepoint.part == tx.part))
+            && (transaction.has_part(tx.part) || transaction.released.iter().any(was_released))
     }
 
     pub fn is_active_other(&self, tx: TxRef, me: Slot) -> bool {
@@ -283,8 +314,9 @@ impl Transactions {
     /// taken back.
     pub fn restart_part(&mut self, slot: Slot, place: usize) {
         for index in place..self.of(slot).savepoints.len() {
-            let xid = self.of(slot).savepoints[index].xid;
-            self.complete(xid, Outcome::Aborted);
+            let ended = self.of(slot).savepoints[index];
+            self.complete(ended.xid, Outcome::Aborted);
+            self.complete_released(slot, Outcome::Aborted, |released| released.into == ended.part);
         }
         let part = self.take_serial();
         let savepoints = &mut self.of_mut(slot).savepoints;
@@ -294,6 +326,26 @@ impl Transactions {
         if self.waiting != 0 {
             self.release_waiters(slot);
         }
+    }
+
+    /// Ends the newest part; what it did is from now on what the part around it did.
+    pub fn release(&mut self, slot: Slot) {
+        let transaction = self.of_mut(slot);
+        let Savepoint { part, xid, .. } = transaction.savepoints.pop().expect("what is released was begun");
+        let into = transaction.savepoints.last().map_or(0, |around| around.part);
+        transaction.released.iter_mut().filter(|inner| inner.into == part).for_each(|inner| inner.into = into);
+        if xid != Xid(0) {
+            transaction.released.push(Released { part, into, xid });
+        }
+    }
+
+    fn complete_released(&mut self, slot: Slot, outcome: Outcome, ends: impl Fn(&Released) -> bool) {
+        let mut released = core::mem::take(&mut self.of_mut(slot).released);
+        for part in released.iter().filter(|part| ends(part)) {
+            self.complete(part.xid, outcome);
+        }
+        released.retain(|part| !ends(part));
+        self.of_mut(slot).released = released;
     }
 
     fn take_serial(&mut self) -> u32 {
@@ -330,6 +382,7 @@ impl Transactions {
         while let Some(savepoint) = self.of_mut(slot).savepoints.pop() {
             self.complete(savepoint.xid, outcome);
         }
+        self.complete_released(slot, outcome, |_| true);
         let transaction = self.of_mut(slot);
         let xid = transaction.xid;
         transaction.serial = 0;
@@ -359,11 +412,11 @@ impl Transactions {
         }
     }
 
-    pub fn start_wait(&mut self, slot: Slot, target: Target, now: Micros) {
+    pub fn start_wait(&mut self, slot: Slot, target: Target) {
         let transaction = self.of_mut(slot);
         transaction.wait = Wait::For(target);
         let timeout = transaction.lock_timeout;
-        transaction.lock_deadline = (timeout != Micros(0)).then(|| now + timeout);
+        transaction.may_wait = (timeout != Micros(0)).then_some(timeout);
         if target == Target::Turn {
             self.finish_wait(slot, Ok(()));
         } else {
@@ -374,7 +427,7 @@ impl Transactions {
     /// The session may go on, with this result, when its turn comes.
     pub fn finish_wait(&mut self, slot: Slot, result: Result<(), Refusal>) {
         self.of_mut(slot).wait = Wait::Over(result);
-        self.of_mut(slot).lock_deadline = None;
+        self.of_mut(slot).may_wait = None;
         self.waiting &= !(1 << slot);
         self.released.push(slot);
     }

@@ -3,12 +3,17 @@
 //! The checker keeps its memory between runs, because it sits on the simulator's hot path. It keeps no text: what a
 //! sentence needs is looked up in the history when something is wrong.
 
+use super::dead_letter::DeadLetters;
 use super::dense::Dense;
+use super::isolation::{HandOut, Tries};
 use super::judge::Findings;
 use super::lease::{Suspicion, Worker};
 use super::log::{Entry, Queue};
 use super::lost::Missing;
+use super::server_clock::ServerClock;
 use super::storage::Doubt;
+use super::suffix::Suffix;
+use super::timer::{Content, Delay, Timers};
 use super::tokens::Tokens;
 use super::transactions::{Known, NONE, SessionState, Write};
 use super::window::Subscription;
@@ -22,6 +27,7 @@ use crate::reply::{Outcome, Reply};
 use crate::verdict::Verdict;
 use crate::workload::{Program, Workload};
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 /// Checks histories, one after the other, and keeps its memory between them.
@@ -58,6 +64,15 @@ pub(super) struct Memory {
     /// Effects of the transaction that is being committed: the step's event, and the effect's record.
     pub(super) effects: Vec<(u32, u32)>,
     pub(super) doubts: Vec<Doubt>,
+    pub(super) timers: Timers,
+    pub(super) dead_letters: DeadLetters,
+    pub(super) tries: Tries,
+    pub(super) suffix: Suffix,
+    pub(super) server_clock: ServerClock,
+    /// The version of the program by which a process did the work for an event, where it is not the first that did.
+    pub(super) versions: BTreeMap<(u32, u8), u16>,
+    /// A hand-out of this history was lost: it may have counted a try, or ended its window.
+    pub(super) has_lost_hand_out: bool,
     /// Committed effects whose transaction's number nobody told: the ledger cannot be compared row by row.
     pub(super) has_unnumbered_effects: bool,
     /// A claim of this history was lost and committed: a lease may have moved without a record of it.
@@ -81,6 +96,11 @@ impl Done {
     /// The record that tells of it best.
     pub(super) fn record(&self) -> u32 {
         if self.ret == NONE { self.call } else { self.ret }
+    }
+
+    /// The record by which it had run; none if nobody knows.
+    pub(super) fn end(&self) -> u32 {
+        if self.ret == NONE { self.commit } else { self.ret }
     }
 }
 
@@ -142,6 +162,13 @@ impl Memory {
             ledger: Vec::new(),
             effects: Vec::new(),
             doubts: Vec::new(),
+            timers: Timers::default(),
+            dead_letters: DeadLetters::default(),
+            tries: Tries::default(),
+            suffix: Suffix::default(),
+            server_clock: ServerClock::default(),
+            versions: BTreeMap::new(),
+            has_lost_hand_out: false,
             has_unnumbered_effects: false,
             has_lost_claim: false,
         }
@@ -170,6 +197,13 @@ impl Memory {
         self.ledger.clear();
         self.effects.clear();
         self.doubts.clear();
+        self.timers.clear();
+        self.dead_letters.clear();
+        self.tries.clear();
+        self.suffix.clear();
+        self.server_clock.clear();
+        self.versions.clear();
+        self.has_lost_hand_out = false;
         self.has_unnumbered_effects = false;
         self.has_lost_claim = false;
     }
@@ -184,6 +218,8 @@ impl Memory {
 impl Pass<'_> {
     fn run(&mut self) {
         let history = self.history;
+        self.memory.suffix.read(history);
+        self.memory.server_clock.read(history);
         let (mut now, processes) = (Micros(0), history.header.processes.len());
         for (record, index) in history.records.iter().zip(0u32..) {
             if record.at < now {
@@ -200,12 +236,18 @@ impl Pass<'_> {
                 Happening::Choice { .. } => self.found.sees(Reach::OpenChoice),
                 Happening::Fault(fault) => self.fault(index, record, fault),
                 Happening::Note(Note::WorkStarted { event }) => self.work_started(index, record, *event),
-                Happening::Note(Note::WorkEnded { .. }) => {}
+                Happening::Note(Note::WorkEnded { event, version }) => self.work_ended(record, *event, *version),
                 Happening::Note(Note::Dropped) => self.excuse(record.session),
                 Happening::Note(Note::Resolved { outcome }) => self.resolved(index, record, *outcome),
             }
         }
         self.finish();
+    }
+
+    /// The least and the most that the server's clock showed while a call ran.
+    pub(super) fn server_time(&self, done: Done) -> (Micros, Micros) {
+        let clock = &self.memory.server_clock;
+        (clock.earliest(self.history, done.call, done.end()), clock.latest(self.history, done.call, done.end()))
     }
 
     /// What a reply shows at once, whatever becomes of its transaction.
@@ -217,16 +259,26 @@ impl Pass<'_> {
         op: &Op<Span>,
         reply: &Reply<Span, Span>,
     ) {
+        if self.memory.suffix.is_doomed(index) {
+            return;
+        }
         match (op, reply) {
             (Op::Read { worker, token, after, limit }, Reply::Events(events)) => {
                 self.token_accepted(index, session, call, *worker, *token);
                 self.read(index, session, (*worker, *token), (*after, *limit), *events);
             }
-            (Op::Hold { worker, token } | Op::Heartbeat { worker, token }, _) => {
+            (Op::Hold { worker, token, .. } | Op::Heartbeat { worker, token, .. }, _) => {
                 self.token_accepted(index, session, call, *worker, *token);
                 self.lock(index, session, *worker);
             }
-            (Op::Claim { worker, dead_interval }, Reply::Claimed { token, victim, .. }) => {
+            (Op::HandOut { worker, token, .. }, Reply::HandedOut { events, .. }) => {
+                self.token_accepted(index, session, call, *worker, *token);
+                self.read_alone(index, session, (*worker, *token), *events);
+            }
+            (
+                Op::Claim { worker, dead_interval, .. } | Op::TakeOver { worker, dead_interval, .. },
+                Reply::Claimed { token, victim, .. },
+            ) => {
                 self.token_issued(index, *token);
                 if victim.0 != 0 {
                     self.takeover_ran(index, session, call, *victim, *dead_interval);
@@ -248,7 +300,8 @@ impl Pass<'_> {
         let mut is_fenced = false;
         for write in writes {
             if let Happening::Call(op) = &history.records[write.call as usize].what {
-                is_fenced |= matches!(op, Op::Hold { .. } | Op::Claim { .. } | Op::Handoff { .. });
+                let is_lease = matches!(op, Op::Hold { .. } | Op::Claim { .. } | Op::TakeOver { .. });
+                is_fenced |= is_lease || matches!(op, Op::Handoff { .. });
             }
         }
         self.memory.effects.clear();
@@ -272,16 +325,25 @@ impl Pass<'_> {
     /// A committed call.
     pub(super) fn apply(&mut self, op: &Op<Span>, reply: &Reply<Span, Span>, done: Done) {
         match (op, reply) {
-            (Op::Claim { worker, .. }, Reply::Claimed { token, prev, next, victim }) => {
+            (
+                Op::Claim { worker, .. } | Op::TakeOver { worker, .. },
+                Reply::Claimed { token, prev, next, victim, isolated },
+            ) => {
+                if matches!(op, Op::TakeOver { .. }) {
+                    self.found.sees(Reach::TakeoverDuty);
+                }
                 self.claimed(done, *worker, *token, (*prev, *next), *victim);
+                self.given_out(done, *worker, (*prev, *next), *victim, *isolated);
             }
-            (Op::Handoff { worker, token, decisions }, Reply::HandedOff { appended, table }) => {
+            (Op::Handoff { worker, token, decisions }, Reply::HandedOff { appended, table, .. }) => {
                 self.handed_off(done, *worker, *token, *decisions, Some(*appended), *table);
             }
             (Op::Tick { queue }, Reply::Ticked { tick, at, snapshot }) => {
                 self.ticked(done, *queue, *tick, *at, snapshot)
             }
-            (Op::Heartbeat { worker, token } | Op::Hold { worker, token }, _) => self.alive(done, *worker, *token),
+            (Op::Heartbeat { worker, token, .. } | Op::Hold { worker, token, .. }, _) => {
+                self.alive(done, *worker, *token)
+            }
             (Op::Append { queue, payload }, Reply::Appended { event, table }) => {
                 self.appended(done, *queue, *payload, *event, *table);
             }
@@ -297,6 +359,36 @@ impl Pass<'_> {
                 self.subscribed(done, *queue, *consumer, Some(*cursor));
             }
             (Op::Register { consumer }, Reply::Registered { worker }) => self.registered(done, *consumer, *worker),
+            _ => self.apply_rare(op, reply, done),
+        }
+    }
+
+    /// The part of [`Pass::apply`] about timers, isolation and dead letters.
+    fn apply_rare(&mut self, op: &Op<Span>, reply: &Reply<Span, Span>, done: Done) {
+        match (op, reply) {
+            (Op::Schedule { queue, payload, delay }, Reply::Scheduled { event, due, .. }) => {
+                let delay = Delay { delay: *delay, told: Some(*due) };
+                self.scheduled(done, *queue, *event, Content::message(*payload), delay);
+            }
+            (Op::Cancel { event, .. }, Reply::Cancelled) => self.cancelled(done, *event),
+            (Op::Cancel { .. }, Reply::TooLate) => self.found.sees(Reach::TimerCancelTooLate),
+            (Op::Drain { queue, .. }, Reply::Drained { tick, fired, dead, table, is_done }) => {
+                self.drained(done, *queue, *tick, (*fired, *dead), (*table, *is_done));
+            }
+            (Op::RotateTimers { .. }, Reply::TimersRotated { moved, .. }) => {
+                self.found.sees(Reach::TimerRotation);
+                if *moved > 0 {
+                    self.found.sees(Reach::TimerMoved);
+                }
+            }
+            (Op::RotateTimers { .. }, Reply::TimersKept) => self.found.sees(Reach::TimerRotationKept),
+            (Op::HandOut { worker, token, max_tries }, Reply::HandedOut { events, tries, dead }) => {
+                let out = HandOut { events: *events, tries: *tries, max_tries: *max_tries, dead: *dead };
+                self.handed_out(done, *worker, *token, &out);
+            }
+            (Op::ReplayDeadLetter { consumer, event }, Reply::Replayed { workflow, event: new, table }) => {
+                self.replayed(done, (*consumer, *event), (*workflow, *new, *table));
+            }
             _ => {}
         }
     }
@@ -312,8 +404,18 @@ impl Pass<'_> {
             Op::Append { queue, payload } => self.append_lost(done, *queue, *payload),
             Op::Start { queue, key, step, state } => self.start_lost(done, (*queue, *key), (*step, *state)),
             Op::Tick { queue } => self.queue(*queue).lost_ticks += 1,
-            Op::Claim { worker, .. } => self.claim_lost(done, *worker),
-            Op::Heartbeat { worker, token } | Op::Hold { worker, token } if !is_in_doubt => {
+            Op::Claim { worker, .. } | Op::TakeOver { worker, .. } => self.claim_lost(done, *worker),
+            Op::HandOut { worker, token, .. } => {
+                if !is_in_doubt {
+                    self.alive(done, *worker, *token);
+                }
+                self.hand_out_lost(*worker, *token);
+            }
+            Op::Schedule { queue, payload, .. } => self.schedule_lost(done, *queue, *payload),
+            Op::Cancel { event, .. } => self.cancel_lost(*event),
+            Op::Drain { queue, .. } => self.drain_lost(done, *queue),
+            Op::ReplayDeadLetter { consumer, event } => self.replay_lost(done, *consumer, *event),
+            Op::Heartbeat { worker, token, .. } | Op::Hold { worker, token, .. } if !is_in_doubt => {
                 self.alive(done, *worker, *token);
             }
             Op::Effect { workflow, sequence, step } if !is_in_doubt => {
@@ -327,6 +429,7 @@ impl Pass<'_> {
 
     /// What is judged at the end of the history.
     fn finish(&mut self) {
+        self.settle_isolation();
         let doubts = self.doubts();
         let has_doubts = !doubts.is_empty();
         if has_doubts {

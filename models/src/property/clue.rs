@@ -4,7 +4,7 @@
 //! Nothing here judges.
 
 use crate::history::History;
-use crate::name::{EventId, Micros, Step, Token, WorkerId, WorkflowId};
+use crate::name::{EventId, Micros, Queue, Step, Token, WorkerId, WorkflowId};
 use crate::op::{Decision, Op, Verb};
 use crate::record::{Happening, Record, Span};
 use crate::reply::Reply;
@@ -102,8 +102,10 @@ impl<'h> Clue<'h> {
 
     /// What a handoff made of one event: "e44", "its end", …
     pub(crate) fn successor(self, index: u32, event: EventId) -> String {
-        let Some((Op::Handoff { decisions, .. }, reply)) = self.effect(index) else {
-            return String::from("a decision");
+        let (decisions, reply) = match self.effect(index) {
+            Some((Op::Handoff { decisions, .. }, reply)) => (decisions, reply),
+            Some((Op::HandOut { .. } | Op::Drain { .. }, _)) => return String::from("a dead letter"),
+            _ => return String::from("a decision"),
         };
         let appended = match reply {
             Some(Reply::HandedOff { appended, .. }) => self.0.ids(appended),
@@ -111,12 +113,13 @@ impl<'h> Clue<'h> {
         };
         let mut appended = appended.iter();
         for Decision { event: decided, verb, .. } in self.0.decisions(decisions) {
-            let id = if *verb == Verb::Goto { appended.next() } else { None };
+            let id = if verb.continues() { appended.next() } else { None };
             if *decided == event {
                 return match (verb, id) {
-                    (Verb::Goto, Some(id)) => EventId(*id).to_string(),
-                    (Verb::Goto, None) => String::from("an event whose id nobody was told"),
-                    (Verb::Complete, _) => String::from("the workflow's end"),
+                    (_, Some(0)) | (Verb::Reject, _) => String::from("a dead letter"),
+                    (_, Some(id)) => EventId(*id).to_string(),
+                    (Verb::Goto | Verb::Sleep | Verb::Retry, None) => String::from("an event whose id nobody was told"),
+                    (Verb::Complete | Verb::Fail, _) => String::from("the workflow's end"),
                     (Verb::Acknowledge, _) => String::from("an acknowledgement"),
                 };
             }
@@ -131,7 +134,7 @@ impl<'h> Clue<'h> {
         let Some(claimed) = self.claim_of(worker, token) else { return String::new() };
         let thief = self.takeover_from(worker, claimed, index);
         match thief.and_then(|thief| Some((thief, self.effect(thief)?.0))) {
-            Some((thief, Op::Claim { worker, .. })) => {
+            Some((thief, Op::Claim { worker, .. } | Op::TakeOver { worker, .. })) => {
                 format!("; token {token} had died at {} when {worker} took its window over", self.at(thief))
             }
             _ => String::new(),
@@ -150,11 +153,31 @@ impl<'h> Clue<'h> {
         if told.is_empty() { String::new() } else { format!("; still waiting for locks: {}", told.join(", ")) }
     }
 
+    /// What became of the drains of a queue since then, for a sentence.
+    pub(super) fn drains_since(self, queue: Queue, since: Micros) -> String {
+        let is_drain = |index: &u32| matches!(self.op(*index), Some(Op::Drain { queue: other, .. }) if other == queue);
+        let calls: Vec<u32> =
+            (0..self.0.records.len() as u32).filter(is_drain).filter(|index| self.at(*index) >= since).collect();
+        let Some(last) = calls.last() else {
+            return String::from("and nobody has called one since it could have fired");
+        };
+        let (count, at) = (calls.len(), self.at(*last));
+        match self.return_of(*last).and_then(|answer| self.reply(answer)) {
+            Some(Reply::Refused(refusal)) => {
+                format!("of which {count} were called since then, the last at {at}: refused with {refusal:?}")
+            }
+            Some(Reply::Idle) => format!("of which {count} were called since then, the last at {at}: no newer tick"),
+            Some(_) => format!("of which {count} were called since then, the last at {at}, and none named it"),
+            None => format!("of which {count} were called since then, the last at {at}, which has no answer"),
+        }
+    }
+
     /// The record by which a worker was given a token.
     pub(crate) fn claim_of(self, worker: WorkerId, token: Token) -> Option<u32> {
         (0..self.0.records.len() as u32).find(|index| match self.reply(*index) {
             Some(Reply::Claimed { token: given, .. }) if given == token => {
-                matches!(self.effect(*index), Some((Op::Claim { worker: to, .. }, _)) if to == worker)
+                let op = self.effect(*index).map(|(op, _)| op);
+                matches!(op, Some(Op::Claim { worker: to, .. } | Op::TakeOver { worker: to, .. }) if to == worker)
             }
             _ => false,
         })
@@ -173,10 +196,15 @@ impl<'h> Clue<'h> {
             .find(|index| matches!(self.reply(*index), Some(Reply::Claimed { victim, .. }) if victim == worker))
     }
 
-    /// The record that told somebody of an event: of an append, a start or a handoff.
+    /// The record that told somebody of an event: of an append, a start, a handoff or a replay, or of what scheduled it.
     pub(crate) fn birth_of(self, event: EventId) -> Option<u32> {
         (0..self.0.records.len() as u32).find(|index| match self.reply(*index) {
-            Some(Reply::Appended { event: told, .. } | Reply::Started { event: told, .. }) => told == event,
+            Some(
+                Reply::Appended { event: told, .. }
+                | Reply::Started { event: told, .. }
+                | Reply::Scheduled { event: told, .. }
+                | Reply::Replayed { event: told, .. },
+            ) => told == event,
             Some(Reply::HandedOff { appended, .. }) => self.0.ids(appended).contains(&event.0),
             _ => false,
         })
@@ -186,9 +214,10 @@ impl<'h> Clue<'h> {
 /// The worker and the token under which a call runs.
 pub(crate) fn holder<D>(op: Op<D>) -> Option<(WorkerId, Token)> {
     match op {
-        Op::Heartbeat { worker, token }
+        Op::Heartbeat { worker, token, .. }
         | Op::Read { worker, token, .. }
-        | Op::Hold { worker, token }
+        | Op::HandOut { worker, token, .. }
+        | Op::Hold { worker, token, .. }
         | Op::Handoff { worker, token, .. } => Some((worker, token)),
         _ => None,
     }

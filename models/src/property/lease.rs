@@ -5,10 +5,10 @@
 //! - **Q9** A handoff that commits does so under the token that its worker's lease has at that time. Broken by ignoring
 //!   the fence's row count.
 //! - **Q10** A takeover runs at least the dead interval (the one that its call names) after the victim's last claim,
-//!   heartbeat or hold ran, by the records' clock, and not while a transaction that did one of these is open. A call's
-//!   time lies between its two records; the pair that excuses most counts. That the transaction was really open is
-//!   taken as proved only when a later reply in its session shows that the server had not ended it. Broken by heartbeats
-//!   at transaction start.
+//!   heartbeat, hold or hand-out ran, by the server's clock, and not while a transaction that did one of these is open.
+//!   A call's time lies between its two records; the pair that excuses most counts. That the transaction was really open
+//!   is taken as proved only when a later reply in its session shows that the server had not ended it. Broken by
+//!   heartbeats at transaction start, by leases that go by the workers' clocks.
 //! - **D5** No token is given out that a committed transaction had been given. Broken by a sequence that rewinds.
 //!
 //! A claim whose reply was lost leaves a lease with a window that nobody knows; whoever takes it over tells.
@@ -37,20 +37,31 @@ pub(super) enum Phase {
     Finished,
 }
 
+/// What a call under a token ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finish {
+    Window,
+    /// One event of an isolated window.
+    Event,
+}
+
 pub(super) struct Worker {
     pub(super) consumer: u8,
     pub(super) phase: Phase,
     /// Of the open window, or of the last one.
     pub(super) token: Token,
     pub(super) window: (u32, u32),
-    /// The earliest time at which its last committed sign of life can have run.
-    pub(super) heartbeat: Micros,
+    /// The earliest time at which its last committed sign of life can have run, on the server's clock.
+    heartbeat: Micros,
+    pub(super) heartbeat_call: u32,
     heartbeat_record: u32,
     pub(super) claimed: u32,
     /// By this record the token was dead for certain; [`NONE`] while it lives.
     ended: u32,
     /// The open transaction that wrote the lease: its session, and the record since when.
     locked_by: Option<(Session, u32)>,
+    /// Its window is handed out event by event.
+    pub(super) isolated: bool,
     pub(super) progress: Progress,
 }
 
@@ -103,12 +114,13 @@ impl Pass<'_> {
             0 => self.window_given(done, consumer, window, worker),
             _ => self.taken_over(done, consumer, worker, window, victim),
         }
-        let at = Clue(self.history).at(done.call);
+        let (earliest, _) = self.server_time(done);
         let Some(known) = self.memory.workers.get_mut(worker.0) else { return };
         known.phase = Phase::Open;
         known.token = token;
         known.window = (window.0.0, window.1.0);
-        known.heartbeat = at;
+        known.heartbeat = earliest;
+        known.heartbeat_call = done.call;
         known.heartbeat_record = done.record();
         known.claimed = done.record();
         known.ended = NONE;
@@ -119,9 +131,16 @@ impl Pass<'_> {
     fn believe_end_of_window(&mut self, index: u32, worker: WorkerId) {
         let Some(known) = self.memory.workers.get(worker.0).filter(|known| known.phase == Phase::Open) else { return };
         let token = known.token;
-        let is_end = |op: &Op<Span>, _: &Reply<Span, Span>| matches!(op, Op::Handoff { worker: own, token: same, .. } if *own == worker && *same == token);
+        let is_end = |op: &Op<Span>, reply: &Reply<Span, Span>| match (op, reply) {
+            (Op::Handoff { worker: own, token: same, .. }, _) => *own == worker && *same == token,
+            (Op::HandOut { worker: own, token: same, .. }, Reply::HandedOut { events, .. }) => {
+                *own == worker && *same == token && events.len == 0
+            }
+            _ => false,
+        };
         if !self.settle(index, is_end) {
             self.believe_handoff_of(index, worker);
+            self.believe_end_of_isolation(index, worker);
         }
     }
 
@@ -132,7 +151,8 @@ impl Pass<'_> {
         if self.memory.workers.get(victim.0).is_none_or(|known| known.phase != Phase::Open) {
             // The victim's own claim may have its reply still under way.
             self.settle(done.record(), |op, reply| {
-                matches!((op, reply), (Op::Claim { worker, .. }, Reply::Claimed { .. }) if *worker == victim)
+                matches!((op, reply), (Op::Claim { worker, .. } | Op::TakeOver { worker, .. }, Reply::Claimed { .. })
+                    if *worker == victim)
             });
         }
         let phase = self.memory.workers.get(victim.0).map_or(Phase::Free, |known| known.phase);
@@ -197,10 +217,11 @@ impl Pass<'_> {
         let Some(known) = self.memory.workers.get(victim.0) else { return };
         let (heartbeat, record, locked_by) = (known.heartbeat, known.heartbeat_record, known.locked_by);
         let alive = matches!(known.phase, Phase::Open | Phase::Lost);
-        let silent = clue.at(index) - heartbeat;
+        let at = self.memory.server_clock.latest(self.history, call, index);
+        let silent = at - heartbeat;
         if alive && silent < interval {
             self.found.violated(Property::Q10, &[record, index], || {
-                let (thief, at) = (clue.process(index), clue.at(index));
+                let thief = clue.process(index);
                 format!(
                     "{thief} took the window of {victim} over at {at}, although {victim} had shown itself at {heartbeat}, \
                      {silent} earlier, and the dead interval is {interval}"
@@ -248,20 +269,22 @@ impl Pass<'_> {
     /// The reply to a claim is lost, and it committed, or may have.
     pub(super) fn claim_lost(&mut self, done: Done, worker: WorkerId) {
         self.memory.has_lost_claim = true;
-        let at = Clue(self.history).at(done.call);
+        let (earliest, _) = self.server_time(done);
         let Some(known) = self.memory.workers.get_mut(worker.0) else { return };
         known.phase = Phase::Lost;
-        known.heartbeat = at;
+        known.heartbeat = earliest;
+        known.heartbeat_call = done.call;
         known.heartbeat_record = done.call;
         known.ended = NONE;
     }
 
-    /// A committed heartbeat or hold.
+    /// A committed heartbeat, hold or hand-out. The last one counts, also if the clock has been set back since the one before.
     pub(super) fn alive(&mut self, done: Done, worker: WorkerId, token: Token) {
-        let at = Clue(self.history).at(done.call);
+        let (earliest, _) = self.server_time(done);
         let Some(known) = self.memory.workers.get_mut(worker.0) else { return };
-        if known.token == token && known.phase == Phase::Open {
-            known.heartbeat = known.heartbeat.max(at);
+        if known.token == token && known.phase == Phase::Open && done.call >= known.heartbeat_call {
+            known.heartbeat = earliest;
+            known.heartbeat_call = done.call;
             known.heartbeat_record = done.record();
         }
     }
@@ -301,11 +324,10 @@ impl Pass<'_> {
         let clue = Clue(self.history);
         let writes = &self.session(session).writes;
         writes.iter().rev().find_map(|write| match (clue.op(write.call)?, clue.reply(write.ret)?) {
-            (Op::Claim { worker: to, .. }, Reply::Claimed { token: given, prev, next, .. })
-                if to == worker && given == token =>
-            {
-                Some((prev.0, next.0))
-            }
+            (
+                Op::Claim { worker: to, .. } | Op::TakeOver { worker: to, .. },
+                Reply::Claimed { token: given, prev, next, .. },
+            ) if to == worker && given == token => Some((prev.0, next.0)),
             _ => None,
         })
     }
@@ -320,17 +342,28 @@ impl Pass<'_> {
         Some((queue, window.0, window.1))
     }
 
-    /// The fence of a handoff that commits. The window that it ends, if the token stands for one.
-    pub(super) fn fence(&mut self, done: Done, worker: WorkerId, token: Token) -> Option<(u8, (u32, u32))> {
+    /// The fence of a handoff, or of a last hand-out, that commits. The window that it ends, or whose event it ends, if the
+    /// token stands for one.
+    pub(super) fn fence(
+        &mut self,
+        done: Done,
+        worker: WorkerId,
+        token: Token,
+        finish: Finish,
+    ) -> Option<(u8, (u32, u32))> {
         self.found.exercised(Property::Q9);
         let clue = Clue(self.history);
         let known = self.memory.workers.get_mut(worker.0)?;
         let (consumer, window, ended, phase) = (known.consumer, known.window, known.ended, known.phase);
         let is_own = known.token == token;
+        if is_own && matches!(phase, Phase::Open) && finish == Finish::Event {
+            return Some((consumer, window));
+        }
         if is_own && matches!(phase, Phase::Open) {
             known.phase = Phase::Finished;
             known.ended = done.commit;
-            if done.commit != NONE && clue.at(done.commit) - known.heartbeat >= self.history.header.dead_interval {
+            let at = self.memory.server_clock.at(self.history, done.commit);
+            if done.commit != NONE && at - known.heartbeat >= self.history.header.dead_interval {
                 self.found.sees(Reach::HandoffAfterDeadInterval);
             }
             return Some((consumer, window));
@@ -367,7 +400,10 @@ impl Pass<'_> {
         let history = self.history;
         for write in writes {
             let Happening::Call(op) = &history.records[write.call as usize].what else { continue };
-            if let Op::Claim { worker, .. } | Op::Hold { worker, .. } | Op::Heartbeat { worker, .. } = op
+            if let Op::Claim { worker, .. }
+            | Op::TakeOver { worker, .. }
+            | Op::Hold { worker, .. }
+            | Op::Heartbeat { worker, .. } = op
                 && let Some(known) = self.memory.workers.get_mut(worker.0)
                 && known.locked_by.is_some_and(|(_, since)| since == write.ret)
             {
@@ -394,10 +430,12 @@ impl Worker {
             token: Token(0),
             window: (0, 0),
             heartbeat: Micros(0),
+            heartbeat_call: NONE,
             heartbeat_record: NONE,
             claimed: NONE,
             ended: NONE,
             locked_by: None,
+            isolated: false,
             progress: Progress::NEW,
         }
     }

@@ -2,8 +2,12 @@
 //! L1, L2, and the parts of D1, D2, Q1, Q8, W1, W8 and W9 that look at the final state.
 //!
 //! - **L1** At the end, if it comes about `liveness_bound` or more after `faults_end`: every event of a queue with
-//!   subscriptions is acknowledged by all of them, and every workflow has ended. An end that comes earlier with work left
-//!   over is unknown. Broken by whatever gets stuck.
+//!   subscriptions is acknowledged by all of them (or a dead letter), no timer waits, every window that was given out is
+//!   finished, and every workflow has ended. An end that comes earlier with work left over is unknown, and so is one before
+//!   the last timer is due. Broken by whatever gets stuck.
+//! - **L7** After the faults, no event waits for longer than the liveness bound until its subscriptions are done with it,
+//!   while one of its queue that was appended later is handed off. (Where all wait, that is L1.) Broken by whatever lets the
+//!   quick overtake the slow without end.
 //! - **L2** At such an end no window is held by a worker whose last sign of life lies before `faults_end`.
 //! - **The rows**: the ledger holds exactly what committed transactions wrote (D1: one is missing; D2: one is of a
 //!   transaction that did not commit); every event that somebody still waits for has its row (Q1), and every row its
@@ -18,12 +22,18 @@ use super::clue::Clue;
 use super::lease::Phase;
 use super::log::UNTOLD_TABLE;
 use super::transactions::NONE;
-use super::workflow::LedgerLine;
+use super::workflow::{LedgerLine, Workflow};
 use crate::history::{LedgerRow, State};
 use crate::name::{Consumer, EventId, Micros, Queue, Tick, WorkerId, WorkflowId};
+use crate::op::Op;
+use crate::reply::Reply;
 use alloc::collections::BTreeSet;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
+
+/// So many records are searched for one that overtook another.
+const SEARCHED: usize = 10_000;
 
 /// A run that goes on to the end of its bound makes its last record a little before: by one part of so many, at most.
 const SLACK: u64 = 10;
@@ -81,6 +91,8 @@ impl Pass<'_> {
         self.compare_workflows(state);
         self.compare_keys(state);
         self.compare_leases(state);
+        self.compare_timers(state);
+        self.compare_dead_letters(state);
     }
 
     fn compare_ledger(&mut self, state: &State) {
@@ -134,8 +146,9 @@ impl Pass<'_> {
         let mut rows: BTreeSet<u32> = BTreeSet::new();
         for row in &state.events {
             rows.insert(row.event.id.0);
-            let is_known =
-                self.memory.events.get(row.event.id.0).is_some() || self.memory.events.is_retired(row.event.id.0);
+            let is_known = self.memory.events.get(row.event.id.0).is_some()
+                || self.memory.events.is_retired(row.event.id.0)
+                || self.may_have_fired(row.event.id);
             if !is_known && self.memory.missing.is_empty() {
                 self.found.violated(Property::D2, &[], || {
                     let (event, table, queue) = (row.event.id, row.table, row.queue);
@@ -203,7 +216,9 @@ impl Pass<'_> {
                 )
             });
         }
-        let alien = state.start_keys.iter().find(|row| self.memory.keys.get(row.queue, row.key).is_none());
+        let is_replay = |id: WorkflowId| self.memory.dead_letters.replays.contains(&id.0);
+        let mut aliens = state.start_keys.iter().filter(|row| self.memory.keys.get(row.queue, row.key).is_none());
+        let alien = aliens.find(|row| !is_replay(row.workflow));
         if let Some(row) = alien.filter(|_| self.memory.missing.is_empty()) {
             self.found.violated(Property::D2, &[], || {
                 format!("the key {} of {} is taken at the end, and no committed start used it", row.key, row.queue)
@@ -244,7 +259,59 @@ impl Pass<'_> {
         self.judge_rotation(state, end);
         if is_late {
             self.judge_takeovers(end);
+            self.judge_isolated(end);
+            self.judge_late_timers(end, Micros(bound));
+            self.judge_starved(end, Micros(bound));
+            self.judge_fairness(end, Micros(bound));
         }
+    }
+
+    /// L7 of what was waiting to the end. What was finished late is judged when it was.
+    fn judge_fairness(&mut self, end: Micros, bound: Micros) {
+        let clue = Clue(self.history);
+        let faults_end = self.history.header.faults_end;
+        for queue in 0..self.memory.queues.len() {
+            let log = &self.memory.queues[queue];
+            let oldest = log.seen.front().copied().into_iter().chain(log.pending_events());
+            let oldest = oldest.filter_map(|event| Some((event, *self.memory.events.get(event)?)));
+            let Some((event, known)) = oldest.min_by_key(|(_, known)| known.born) else { continue };
+            let since = clue.at(known.born).max(faults_end);
+            if !log.consumers.is_empty() && end >= since && end - since >= bound {
+                self.judge_overtaken(EventId(event), known.born, NONE);
+            }
+        }
+    }
+
+    /// An event waited for longer than the bound: until that record, or to the end. Were later ones handed off?
+    pub(super) fn judge_overtaken(&mut self, event: EventId, born: u32, until: u32) {
+        let (history, clue) = (self.history, Clue(self.history));
+        if !self.found.tells(Property::L7) {
+            return;
+        }
+        let Some(known) = self.memory.events.get(event.0).copied() else { return };
+        let since = clue.at(born).max(history.header.faults_end);
+        let last = (history.records.len() as u32).min(until);
+        let is_later = |decided: EventId| {
+            let other = clue.birth_of(decided).unwrap_or(0);
+            decided != event && other > born && clue.at(other) >= since
+        };
+        let overtaker = (born..last).rev().take(SEARCHED).find_map(|index| {
+            let Some(Reply::HandedOff { .. }) = clue.reply(index) else { return None };
+            let Some((Op::Handoff { worker, decisions, .. }, _)) = clue.effect(index) else { return None };
+            let consumer = self.memory.workers.get(worker.0)?.consumer;
+            let own = self.memory.subscriptions.get(consumer as usize)?.as_ref()?.queue;
+            let decided = history.decisions(decisions).first()?.event;
+            (own == known.queue && is_later(decided)).then_some((index, decided))
+        });
+        let Some((index, other)) = overtaker else { return };
+        self.found.violated(Property::L7, &[born, index, until], || {
+            let of = if known.workflow.0 == 0 { "a message".into() } else { clue.workflow(known.workflow) };
+            let (at, then) =
+                (clue.at(index), if until == NONE { "the end".into() } else { format!("{}", clue.at(until)) });
+            format!(
+                "{event} of {of} waited from {since} to {then}, while {other}, which came later, was handed off at {at}"
+            )
+        });
     }
 
     fn judge_drain(&mut self, end: Micros, is_late: bool, has_doubts: bool) {
@@ -254,8 +321,18 @@ impl Pass<'_> {
             let event = log.seen.front().copied().or_else(|| log.first_pending())?;
             (!log.consumers.is_empty()).then_some(event)
         });
-        let live = self.memory.workflows.iter().find(|(_, known)| known.ended == NONE).map(|(id, _)| id);
-        let is_drained = waiting.is_none() && live.is_none();
+        let timer = self.memory.timers.first();
+        let is_asleep =
+            |known: &Workflow| self.memory.timers.pending(known.continuation).is_some_and(|timer| timer.due.1 > end);
+        let mut live = self.memory.workflows.iter().filter(|(_, known)| known.ended == NONE);
+        let live = live.find(|(_, known)| !is_asleep(known)).map(|(id, _)| id);
+        let timer = match timer {
+            Some((_, timer)) if timer.due.1 > end && waiting.is_none() && live.is_none() => {
+                return self.found.unknown(Property::L1);
+            }
+            timer => timer.filter(|(_, timer)| timer.due.1 <= end),
+        };
+        let is_drained = waiting.is_none() && live.is_none() && timer.is_none();
         if !is_drained && (has_doubts || !is_late) {
             return self.found.unknown(Property::L1);
         }
@@ -264,18 +341,23 @@ impl Pass<'_> {
             return;
         }
         let event = waiting.and_then(|event| Some((EventId(event), *self.memory.events.get(event)?)));
-        let records =
-            [event.map_or(NONE, |(_, known)| known.born), self.last_touch(event.map(|(_, known)| known.tick))];
+        let touched = self.last_touch(event.map(|(_, known)| known.tick));
+        let born = event.map_or(NONE, |(_, known)| known.born);
+        let records = [born, touched, timer.filter(|_| event.is_none()).map_or(NONE, |(_, timer)| timer.born)];
+        let waits = match (event, timer) {
+            (Some((event, known)), _) => self.waits_for(event, known.tick, touched),
+            (None, Some((id, timer))) => {
+                let (due, queue) = (timer.due.1, timer.queue());
+                format!("{id} is due since {due} and waits for a drain of {queue}, {}", clue.drains_since(queue, due))
+            }
+            (None, None) => "it has no event that anyone could work on".into(),
+        };
         self.found.violated(Property::L1, &records, || {
-            let who = match (live, event) {
-                (_, Some((_, known))) if known.workflow.0 != 0 => clue.workflow(known.workflow),
-                (Some(live), _) => clue.workflow(WorkflowId(live)),
+            let who = match (live, event, timer) {
+                (_, Some((_, known)), _) if known.workflow.0 != 0 => clue.workflow(known.workflow),
+                (_, None, Some((_, timer))) if timer.content.workflow.0 != 0 => clue.workflow(timer.content.workflow),
+                (Some(live), ..) => clue.workflow(WorkflowId(live)),
                 _ => "a message".into(),
-            };
-            let waits = match event {
-                Some((event, known)) if known.tick == 0 => format!("{event} is seen by no tick"),
-                Some((event, known)) => format!("{event}, seen since {}, is not acknowledged", Tick(known.tick)),
-                None => "it has no event that anyone could work on".into(),
             };
             let faults_end = self.history.header.faults_end;
             let stuck = clue.waiting(end);
@@ -283,8 +365,26 @@ impl Pass<'_> {
         });
     }
 
+    /// Whom an event waits for, since when, and what would have to happen.
+    fn waits_for(&self, event: EventId, tick: u32, touched: u32) -> String {
+        let clue = Clue(self.history);
+        let at = clue.at(touched);
+        match (tick, clue.effect(touched)) {
+            (0, _) => format!("{event} is seen by no tick"),
+            (tick, Some((Op::Claim { worker, .. } | Op::TakeOver { worker, .. }, _))) => {
+                let is_isolated = self.memory.workers.get(worker.0).is_some_and(|known| known.isolated);
+                let rest = if is_isolated { ", isolated, and has not finished it" } else { "" };
+                let ends = if is_isolated { "is not finished" } else { "is not acknowledged" };
+                format!("{event}, seen since {}, {ends}: {worker} has held its window since {at}{rest}", Tick(tick))
+            }
+            (tick, _) => {
+                format!("{event}, seen since {}, is not acknowledged, and no worker has its window", Tick(tick))
+            }
+        }
+    }
+
     /// The last record that speaks of the window in which an event waits: its claim.
-    fn last_touch(&self, tick: Option<u32>) -> u32 {
+    pub(super) fn last_touch(&self, tick: Option<u32>) -> u32 {
         let Some(tick) = tick.filter(|tick| *tick != 0) else { return NONE };
         let holder = self
             .memory
@@ -304,9 +404,9 @@ impl Pass<'_> {
             .memory
             .workers
             .iter()
-            .find(|(_, worker)| worker.phase == Phase::Open && worker.heartbeat <= faults_end);
+            .find(|(_, worker)| worker.phase == Phase::Open && clue.at(worker.heartbeat_call) <= faults_end);
         let Some((id, worker)) = silent else { return };
-        let (window, heartbeat, claimed) = (worker.window, worker.heartbeat, worker.claimed);
+        let (window, heartbeat, claimed) = (worker.window, clue.at(worker.heartbeat_call), worker.claimed);
         self.found.violated(Property::L2, &[claimed], || {
             let (worker, prev, next, at) = (WorkerId(id), Tick(window.0), Tick(window.1), clue.at(claimed));
             format!(

@@ -17,6 +17,7 @@
 
 use super::checker::{Done, Pass};
 use super::clue::Clue;
+use super::timer::Content;
 use super::transactions::NONE;
 use super::{Property, Reach};
 use crate::history::History;
@@ -51,6 +52,10 @@ pub(super) struct Entry {
     /// The handoff that continued its workflow, or [`NONE`].
     pub(super) consumed: u32,
     pub(super) step: u16,
+    /// 1, or more where its step is retried.
+    pub(super) attempt: u16,
+    /// One more than that of the program by which it was worked on first; 0 before.
+    pub(super) version: u16,
     pub(super) queue: u8,
     pub(super) table: u8,
     /// Committed effects of its step.
@@ -58,6 +63,8 @@ pub(super) struct Entry {
     /// All subscriptions that were to have it are done with it.
     pub(super) is_finished: bool,
     pub(super) is_truncated: bool,
+    /// It was a timer.
+    pub(super) is_timer: bool,
 }
 
 pub(super) struct TickEntry {
@@ -65,6 +72,7 @@ pub(super) struct TickEntry {
     at: Micros,
     xmax: Xid,
     in_progress: Span,
+    asked_at: Micros,
     commit: u32,
     /// How many events had been seen by a tick when this one had been taken.
     pub(super) end: u32,
@@ -160,9 +168,24 @@ impl Queue {
     pub(super) fn first_pending(&self) -> Option<u32> {
         self.pending.first().map(|pending| pending.event)
     }
+
+    /// Those that no tick sees yet.
+    pub(super) fn pending_events(&self) -> impl Iterator<Item = u32> + '_ {
+        self.pending.iter().map(|pending| pending.event)
+    }
 }
 
 impl TickEntry {
+    /// When it was taken, on the server's clock; none of one whose reply was lost.
+    pub(super) fn told_at(&self) -> Option<Micros> {
+        self.is_told.then_some(self.at)
+    }
+
+    /// The earliest time at which it can have been taken, on the server's clock.
+    pub(super) const fn asked_at(&self) -> Micros {
+        self.asked_at
+    }
+
     pub(super) fn sees(&self, history: &History, xid: Xid) -> bool {
         xid < self.xmax && (self.in_progress.len == 0 || !history.ids(self.in_progress).contains(&xid.0))
     }
@@ -234,7 +257,8 @@ impl Pass<'_> {
         if in_progress.len > 0 {
             self.found.sees(Reach::TickInProgress);
         }
-        let entry = TickEntry { number: tick.0, at, xmax, in_progress, commit: done.commit, end: 0, is_told: true };
+        let (asked_at, commit) = (self.server_time(done).0, done.commit);
+        let entry = TickEntry { number: tick.0, at, xmax, in_progress, asked_at, commit, end: 0, is_told: true };
         self.found.exercised(Property::Q14);
         let log = self.queue(queue);
         let place = match log.place(tick.0) {
@@ -394,6 +418,7 @@ impl Pass<'_> {
             at: before.map_or(Micros(0), |before| before.at),
             xmax: before.map_or(Xid(0), |before| before.xmax),
             in_progress: before.map_or(Span::default(), |before| before.in_progress),
+            asked_at: Micros(0),
             commit: NONE,
             end: before.map_or(0, |before| before.end),
             is_told: is_initial,
@@ -422,6 +447,13 @@ impl Pass<'_> {
         self.page_read(index, worker, token, (after, limit), events);
     }
 
+    /// The event of an isolated window that is handed out, if there is one left.
+    pub(super) fn read_alone(&mut self, index: u32, session: Session, (worker, token): (WorkerId, Token), span: Span) {
+        let history = self.history;
+        let window = self.window_of(session, worker, token);
+        history.events(span).iter().for_each(|event| self.delivered(index, event, window));
+    }
+
     /// One event, in a page of a window (queue, start, end), or of a window that is not known.
     fn delivered(&mut self, index: u32, event: &Event, window: Option<(u8, u32, u32)>) {
         self.found.exercised(Property::Q2);
@@ -436,6 +468,7 @@ impl Pass<'_> {
             && known.state == event.state
             && known.sequence == event.sequence
             && known.step == event.step.0
+            && known.attempt == event.attempt
             && (known.xid == event.xid || known.xid.0 == 0);
         let known = *known;
         if !same {
@@ -443,6 +476,9 @@ impl Pass<'_> {
         }
         if event.workflow.0 != 0 {
             self.found.exercised(Property::W7);
+        }
+        if known.is_timer {
+            self.found.exercised(Property::T5);
         }
         if let Some((queue, prev, next)) = window {
             self.found.exercised(Property::Q5);
@@ -483,13 +519,24 @@ impl Pass<'_> {
         let clue = Clue(self.history);
         let (at, born) = (clue.at(index), known.born);
         let id = event.id;
+        let (was, is) = (Content::of_entry(known), Content::of(event));
+        if known.is_timer && was != is {
+            self.not_intact(id, born, index, (&was, &is), "arrived");
+        } else if known.attempt != event.attempt {
+            self.found.violated(Property::Q11, &[born, index], || {
+                format!(
+                    "{id} was appended as attempt {}, and arrived at {at} as attempt {}",
+                    known.attempt, event.attempt
+                )
+            });
+        }
         if known.xid != event.xid && known.xid.0 != 0 {
             self.found.violated(Property::W2, &[born, index], || {
                 let (delivered, appended) = (event.xid, known.xid);
                 format!("{id} was appended by {appended}, and delivered at {at} as one of {delivered}")
             });
         }
-        if known.workflow.0 == 0 && event.workflow.0 == 0 && known.state != event.state {
+        if known.workflow.0 == 0 && event.workflow.0 == 0 && known.state != event.state && !known.is_timer {
             self.found.violated(Property::Q2, &[born, index], || {
                 format!("{id} was appended with payload {} and delivered at {at} with {}", known.state, event.state)
             });
@@ -497,7 +544,9 @@ impl Pass<'_> {
             self.found.violated(Property::W4, &[born, index], || {
                 format!("{id} was appended as step {} and delivered at {at} as step {}", known.sequence, event.sequence)
             });
-        } else if known.workflow != event.workflow || known.step != event.step.0 || known.state != event.state {
+        } else if !known.is_timer
+            && (known.workflow != event.workflow || known.step != event.step.0 || known.state != event.state)
+        {
             self.found.violated(Property::W7, &[born, index], || {
                 let was = (clue.workflow(known.workflow), clue.step(crate::name::Step(known.step)), known.state);
                 let is = (clue.workflow(event.workflow), clue.step(event.step), event.state);
@@ -566,10 +615,13 @@ impl Entry {
             step,
             queue: queue.0,
             table,
+            attempt: 1,
+            version: 0,
             attempts: 0,
             effects: 0,
             is_finished: false,
             is_truncated: false,
+            is_timer: false,
         }
     }
 }

@@ -7,12 +7,13 @@ use super::Property;
 use super::checker::{Done, Pass};
 use super::clue::Clue;
 use super::log::{Entry, UNTOLD, UNTOLD_TABLE};
+use super::timer::Content;
 use super::transactions::{Known, NONE};
-use super::workflow::Workflow;
-use crate::name::{Key, Queue, Step, WorkerId, WorkflowId};
-use crate::op::{Decision, Op, Verb};
+use super::workflow::{Workflow, is_delayed};
+use crate::name::{EventId, Key, Queue, Step, WorkerId, WorkflowId};
+use crate::op::{Decision, Op};
 use crate::record::Span;
-use crate::reply::{Event, Outcome, Reply};
+use crate::reply::{Event, Outcome};
 use alloc::format;
 
 const SEARCHES: u32 = 64;
@@ -39,7 +40,13 @@ enum What {
         state: u64,
         workflow: Option<WorkflowId>,
     },
+    /// What follows on a decision: an event, or a timer.
     Successor(Decision),
+    /// What a dead letter lives on as.
+    Replay(Content),
+    Timer {
+        payload: u64,
+    },
     /// A handoff in doubt: any of its successors shows that it committed.
     Handoff {
         worker: WorkerId,
@@ -64,6 +71,14 @@ impl Pass<'_> {
 
     pub(super) fn handoff_in_doubt(&mut self, done: Done, worker: WorkerId, decisions: Span) {
         self.miss(done, Queue(0), What::Handoff { worker, decisions });
+    }
+
+    pub(super) fn schedule_lost(&mut self, done: Done, queue: Queue, payload: u64) {
+        self.miss(done, queue, What::Timer { payload });
+    }
+
+    pub(super) fn miss_replay(&mut self, done: Done, queue: Queue, content: Content) {
+        self.miss(done, queue, What::Replay(content));
     }
 
     fn miss(&mut self, done: Done, queue: Queue, what: What) {
@@ -104,20 +119,18 @@ impl Pass<'_> {
 
     /// Somebody was handed an event that no reply had told of. True if it is known now.
     pub(super) fn meet(&mut self, index: u32, event: &Event, queue: Option<u8>) -> bool {
-        let history = self.history;
         let id = event.id.0;
-        let shows = |_: &Op<Span>, reply: &Reply<Span, Span>| match reply {
-            Reply::Appended { event, .. } | Reply::Started { event, .. } => event.0 == id,
-            Reply::HandedOff { appended, .. } => history.ids(*appended).contains(&id),
-            _ => false,
-        };
-        if self.settle(index, shows) && self.memory.events.get(id).is_some() {
+        if self.settle_birth(index, event.id) && self.memory.events.get(id).is_some() {
+            return true;
+        }
+        if self.meet_timer(event) {
             return true;
         }
         self.believe_handoff(index, event);
         let place = self.memory.missing.iter().position(|missing| missing.is(event, queue));
         if let Some(place) = place {
             let missing = self.memory.missing.swap_remove(place);
+            self.untold_met(event.id);
             self.adopt(index, event, missing);
             return true;
         }
@@ -134,6 +147,19 @@ impl Pass<'_> {
             }
             _ => false,
         });
+        place.into_iter().for_each(|place| self.believe(index, place));
+    }
+
+    /// An event of a finished window has its end: if it was in a handoff in doubt, that committed.
+    pub(super) fn believe_handoff_of_event(&mut self, index: u32, event: EventId) {
+        let history = self.history;
+        let is_its = |missing: &Missing| match missing.what {
+            What::Handoff { decisions, .. } => {
+                history.decisions(decisions).iter().any(|decision| decision.event == event)
+            }
+            _ => false,
+        };
+        let place = self.memory.missing.iter().position(is_its);
         place.into_iter().for_each(|place| self.believe(index, place));
     }
 
@@ -160,6 +186,7 @@ impl Pass<'_> {
         let done = Done { xid: event.xid, commit, ..done };
         let mut entry = Entry::new(done, queue, UNTOLD_TABLE, (event.workflow, UNTOLD, event.step.0, event.state));
         entry.is_truncated = true;
+        entry.attempt = event.attempt;
         match what {
             What::Start { key, workflow: None, .. } => self.adopt_start(done, queue, key, event),
             What::Start { .. } | What::Successor(_) => {
@@ -169,7 +196,12 @@ impl Pass<'_> {
                     workflow.continuation = event.id.0;
                 }
             }
-            What::Message { .. } | What::Handoff { .. } => {}
+            What::Replay(content) if content.workflow.0 != 0 => {
+                self.memory.dead_letters.replays.insert(event.workflow.0);
+                let workflow = Workflow::new(event.id.0, done.commit);
+                self.memory.workflows.insert(event.workflow.0, workflow);
+            }
+            What::Message { .. } | What::Handoff { .. } | What::Replay(_) | What::Timer { .. } => {}
         }
         self.add_event(done, event.id, entry);
     }
@@ -226,8 +258,12 @@ impl Pass<'_> {
                 let tick = log.ticks.iter().find(|tick| tick.sees(history, done.xid));
                 subscription.queue == queue.0 && tick.is_some_and(|tick| tick.number <= subscription.finished)
             });
-            // A lost start may have found its key known, and appended nothing.
-            let is_sure = matches!(what, What::Message { .. } | What::Successor(_));
+            // A lost start may have found its key known, and appended nothing; a timer comes when it is due.
+            let is_sure = match what {
+                What::Message { .. } | What::Replay(_) => true,
+                What::Successor(decision) => !is_delayed(&decision),
+                _ => false,
+            };
             if is_in_doubt || has_doubts || !is_sure || done.xid.0 == 0 || !was_due {
                 continue;
             }
@@ -244,20 +280,31 @@ impl Pass<'_> {
 impl Missing {
     fn is(&self, event: &Event, queue: Option<u8>) -> bool {
         let same_queue = queue.is_none_or(|queue| queue == self.queue.0);
-        let same_transaction = self.done.xid.0 == 0 || self.done.xid == event.xid;
+        // A timer's event carries the number of the drain.
+        let is_timer = match self.what {
+            What::Timer { .. } => true,
+            What::Successor(decision) => is_delayed(&decision),
+            _ => false,
+        };
+        let same_transaction = is_timer || self.done.xid.0 == 0 || self.done.xid == event.xid;
         same_queue
             && same_transaction
             && match self.what {
-                What::Message { payload } => event.workflow.0 == 0 && event.state == payload,
+                What::Message { payload } | What::Timer { payload } => event.workflow.0 == 0 && event.state == payload,
                 What::Start { step, state, workflow, .. } => {
                     event.step == step && event.state == state && workflow.is_none_or(|id| id == event.workflow)
                 }
                 What::Successor(decision) => is_successor(&decision, event),
+                What::Replay(content) => {
+                    (event.workflow.0 == 0) == (content.workflow.0 == 0)
+                        && event.step.0 == content.step
+                        && event.state == content.state
+                }
                 What::Handoff { .. } => false,
             }
     }
 }
 
 fn is_successor(decision: &Decision, event: &Event) -> bool {
-    decision.verb == Verb::Goto && decision.workflow == event.workflow && decision.sequence == event.sequence
+    decision.verb.continues() && decision.workflow == event.workflow && decision.sequence == event.sequence
 }

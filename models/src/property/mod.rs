@@ -2,7 +2,8 @@
 //!
 //! A [`Checker`] reads a history once, front to back, and dispatches each record to the nouns that it concerns:
 //! [transactions](self::transactions) (what is pending, what became of it), the [log], [windows](self::window),
-//! [leases](self::lease), [workflows](self::workflow), [storage], and, at the end, [liveness] and the rows of the
+//! [leases](self::lease), [isolation](self::isolation), [workflows](self::workflow), [retries](self::retry),
+//! [timers](self::timer), [dead letters](self::dead_letter), [storage], and, at the end, [liveness] and the rows of the
 //! state record. Each file opens with the exact definitions that it judges and what breaks them.
 //!
 //! Three rules make a verdict hold on every target:
@@ -19,15 +20,21 @@
 
 mod checker;
 mod clue;
+mod dead_letter;
 mod dense;
+mod isolation;
 mod judge;
 mod lease;
 mod liveness;
 mod log;
 mod lost;
 mod reach;
+mod retry;
+mod server_clock;
 mod storage;
+mod suffix;
 pub mod sweep;
+mod timer;
 mod tokens;
 mod transactions;
 mod window;
@@ -35,7 +42,9 @@ mod workflow;
 
 pub use checker::Checker;
 pub(crate) use clue::Clue;
+pub use dead_letter::UNDELIVERABLE_STATE;
 pub use reach::Reach;
+pub use suffix::ASYNCHRONOUS_COMMIT;
 
 /// Whether a property can be judged on a history that was cut off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,6 +94,7 @@ properties! {
     D1 "acked-durable" Safety "what was acknowledged as committed is there at the end"
     D2 "no-aborted-read" Safety "nothing delivered or kept comes from a transaction that did not commit"
     D3 "resolved" Safety "each lost reply turns out committed or aborted, and stays so"
+    D4 "suffix-loss" Safety "where commits are asynchronous, what a crash loses is the end of what was acknowledged"
     D5 "token-unique" Safety "a token or event id that a committed transaction saw is never issued again"
     Q1 "no-loss" Safety "no window is finished or skipped without an end for each of its events"
     Q2 "no-phantom" Safety "only events that somebody appended are delivered, as they were appended"
@@ -96,6 +106,8 @@ properties! {
     Q8 "lease-exclusion" Safety "a window has at most one live token"
     Q9 "fenced-write" Safety "a handoff commits only under a token that is current at that time"
     Q10 "takeover-not-early" Safety "no window is taken over before its dead interval, nor while a transaction holds it"
+    Q11 "retry-count" Safety "attempts, and tries in isolation, rise by one, up to the maximum and not beyond"
+    Q12 "dead-letter-conserved" Safety "a dead letter is written once, is final, and is replayed at most once"
     Q13 "rotation-safe" Safety "a truncated table holds no event that anyone still needs"
     Q14 "tick-monotone" Safety "tick numbers, clocks and snapshots of a queue never go back"
     Q15 "bounded-storage" End "event rows do not outlive their use by more than a few rotation periods"
@@ -108,9 +120,18 @@ properties! {
     W7 "state-intact" Safety "a step receives what its predecessor passed on, and that is what the program says"
     W8 "terminal-stable" Safety "nothing of a workflow is committed after its end"
     W9 "start-idempotent" Safety "one key, one workflow"
-    L1 "drain" End "after the faults, every event is acknowledged and every workflow ends"
+    W10 "no-false-dead-letter" Safety "each dead letter has run out of attempts or of tries of its own, was rejected, or cannot be delivered"
+    T1 "not-early" Safety "no timer fires before it is due"
+    T2 "not-lost" End "no round of drains leaves a timer behind that was due, and no row of one that waits is gone"
+    T3 "fire-once" Safety "a timer fires at most once, and not if it was cancelled"
+    T4 "bounded-late" End "after the faults, a timer that is due fires within the bound"
+    T5 "intact" Safety "a timer becomes the event that was scheduled"
+    L1 "drain" End "after the faults, every event is acknowledged, every timer fires and every workflow ends"
     L2 "takeover-happens" End "after the faults, no window stays with a worker that is silent"
+    L3 "poison-isolated" End "a window that was taken over twice is isolated, and gets finished"
+    L4 "retry-not-starved" End "after the faults, a retry that is due gets its next attempt within the bound"
     L5 "rotation-progresses" End "after the faults, rotation succeeds wherever nobody needs the oldest table"
+    L7 "fairness" End "after the faults, no step waits for longer than the bound while later ones are handed off"
 }
 
 impl Property {

@@ -26,6 +26,8 @@ macro_rules! goals {
 goals! {
     /// A window moved to another worker.
     Takeover "takeover"
+    /// A window moved by a duty of its own, not by a claim.
+    TakeoverDuty "takeover-duty"
     /// A worker came back to find its token dead.
     StaleTokenRefused "stale-token-refused"
     /// A claim whose reply was lost, so that nobody knew of the window, was taken over.
@@ -51,6 +53,7 @@ goals! {
     IsolationRefused "isolation-level-refused"
     WroteBeforeRefused "wrote-before-refused"
     FailedTransactionRefused "failed-transaction-refused"
+    HeldWindowRefused "held-window-refused"
     UniqueViolation "unique-violation"
     Deadlock "deadlock"
     SerializationFailure "serialization-failure"
@@ -59,6 +62,31 @@ goals! {
     IdleTick "idle-tick"
     RotationDone "rotation-done"
     RotationRefused "rotation-refused"
+    TimerScheduled "timer-scheduled"
+    TimerFired "timer-fired"
+    /// Its transaction committed when it was due already.
+    TimerFiredLatePath "timer-fired-late-path"
+    /// A drain left some of what was due to the next one.
+    TimerPageFull "timer-page-full"
+    TimerCancelled "timer-cancelled"
+    TimerCancelTooLate "timer-cancel-too-late"
+    TimerRotation "timer-rotation"
+    /// Too much would have had to be moved.
+    TimerRotationKept "timer-rotation-kept"
+    /// A rotation moved what was not delivered.
+    TimerMoved "timer-moved"
+    /// A timer could not be delivered.
+    TimerDeadLetter "timer-dead-letter"
+    Retry "retry"
+    RetryExhausted "retry-exhausted"
+    DeadLetterRejected "dead-letter-rejected"
+    DeadLetterTries "dead-letter-tries"
+    DeadLetterReplayed "dead-letter-replayed"
+    /// A window was given out as isolated.
+    Isolation "isolation"
+    /// A handoff of one event of an isolated window.
+    IsolatedHandoff "isolated-handoff"
+    IsolationFinished "isolation-finished"
     /// A start with a key that was known.
     StartRepeated "start-repeated"
     /// An append, start or handoff that was rolled back.
@@ -68,6 +96,8 @@ goals! {
     RepeatableReadCommit "repeatable-read-commit"
     ExternalWorkRepeated "external-work-repeated"
     ServerCrash "server-crash"
+    /// The server's wall clock was set, forward or back.
+    ServerClockStep "server-clock-step"
     Crash "crash"
     CrashInTransaction "crash-in-transaction"
     /// A process died while its transaction held its window.

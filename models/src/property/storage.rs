@@ -115,8 +115,15 @@ impl Pass<'_> {
         let Some(Done { commit_call, commit, .. }) = done else { return };
         // A handoff may itself have waited for long, so what counts is when it was through.
         let now = clue.at(if commit == NONE { commit_call } else { commit });
-        if now - clue.at(born) > self.history.header.rotation_period {
+        let header = &self.history.header;
+        if now - clue.at(born) > header.rotation_period {
             self.memory.queues[queue as usize].storage.stalled_until = now;
+        }
+        if now > header.faults_end {
+            self.found.exercised(Property::L7);
+            if now - clue.at(born).max(header.faults_end) > header.liveness_bound {
+                self.judge_overtaken(EventId(event), born, if commit == NONE { commit_call } else { commit });
+            }
         }
         if is_truncated && !self.memory.doubts.is_empty() {
             let Some(place) = self.memory.doubts.iter().position(|doubt| doubt.event == event) else { return };

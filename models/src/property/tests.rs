@@ -1,13 +1,19 @@
 //! Tiny histories, told by hand: for each property one that is clean and one that breaks it, with its sentence.
 
 mod arbitrary;
+mod dead_letter;
 mod durability;
 mod end;
+mod isolation;
 mod lease;
 mod log;
+mod retry;
+mod server_clock;
 mod sound;
 mod storage;
+mod suffix;
 mod sweep;
 mod tale;
+mod timer;
 mod window;
 mod workflow;

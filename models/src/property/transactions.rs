@@ -118,7 +118,7 @@ impl Pass<'_> {
     pub(super) fn called(&mut self, index: u32, record: &Record, op: &Op<Span>) {
         self.memory.session_of_process[record.process.0 as usize] = Some(record.session);
         let caller = match op {
-            Op::Claim { worker, .. } => Some(*worker),
+            Op::Claim { worker, .. } | Op::TakeOver { worker, .. } => Some(*worker),
             op => holder(*op).map(|(worker, _)| worker),
         };
         if let Some(worker) = caller {
@@ -151,7 +151,10 @@ impl Pass<'_> {
         let Happening::Call(op) = &history.records[call as usize].what else { return };
         match (op, reply) {
             (Op::Tick { .. }, Reply::Idle) => self.found.sees(Reach::IdleTick),
-            (Op::Claim { .. }, Reply::Idle) => self.found.sees(Reach::EmptyPoll),
+            (Op::Claim { worker, .. }, Reply::Idle) => {
+                self.found.sees(Reach::EmptyPoll);
+                self.believe_end_of_isolation(index, *worker);
+            }
             (_, Reply::Unknown) => self.lost(index, record.session, call),
             (_, Reply::Refused(refusal)) => self.refused(index, record.session, op, *refusal),
             (Op::Begin { isolation }, _) if !state.in_transaction => {
@@ -181,6 +184,9 @@ impl Pass<'_> {
         let state = self.session(record.session);
         if !state.in_transaction {
             let done = Done { call, ret: index, begun: call, commit_call: call, commit: index, xid: record.xid };
+            if self.acknowledged_and_lost(call, index, record.xid) {
+                return;
+            }
             self.note_outcome(record.xid, Known::Acknowledged(index));
             self.apply(op, reply, done);
         } else if is_write(op, reply) {
@@ -191,6 +197,9 @@ impl Pass<'_> {
     fn refused(&mut self, index: u32, session: Session, op: &Op<Span>, refusal: Refusal) {
         self.see_refusal(refusal);
         self.excuse(session);
+        if let (Op::HandOut { worker, .. } | Op::Handoff { worker, .. }, Refusal::StaleToken) = (op, refusal) {
+            self.believe_end_of_isolation(index, *worker);
+        }
         match op {
             Op::Commit => self.abort(session, false),
             _ => self.fail(session),
@@ -241,7 +250,10 @@ impl Pass<'_> {
             Refusal::SerializationFailure => Reach::SerializationFailure,
             Refusal::Deadlock => Reach::Deadlock,
             Refusal::LockNotAvailable => Reach::LockTimeout,
-            Refusal::WrongQueueKind | Refusal::UndefinedObject => return,
+            Refusal::HeldWindow => Reach::HeldWindowRefused,
+            Refusal::WrongQueueKind | Refusal::UndefinedObject | Refusal::CheckViolation | Refusal::NotIsolated => {
+                return;
+            }
         });
     }
 
@@ -255,6 +267,10 @@ impl Pass<'_> {
         let (begun, xid, repeatable_read) = (state.begun, state.xid, state.repeatable_read);
         state.in_transaction = false;
         state.savepoints.clear();
+        if !writes.is_empty() && self.acknowledged_and_lost(commit_call, commit, xid) {
+            self.unlock(&writes);
+            return self.give_back(session, writes);
+        }
         if !writes.is_empty() {
             self.note_outcome(xid, Known::Acknowledged(commit));
         }
@@ -472,7 +488,9 @@ impl Pass<'_> {
 
     fn note_outcome(&mut self, xid: Xid, known: Known) {
         if xid.0 != 0 {
-            self.found.exercised(Property::D1);
+            if !self.memory.suffix.is_asynchronous {
+                self.found.exercised(Property::D1);
+            }
             self.memory.outcomes.insert(xid.0, known);
         }
     }
@@ -546,9 +564,11 @@ impl Pass<'_> {
             Fault::Crash => self.process_crashed(index, record.process, record.session),
             Fault::Pause { .. } => self.found.sees(Reach::Pause),
             Fault::LostReply => self.reply_withheld(index, record.process),
+            Fault::ClockStep(_) => self.found.sees(Reach::ServerClockStep),
             Fault::ServerRestart | Fault::End => {}
             Fault::ServerCrash => {
                 self.found.sees(Reach::ServerCrash);
+                self.judge_suffix(index);
                 for place in 0..self.memory.used_sessions.len() {
                     self.session_died(index, self.memory.used_sessions[place]);
                 }
@@ -628,5 +648,5 @@ fn may_write(op: &Op<Span>) -> bool {
 }
 
 fn is_write(op: &Op<Span>, reply: &Reply<Span, Span>) -> bool {
-    may_write(op) && !matches!(reply, Reply::Idle | Reply::NotRotated { .. })
+    may_write(op) && !matches!(reply, Reply::Idle | Reply::NotRotated { .. } | Reply::TooLate | Reply::TimersKept)
 }

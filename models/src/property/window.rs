@@ -3,7 +3,8 @@
 //! - **Q4** The windows of a subscription, whoever was given them, neither overlap nor leave out a tick with events in
 //!   it, and are bounded by ticks that somebody took; a takeover moves the victim's window as it was. (Ticks without
 //!   events may be skipped: an empty window is closed, not handed out.) Broken by a takeover that copies the wrong window.
-//! - **Q1** When a window is finished, and all before it, each event in it has been acknowledged; an event that lies in
+//! - **Q1** When a window is finished, and all before it, each event in it has its end (it was acknowledged, or became a
+//!   dead letter); an event that lies in
 //!   what was skipped is lost as well. Looked at once for each event and subscription, as the finished ones grow
 //!   together. Broken by acknowledging more than was read, and by every way to drop an event from a window.
 //! - **Q3** A committed handoff of an event that the subscription had acknowledged. Broken by two tokens on one window.
@@ -46,6 +47,10 @@ pub(super) struct Range {
     given: u32,
     /// How often something went wrong for its holder, so that steps of it may run again.
     pub(super) excuses: u32,
+    /// How often it was taken over, as far as anyone was told.
+    pub(super) takeovers: u32,
+    /// How many replies to hand-outs of its events were lost.
+    pub(super) lost_hand_outs: u16,
     /// One of them befell the present holder, who has started nothing since: an abort, then its death, then the takeover
     /// from it are one failure, however often it is told.
     is_excused: bool,
@@ -64,6 +69,7 @@ impl Range {
 
     /// Another takes its place, who may start everything once.
     fn pass_to(&mut self, holder: WorkerId) {
+        self.takeovers += 1;
         let was_excused = core::mem::take(&mut self.is_excused);
         self.excuses += u32::from(!was_excused);
         self.presumed_dead = was_excused.then_some(self.holder);
@@ -155,6 +161,8 @@ impl Pass<'_> {
             is_done: false,
             given: done.record(),
             excuses: 0,
+            takeovers: 0,
+            lost_hand_outs: 0,
             is_excused: false,
             presumed_dead: None,
             fingerprint: None,
@@ -445,6 +453,7 @@ impl Pass<'_> {
             self.event_finished(queue, event, done);
         }
         let ticks = &mut self.memory.queues[queue as usize].ticks;
+        let finished = self.memory.timers.needs(queue).map_or(finished, |needed| finished.min(needed));
         while ticks.get(1).is_some_and(|second| second.number <= finished) {
             ticks.pop_front();
         }
@@ -466,7 +475,8 @@ pub(super) fn first_handoff(clue: Clue<'_>, event: EventId, before: u32) -> Opti
 /// Order does not matter, content does.
 fn fingerprint(event: &Event) -> u64 {
     let mut mixed = u64::from(event.id.0) << 32 | u64::from(event.xid.0);
-    for part in [event.state, u64::from(event.workflow.0) << 32 | u64::from(event.sequence), u64::from(event.step.0)] {
+    let step = u64::from(event.attempt) << 16 | u64::from(event.step.0);
+    for part in [event.state, u64::from(event.workflow.0) << 32 | u64::from(event.sequence), step] {
         mixed = (mixed ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     }
     mixed

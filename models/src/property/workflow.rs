@@ -1,38 +1,44 @@
 //! Workflows: starts, steps, ends, and what a step leaves behind. W1 to W9.
 //!
-//! A workflow is followed by its continuations: a committed start or `goto` gives it one, the handoff of that event takes
-//! it away again.
+//! A workflow is followed by its continuations: a committed start, `goto`, sleep or retry gives it one, an event or a
+//! timer (which is the event that it will be); the handoff of that event takes it away again. A dead letter takes it away
+//! and ends the workflow, as failed; a replay of it is a workflow of its own.
 //!
 //! - **W1** After each commit a live workflow has one continuation more than were taken away, an ended one none. Broken
 //!   by every lost or double advance.
-//! - **W3** No event is handed off twice with a successor or an end, by whichever consumer. Broken by a zombie whose
+//! - **W3** No event is handed off twice with a successor or an end (a dead letter is one), by whichever consumer. Broken by a zombie whose
 //!   handoff commits, and by a second consumer.
 //! - **W4** A successor's sequence is higher than its predecessor's, and it is delivered with that sequence.
 //! - **W5** The step's effect is committed once, in the transaction of its handoff, if the program asks for one; none is
 //!   committed for a step that was handed off before. Judged for transactions that held their window or handed it off:
 //!   what a client writes without either is outside the contract, and its own business.
 //! - **W2** An effect in a transaction that held its window comes with the handoff of its step in the same transaction;
-//!   a successor is delivered under the number of the transaction that acknowledged its predecessor. Broken by a client
-//!   that forgets the handoff, or acknowledges separately.
+//!   a successor is delivered under the number of the transaction that acknowledged its predecessor, or, if it was a timer,
+//!   of the drain. Broken by a client that forgets the handoff, or acknowledges separately.
 //! - **W6** External work for an event is started at most once more often than something went wrong for a holder of its
 //!   window: a takeover, a refusal, an abort, a lost reply, a death. What goes wrong between two starts counts once. Broken
 //!   by a redelivery after the commit.
-//! - **W7** A step is delivered as it was appended, and its decision is the one that the program takes.
+//! - **W7** A step is delivered as it was appended, and its decision is the one that the program takes at that attempt, in
+//!   the version by which the worker said that it had done the work. Where the program dies, there is no decision.
 //! - **W8** Nothing of a workflow commits (handoff, effect under a lease) when its end had committed already.
 //! - **W9** A committed start with a key that a committed start had used answers with that workflow and appends nothing.
 
 use super::checker::{Done, Pass};
 use super::clue::Clue;
+use super::dead_letter::is_exhausted;
 use super::dense::Dense;
+use super::lease::Finish;
 use super::log::{Entry, UNTOLD};
+use super::timer::{Content, Delay};
 use super::transactions::{NONE, Write};
 use super::window::first_handoff;
 use super::{Property, Reach};
+use crate::history::DeadReason;
 use crate::name::{EventId, Key, Queue, Step, Token, WorkerId, WorkflowId, Xid};
 use crate::op::{Decision, Op, Verb};
 use crate::record::{Record, Span};
 use crate::reply::Reply;
-use crate::workload::Next;
+use crate::workload::{Next, StepInput};
 use alloc::collections::BTreeMap;
 use alloc::format;
 
@@ -176,19 +182,24 @@ impl Pass<'_> {
         table: u8,
     ) {
         let history = self.history;
-        let fence = self.fence(done, worker, token);
+        let is_alone = self.memory.workers.get(worker.0).is_some_and(|known| known.isolated && known.token == token);
+        let finish = if is_alone { Finish::Event } else { Finish::Window };
+        let fence = self.fence(done, worker, token, finish);
         let consumer = self.memory.workers.get(worker.0).map(|known| known.consumer);
         let mut successors = appended.map(|appended| history.ids(appended).iter());
         for decision in history.decisions(decisions) {
-            let successor = match (&mut successors, decision.verb) {
-                (Some(successors), Verb::Goto) => Successor::of(successors.next()),
-                (None, Verb::Goto) => Successor::Untold,
-                _ => Successor::None,
+            let told = match &mut successors {
+                Some(successors) if decision.verb.continues() => Some(successors.next().copied()),
+                Some(_) => Some(None),
+                None => None,
             };
+            let successor = Successor::of(decision, told);
             self.decide(done, consumer, decision, successor, table);
         }
-        if let Some((consumer, window)) = fence {
-            self.window_finished(done, consumer, window);
+        match fence {
+            Some(_) if is_alone => self.found.sees(Reach::IsolatedHandoff),
+            Some((consumer, window)) => self.window_finished(done, consumer, window),
+            None => {}
         }
     }
 
@@ -199,9 +210,16 @@ impl Pass<'_> {
         };
         if let Some(consumer) = consumer {
             self.acknowledge(done, consumer, event);
+            self.judge_dead(done, (consumer, &known), decision, successor);
+        }
+        if decision.verb == Verb::Retry {
+            self.retried(done, &known, decision, successor);
+        }
+        if known.attempt > 1 {
+            self.attempted(done, &known, event);
         }
         if known.workflow.0 == 0 {
-            return;
+            return self.add_successor(done, Queue(known.queue), table, decision, successor);
         }
         if decision.verb == Verb::Acknowledge {
             return self.continuation_lost(done.record(), event);
@@ -215,8 +233,38 @@ impl Pass<'_> {
         }
         self.judge_decision(done, &known, decision);
         self.count_continuation(done, &known, decision, successor, is_again);
-        if let Successor::Told(id) = successor {
-            self.add_event(done, id, Entry::of_successor(done, Queue(known.queue), table, decision));
+        self.add_successor(done, Queue(known.queue), table, decision, successor);
+    }
+
+    /// Whether the event is a dead letter from here on, or was one before.
+    fn judge_dead(&mut self, done: Done, (consumer, known): (u8, &Entry), decision: &Decision, successor: Successor) {
+        if self.memory.dead_letters.is_dead(decision.event) {
+            self.judge_only_end(done, consumer, decision.event);
+        }
+        if !matches!(successor, Successor::Dead) {
+            return;
+        }
+        let event = decision.event;
+        let reason = if decision.verb == Verb::Retry { DeadReason::Attempts } else { DeadReason::Rejected };
+        if matches!(decision.verb, Verb::Goto | Verb::Sleep) {
+            let clue = Clue(self.history);
+            return self.false_dead_letter(&[known.born, done.record()], || {
+                let (workflow, who) = (clue.workflow(known.workflow), clue.under_token(done.record()));
+                format!("{workflow} was to go on from {event}, by {who}, and became a dead letter")
+            });
+        }
+        self.dead_letter(done, consumer, Queue(known.queue), event, reason, &Content::of_entry(known));
+    }
+
+    fn add_successor(&mut self, done: Done, queue: Queue, table: u8, decision: &Decision, successor: Successor) {
+        match successor {
+            Successor::Event(id) => self.add_event(done, id, Entry::of_successor(done, queue, table, decision)),
+            Successor::Timer(id) => {
+                let Decision { workflow, sequence, step, attempt, state, delay, .. } = *decision;
+                let content = Content { workflow, sequence, step: step.0, attempt, state };
+                self.scheduled(done, queue, id, content, Delay { delay, told: None });
+            }
+            Successor::None | Successor::Dead | Successor::Untold => {}
         }
     }
 
@@ -242,8 +290,8 @@ impl Pass<'_> {
             });
         }
         let queue = consumer.and_then(|consumer| self.subscription(consumer)).map(|subscription| subscription.queue);
-        if let (Successor::Told(id), Some(queue)) = (successor, queue) {
-            self.add_event(done, id, Entry::of_successor(done, Queue(queue), table, decision));
+        if let Some(queue) = queue {
+            self.add_successor(done, Queue(queue), table, decision, successor);
         }
     }
 
@@ -263,7 +311,8 @@ impl Pass<'_> {
                 clue.death_of_token(again)
             )
         });
-        if let (Verb::Goto, Some(workflow)) = (decision.verb, self.memory.workflows.get_mut(decision.workflow.0)) {
+        if let (true, Some(workflow)) = (decision.verb.continues(), self.memory.workflows.get_mut(decision.workflow.0))
+        {
             workflow.continuation_count += 1;
             self.judge_continuation(done.record(), done.commit, decision.workflow);
         }
@@ -290,7 +339,7 @@ impl Pass<'_> {
         let clue = Clue(self.history);
         let event = decision.event;
         let records = [known.born, done.record(), done.commit];
-        if decision.verb == Verb::Goto {
+        if decision.verb.continues() && !is_exhausted(decision) {
             self.found.exercised(Property::W4);
             if known.sequence != UNTOLD && decision.sequence <= known.sequence {
                 self.found.violated(Property::W4, &records, || {
@@ -307,18 +356,19 @@ impl Pass<'_> {
         }
         let Some(program) = self.program else { return self.judge_effects(done, known, event, None) };
         self.found.exercised(Property::W7);
-        let asked = program.decide(Step(known.step), known.state);
-        let was = match decision.verb {
-            Verb::Goto => Next::Goto { step: decision.step, state: decision.state },
-            _ => Next::Complete,
-        };
-        if asked.next != was {
+        let version = self.version_of(done, known, event);
+        let (step, state, attempt) = (Step(known.step), known.state, known.attempt);
+        let asked = program.decide(StepInput { step, state, attempt, version });
+        let is_same_step = decision.step.0 == known.step && decision.state == known.state;
+        let was = told_by(decision);
+        if asked.next != was || (decision.verb == Verb::Retry && !is_same_step) {
             self.found.violated(Property::W7, &records, || {
                 let (workflow, step) = (clue.workflow(known.workflow), clue.step(Step(known.step)));
-                let state = known.state;
                 let asked = asked.next;
+                let attempt = if attempt > 1 { format!(", attempt {attempt}") } else { "".into() };
+                let version = if version > 0 { format!(", version {version}") } else { "".into() };
                 format!(
-                    "{workflow} was handed off at {step} (state {state}) with {was:?}, and the program says {asked:?}"
+                    "{workflow} was handed off at {step} (state {state}{attempt}{version}) with {was:?}, and the program says {asked:?}"
                 )
             });
         }
@@ -363,11 +413,12 @@ impl Pass<'_> {
         if !is_again {
             workflow.continuation_count -= 1;
         }
-        match decision.verb {
-            Verb::Goto => {
-                workflow.continuation_count += i32::from(!matches!(successor, Successor::None));
+        match successor {
+            Successor::Event(_) | Successor::Timer(_) | Successor::Untold => {
+                workflow.continuation_count += 1;
                 workflow.continuation = successor.id();
             }
+            Successor::None if decision.verb.continues() => workflow.continuation = NONE,
             _ if ended == NONE => workflow.ended = done.commit,
             _ => {}
         }
@@ -375,7 +426,7 @@ impl Pass<'_> {
         if ended < done.commit_call {
             self.went_on(done, known.workflow, ended);
         }
-        if let (Successor::Untold, Verb::Goto) = (successor, decision.verb) {
+        if matches!(successor, Successor::Untold) {
             self.successor_lost(done, known.queue, decision);
         }
         self.judge_continuation(done.record(), done.commit, known.workflow);
@@ -416,10 +467,29 @@ impl Pass<'_> {
         }
         known.consumed = record;
         let workflow = known.workflow;
+        self.workflow_lost(record, workflow);
+    }
+
+    /// A workflow's continuation is gone, and nothing took its place.
+    pub(super) fn workflow_lost(&mut self, record: u32, workflow: WorkflowId) {
         if let Some(known) = self.memory.workflows.get_mut(workflow.0) {
             known.continuation_count -= 1;
             self.judge_continuation(record, record, workflow);
         }
+    }
+
+    /// A workflow's continuation became a dead letter, other than by a decision: that is its end.
+    pub(super) fn workflow_died(&mut self, done: Done, workflow: WorkflowId) {
+        let Some(known) = self.memory.workflows.get_mut(workflow.0) else { return };
+        let ended = known.ended;
+        known.continuation_count -= 1;
+        known.advanced = done.commit;
+        if ended == NONE {
+            known.ended = done.commit;
+        } else if ended < done.commit_call {
+            self.went_on(done, workflow, ended);
+        }
+        self.judge_continuation(done.record(), done.commit, workflow);
     }
 
     /// A committed row in the application's ledger. Fenced: its transaction held a window, or handed one off.
@@ -476,6 +546,27 @@ impl Pass<'_> {
         }
     }
 
+    /// External work is done, by some version of the program. The first that says so is kept with the event.
+    pub(super) fn work_ended(&mut self, record: &Record, event: EventId, version: u16) {
+        let Some(known) = self.memory.events.get_mut(event.0) else { return };
+        let told = version.saturating_add(1);
+        if known.version == 0 {
+            known.version = told;
+        } else if known.version != told || !self.memory.versions.is_empty() {
+            self.memory.versions.insert((event.0, record.process.0), version);
+        }
+    }
+
+    /// The version by which whoever handed an event off had worked on it.
+    fn version_of(&self, done: Done, known: &Entry, event: EventId) -> u16 {
+        let first = known.version.saturating_sub(1);
+        if self.memory.versions.is_empty() {
+            return first;
+        }
+        let process = self.history.records.get(done.call as usize).map_or(0, |record| record.process.0);
+        self.memory.versions.get(&(event.0, process)).copied().unwrap_or(first)
+    }
+
     pub(super) fn work_started(&mut self, index: u32, record: &Record, event: EventId) {
         let id = WorkerId(self.memory.worker_of_process[record.process.0 as usize]);
         let Some(worker) = self.memory.workers.get(id.0) else { return };
@@ -524,7 +615,7 @@ impl Pass<'_> {
 impl Entry {
     fn of_successor(done: Done, queue: Queue, table: u8, decision: &Decision) -> Self {
         let content = (decision.workflow, decision.sequence, decision.step.0, decision.state);
-        Entry::new(done, queue, table, content)
+        Entry { attempt: decision.attempt, ..Entry::new(done, queue, table, content) }
     }
 
     /// Counts one more start of external work for a subscription, and says how many there were. Up to sixteen are told
@@ -542,26 +633,56 @@ impl Entry {
     }
 }
 
+/// What the program must have said for this decision to be the right one.
+const fn told_by(decision: &Decision) -> Next {
+    let Decision { step, state, delay, max_attempts, .. } = *decision;
+    match decision.verb {
+        Verb::Goto => Next::Goto { step, state },
+        Verb::Sleep => Next::Sleep { step, state, delay },
+        Verb::Retry => Next::Retry { delay, max_attempts },
+        Verb::Fail => Next::Fail,
+        Verb::Reject => Next::Reject,
+        Verb::Complete | Verb::Acknowledge => Next::Complete,
+    }
+}
+
 /// What follows on a decision.
 #[derive(Clone, Copy)]
-enum Successor {
+pub(super) enum Successor {
+    /// Nothing: the end of its workflow, an acknowledgement, or a reply that left out what there should be.
     None,
+    Dead,
     /// Its id was in a reply that was lost.
     Untold,
-    Told(EventId),
+    Event(EventId),
+    Timer(EventId),
 }
 
 impl Successor {
-    fn of(id: Option<&u32>) -> Self {
-        id.map_or(Successor::None, |id| Successor::Told(EventId(*id)))
+    /// `told` is what the reply says: none if it was lost, an inner none if it says nothing.
+    fn of(decision: &Decision, told: Option<Option<u32>>) -> Self {
+        match (decision.verb, told) {
+            (Verb::Acknowledge | Verb::Complete | Verb::Fail, _) => Successor::None,
+            (Verb::Reject, _) | (_, Some(Some(0))) => Successor::Dead,
+            (Verb::Retry, None) if is_exhausted(decision) => Successor::Dead,
+            (_, None) => Successor::Untold,
+            (_, Some(None)) => Successor::None,
+            (_, Some(Some(id))) if is_delayed(decision) => Successor::Timer(EventId(id)),
+            (_, Some(Some(id))) => Successor::Event(EventId(id)),
+        }
     }
 
     const fn id(self) -> u32 {
         match self {
-            Successor::Told(id) => id.0,
+            Successor::Event(id) | Successor::Timer(id) => id.0,
             _ => NONE,
         }
     }
+}
+
+/// Whether what follows is a timer.
+pub(super) const fn is_delayed(decision: &Decision) -> bool {
+    matches!(decision.verb, Verb::Sleep) || (matches!(decision.verb, Verb::Retry) && decision.delay.0 > 0)
 }
 
 impl Workflow {

@@ -4,10 +4,10 @@
 //! The names are those of the plan: processes, workflows and steps.
 
 use crate::history::History;
-use crate::name::{EventId, WorkflowId};
+use crate::name::{EventId, Micros, WorkflowId};
 use crate::op::{Decision, Op, Verb};
 use crate::property::Clue;
-use crate::record::{Fault, Happening, Note, Record, Span};
+use crate::record::{ClockOffset, Fault, Happening, Note, Record, Span};
 use crate::reply::{Event, Reply};
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -134,6 +134,11 @@ fn fault(fault: Fault) -> String {
         Fault::LostReply => "the next reply is lost".into(),
         Fault::ServerCrash => "the server dies".into(),
         Fault::ServerRestart => "the server answers again".into(),
+        Fault::ClockStep(ClockOffset::NONE) => "the server's clock is set right".into(),
+        Fault::ClockStep(ClockOffset { ahead, behind: Micros(0) }) => {
+            format!("the server's clock is set, {ahead} ahead")
+        }
+        Fault::ClockStep(ClockOffset { behind, .. }) => format!("the server's clock is set, {behind} behind"),
         Fault::End => "the faults end".into(),
     }
 }
@@ -141,7 +146,8 @@ fn fault(fault: Fault) -> String {
 fn note(note: Note) -> String {
     match note {
         Note::WorkStarted { event } => format!("external work for {event} starts"),
-        Note::WorkEnded { event } => format!("external work for {event} ends"),
+        Note::WorkEnded { event, version: 0 } => format!("external work for {event} ends"),
+        Note::WorkEnded { event, version } => format!("external work for {event} ends, by version {version}"),
         Note::Resolved { outcome } => format!("the session's transaction is found {outcome:?}"),
         Note::Dropped => "gives its window up".into(),
     }
@@ -160,20 +166,27 @@ fn call(history: &History, op: &Op<Span>) -> String {
         Op::Subscribe { queue, consumer } => format!("subscribe {consumer} to {queue}"),
         Op::Append { queue, payload } => format!("append {payload} to {queue}"),
         Op::Start { queue, key, step, state } => format!("start {key} on {queue} at {} ({state})", clue.step(step)),
+        Op::Schedule { queue, payload, delay } => format!("schedule {payload} on {queue} in {delay}"),
+        Op::Cancel { queue, event, due } => format!("cancel {event} of {queue}, due at {due}"),
         Op::Effect { workflow, sequence, step } => {
             format!("effect of {} step {sequence} {}", name(workflow), clue.step(step))
         }
         Op::Register { consumer } => format!("register for {consumer}"),
-        Op::Heartbeat { worker, token } => format!("heartbeat {worker} {token}"),
-        Op::Claim { worker, dead_interval } => format!("claim {worker} (dead after {dead_interval})"),
+        Op::Heartbeat { worker, token, .. } => format!("heartbeat {worker} {token}"),
+        Op::Claim { worker, dead_interval, .. } => format!("claim {worker} (dead after {dead_interval})"),
+        Op::TakeOver { worker, dead_interval, .. } => format!("take over for {worker} (dead after {dead_interval})"),
         Op::Read { worker, token, after, limit } => format!("read {worker} {token} after {after}, {limit} at most"),
-        Op::Hold { worker, token } => format!("hold {worker} {token}"),
+        Op::HandOut { worker, token, max_tries } => format!("hand out {worker} {token} ({max_tries} tries at most)"),
+        Op::Hold { worker, token, .. } => format!("hold {worker} {token}"),
         Op::Handoff { worker, token, decisions } => {
             let decisions = history.decisions(decisions);
             format!("handoff {worker} {token} [{}]", list(decisions, |decision| decided(history, decision)))
         }
         Op::Tick { queue } => format!("tick {queue}"),
         Op::Rotate { queue, lock_timeout } => format!("rotate {queue} (waits {lock_timeout})"),
+        Op::Drain { queue, limit } => format!("drain {queue}, {limit} at most"),
+        Op::RotateTimers { queue, lock_timeout } => format!("rotate timers of {queue} (waits {lock_timeout})"),
+        Op::ReplayDeadLetter { consumer, event } => format!("replay dead letter {event} of {consumer}"),
         Op::Peek { queue, table } => format!("peek into table {table} of {queue}"),
         Op::LockTable { queue, table, mode } => format!("lock table {table} of {queue} in {mode:?}"),
         Op::Resolve { xid } => format!("what became of {xid}?"),
@@ -182,15 +195,21 @@ fn call(history: &History, op: &Op<Span>) -> String {
 
 fn decided(history: &History, decision: &Decision) -> String {
     let clue = Clue(history);
-    let Decision { event, verb, workflow, sequence, step, state } = *decision;
+    let Decision { event, verb, workflow, sequence, step, attempt, max_attempts, delay, state } = *decision;
+    let to = || format!("{} step {sequence} {} ({state})", clue.workflow(workflow), clue.step(step));
     match verb {
         Verb::Acknowledge => event.to_string(),
         Verb::Complete => format!("{event}: complete"),
-        Verb::Goto => format!("{event}: {} step {sequence} {} ({state})", clue.workflow(workflow), clue.step(step)),
+        Verb::Fail => format!("{event}: fail"),
+        Verb::Reject => format!("{event}: reject"),
+        Verb::Goto => format!("{event}: {}", to()),
+        Verb::Sleep => format!("{event}: in {delay} {}", to()),
+        Verb::Retry => format!("{event}: attempt {attempt} of {max_attempts} in {delay} {}", to()),
     }
 }
 
 fn reply(history: &History, reply: &Reply<Span, Span>) -> String {
+    let ids = |span| list(history.ids(span), |id| EventId(*id).to_string());
     match *reply {
         Reply::Done => "done".into(),
         Reply::Committed => "committed".into(),
@@ -200,15 +219,32 @@ fn reply(history: &History, reply: &Reply<Span, Span>) -> String {
         Reply::Started { workflow, event: EventId(0), .. } => format!("known as {workflow}"),
         Reply::Started { workflow, event, table } => format!("{workflow}, {event} in table {table}"),
         Reply::Registered { worker } => worker.to_string(),
-        Reply::Claimed { token, prev, next, victim } => {
+        Reply::Claimed { token, prev, next, victim, isolated } => {
             let from = if victim.0 == 0 { String::new() } else { format!(" from {victim}") };
-            format!("({prev},{next}]{from} under {token}")
+            let isolated = if isolated { ", isolated" } else { "" };
+            format!("({prev},{next}]{from} under {token}{isolated}")
         }
         Reply::Idle => "nothing to do".into(),
         Reply::Events(events) => format!("[{}]", list(history.events(events), |event| delivered(history, event))),
-        Reply::HandedOff { appended, table } => {
-            format!("[{}] in table {table}", list(history.ids(appended), |id| EventId(*id).to_string()))
+        Reply::HandedOut { events, tries, dead } => {
+            let events = list(history.events(events), |event| delivered(history, event));
+            format!("[{events}], tried {tries} ×; dead [{}]", ids(dead))
         }
+        Reply::HandedOff { appended, table, timer_table: 0 } => format!("[{}] in table {table}", ids(appended)),
+        Reply::HandedOff { appended, table, timer_table } => {
+            format!("[{}] in table {table} or timer table {timer_table}", ids(appended))
+        }
+        Reply::Scheduled { event, due, table } => format!("{event} in timer table {table}, due at {due}"),
+        Reply::Cancelled => "cancelled".into(),
+        Reply::TooLate => "too late".into(),
+        Reply::Drained { tick, fired, dead, table, is_done } => {
+            let rest = if is_done { "that is all" } else { "there is more" };
+            format!("due at {tick}: [{}] in table {table}, dead [{}], {rest}", ids(fired), ids(dead))
+        }
+        Reply::TimersRotated { table, moved } => format!("timer table {table} truncated, {moved} moved"),
+        Reply::TimersKept => "not rotated, too much would move".into(),
+        Reply::Replayed { workflow: WorkflowId(0), event, table } => format!("as {event} in table {table}"),
+        Reply::Replayed { workflow, event, table } => format!("as {workflow}, {event} in table {table}"),
         Reply::Ticked { tick, at, snapshot } => {
             let open = history.ids(snapshot.in_progress);
             format!("{tick} at {at}, sees below {} without [{}]", snapshot.xmax, list(open, |id| format!("x{id}")))

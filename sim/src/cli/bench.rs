@@ -8,6 +8,7 @@ use nix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
 mod checker;
+mod handoff;
 mod parity;
 mod replay;
 mod sim;
@@ -20,6 +21,8 @@ pub enum Command {
     Checker(checker::Arguments),
     /// Statements a second of a replay in lockstep where nothing blocks
     Replay(replay::Arguments),
+    /// Claim and handoff of windows on a real server, beside a plain insert of the same rows
+    Handoff(handoff::Arguments),
     /// Random schedules of primitive statements on the store and on a real server
     Parity(parity::Arguments),
 }
@@ -29,6 +32,7 @@ pub fn run(command: &Command, console: &mut Console) -> Result<Exit> {
         Command::Sim(arguments) => sim::run(arguments, console),
         Command::Checker(arguments) => checker::run(arguments, console),
         Command::Replay(arguments) => replay::run(arguments, console),
+        Command::Handoff(arguments) => handoff::run(arguments, console),
         Command::Parity(arguments) => parity::run(arguments, console),
     }
 }

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tourbillon_engine::guard::{Design, Guards};
 use tourbillon_models::history::History;
+use tourbillon_models::record::ClockOffset;
 
 #[derive(Args)]
 #[group(skip)]
@@ -252,6 +253,9 @@ fn in_words(plan: &Plan, fault: &PlannedFault) -> String {
         PlannedEffect::Pause { duration } => format!("{name} stands still for {duration}"),
         PlannedEffect::LostReply => format!("{name} gets no reply"),
         PlannedEffect::ServerCrash { down_for } => format!("the server dies for {down_for} (at {name})"),
+        PlannedEffect::ServerClockStep(ClockOffset { ahead, behind }) => {
+            format!("the server's clock is set, {ahead} ahead and {behind} behind")
+        }
     };
     format!("{when}: {what}")
 }

@@ -360,7 +360,9 @@ mod tests {
         let again = everything.again();
         let with =
             Circumstances { limits: &limits, design: None, directory: directory.path(), server: String::new(), again };
-        let saved = save_seed(0, &Work::named("chain").unwrap(), Guards::without(&[Guard::ClaimLock]), &[], &with);
+        let (chain, broken) = (Work::named("chain").unwrap(), Guards::without(&[Guard::ClaimLock]));
+        let mut saved = (0..100).map(|seed| save_seed(seed, &chain, broken, &[], &with));
+        let saved = saved.find(|saved| saved.capsule.is_ok()).expect("some seed breaks it");
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let violations = report(&everything, &Swept::default(), &[saved]).violations(&Console::to(&mut out, &mut err));
         assert_eq!((violations.len(), &violations[0]["target"]), (1, &Value::from("direct")));

@@ -2,7 +2,7 @@
 
 use super::renaming::{Mismatch, Pairing, Renaming, same_snapshot};
 use tourbillon_models::history::{PlainOp, PlainReply, State};
-use tourbillon_models::name::{EventId, Xid};
+use tourbillon_models::name::{EventId, WorkflowId, Xid};
 use tourbillon_models::op::{Decision, Op};
 use tourbillon_models::reply::{Event, Refusal, Reply};
 
@@ -32,11 +32,13 @@ pub fn for_server(op: &PlainOp, renaming: &Renaming) -> PlainOp {
         Op::Effect { workflow, sequence, step } => {
             Op::Effect { workflow: renaming.workflows.to_server(*workflow), sequence: *sequence, step: *step }
         }
-        Op::Heartbeat { worker, token } => {
-            Op::Heartbeat { worker: renaming.workers.to_server(*worker), token: renaming.tokens.to_server(*token) }
-        }
-        Op::Claim { worker, dead_interval } => {
-            Op::Claim { worker: renaming.workers.to_server(*worker), dead_interval: *dead_interval }
+        Op::Heartbeat { worker, token, at } => Op::Heartbeat {
+            worker: renaming.workers.to_server(*worker),
+            token: renaming.tokens.to_server(*token),
+            at: *at,
+        },
+        Op::Claim { worker, dead_interval, at } => {
+            Op::Claim { worker: renaming.workers.to_server(*worker), dead_interval: *dead_interval, at: *at }
         }
         Op::Read { worker, token, after, limit } => Op::Read {
             worker: renaming.workers.to_server(*worker),
@@ -44,8 +46,23 @@ pub fn for_server(op: &PlainOp, renaming: &Renaming) -> PlainOp {
             after: renaming.events.to_server(*after),
             limit: *limit,
         },
-        Op::Hold { worker, token } => {
-            Op::Hold { worker: renaming.workers.to_server(*worker), token: renaming.tokens.to_server(*token) }
+        Op::Cancel { queue, event, due } => {
+            Op::Cancel { queue: *queue, event: renaming.events.to_server(*event), due: *due }
+        }
+        Op::ReplayDeadLetter { consumer, event } => {
+            Op::ReplayDeadLetter { consumer: *consumer, event: renaming.events.to_server(*event) }
+        }
+        Op::TakeOver { worker, dead_interval, at } => {
+            Op::TakeOver { worker: renaming.workers.to_server(*worker), dead_interval: *dead_interval, at: *at }
+        }
+        Op::HandOut { worker, token, max_tries } => Op::HandOut {
+            worker: renaming.workers.to_server(*worker),
+            token: renaming.tokens.to_server(*token),
+            max_tries: *max_tries,
+        },
+        Op::Hold { worker, token, at } => {
+            let (worker, token) = (renaming.workers.to_server(*worker), renaming.tokens.to_server(*token));
+            Op::Hold { worker, token, at: *at }
         }
         Op::Handoff { worker, token, decisions } => Op::Handoff {
             worker: renaming.workers.to_server(*worker),
@@ -95,9 +112,16 @@ fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainReply
         }
         (Reply::Registered { worker: ours }, Reply::Registered { worker: theirs }) => pairing.worker(*ours, *theirs),
         (
-            Reply::Claimed { token, prev, next, victim },
-            Reply::Claimed { token: their_token, prev: their_prev, next: their_next, victim: their_victim },
+            Reply::Claimed { token, prev, next, victim, isolated },
+            Reply::Claimed {
+                token: their_token,
+                prev: their_prev,
+                next: their_next,
+                victim: their_victim,
+                isolated: theirs,
+            },
         ) => {
+            same("isolation", isolated, theirs)?;
             pairing.token(*token, *their_token)?;
             pairing.tick(*prev, *their_prev)?;
             pairing.tick(*next, *their_next)?;
@@ -107,9 +131,53 @@ fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainReply
             same("number of events", &ours.len(), &theirs.len())?;
             ours.iter().zip(theirs).try_for_each(|(ours, theirs)| same_event(pairing, ours, theirs))
         }
-        (Reply::HandedOff { appended: ours, table }, Reply::HandedOff { appended: theirs, table: other }) => {
-            same("number of successors", &ours.len(), &theirs.len())?;
-            ours.iter().zip(theirs).try_for_each(|(ours, theirs)| pairing.event(EventId(*ours), EventId(*theirs)))?;
+        (
+            Reply::HandedOff { appended: ours, table, timer_table },
+            Reply::HandedOff { appended: theirs, table: other, timer_table: their_timer_table },
+        ) => {
+            same_events(pairing, ours, theirs)?;
+            same("event table", table, other)?;
+            same("timer table", timer_table, their_timer_table)
+        }
+        (
+            Reply::HandedOut { events: ours, tries, dead },
+            Reply::HandedOut { events: theirs, tries: their_tries, dead: their_dead },
+        ) => {
+            same("number of events", &ours.len(), &theirs.len())?;
+            ours.iter().zip(theirs).try_for_each(|(ours, theirs)| same_event(pairing, ours, theirs))?;
+            same("tries", tries, their_tries)?;
+            same_events(pairing, dead, their_dead)
+        }
+        (
+            Reply::Scheduled { event, due, table },
+            Reply::Scheduled { event: their_event, due: their_due, table: other },
+        ) => {
+            pairing.event(*event, *their_event)?;
+            same("due time", due, their_due)?;
+            same("timer table", table, other)
+        }
+        (
+            Reply::Drained { tick, fired, dead, table, is_done },
+            Reply::Drained {
+                tick: their_tick,
+                fired: their_fired,
+                dead: their_dead,
+                table: other,
+                is_done: their_done,
+            },
+        ) => {
+            pairing.tick(*tick, *their_tick)?;
+            same_events(pairing, fired, their_fired)?;
+            same_events(pairing, dead, their_dead)?;
+            same("event table", table, other)?;
+            same("end of the round", is_done, their_done)
+        }
+        (
+            Reply::Replayed { workflow, event, table },
+            Reply::Replayed { workflow: their_workflow, event: their_event, table: other },
+        ) => {
+            pairing.workflow(*workflow, *their_workflow)?;
+            pairing.event(*event, *their_event)?;
             same("event table", table, other)
         }
         (
@@ -132,6 +200,11 @@ fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainReply
 /// Whether the transactions of both sides have an id, or neither.
 fn same_xid(pairing: &mut Pairing<'_>, model: Xid, server: Option<Xid>) -> Result<(), Mismatch> {
     pairing.xid(model, server.unwrap_or(Xid(0)))
+}
+
+fn same_events(pairing: &mut Pairing<'_>, ours: &[u32], theirs: &[u32]) -> Result<(), Mismatch> {
+    same("number of events", &ours.len(), &theirs.len())?;
+    ours.iter().zip(theirs).try_for_each(|(ours, theirs)| pairing.event(EventId(*ours), EventId(*theirs)))
 }
 
 fn same_event(pairing: &mut Pairing<'_>, ours: &Event, theirs: &Event) -> Result<(), Mismatch> {
@@ -169,7 +242,11 @@ pub fn same_state(renaming: &Renaming, model: &State, server: State) -> Result<(
     same_rows("start keys", &model.start_keys, &server.start_keys)?;
     same_rows("workflows", &model.workflows, &server.workflows)?;
     same_rows("events", &model.events, &server.events)?;
-    same_rows("ledger", &model.ledger, &server.ledger)
+    same_rows("ledger", &model.ledger, &server.ledger)?;
+    same_rows("timers", &model.timers, &server.timers)?;
+    same_rows("cursors of timers", &model.drains, &server.drains)?;
+    same_rows("tries", &model.tries, &server.tries)?;
+    same_rows("dead letters", &model.dead_letters, &server.dead_letters)
 }
 
 /// Rows without an order of their own are put into one.
@@ -180,6 +257,9 @@ fn in_order(mut state: State) -> State {
     state.workflows.sort_by_key(|row| row.workflow);
     state.events.sort_by_key(|row| (row.queue, row.table, row.event.id));
     state.ledger.sort_by_key(|row| (row.xid, row.workflow, row.sequence, row.step));
+    state.timers.sort_by_key(|row| (row.queue, row.table, row.due, row.event.id));
+    state.tries.sort_by_key(|row| (row.consumer, row.event));
+    state.dead_letters.sort_by_key(|row| (row.consumer, row.event));
     state
 }
 
@@ -204,15 +284,35 @@ fn for_model(renaming: &Renaming, mut state: State) -> Result<State, Mismatch> {
     for row in &mut state.workflows {
         row.workflow = renaming.workflows.to_model(row.workflow)?;
     }
-    for row in &mut state.events {
-        row.event.id = renaming.events.to_model(row.event.id)?;
-        row.event.xid = renaming.xids.to_model(row.event.xid)?;
-        if row.event.workflow.0 != 0 {
-            row.event.workflow = renaming.workflows.to_model(row.event.workflow)?;
+    let events = state.events.iter_mut().map(|row| &mut row.event);
+    let timers = state.timers.iter_mut().map(|row| &mut row.event);
+    for event in events.chain(timers) {
+        event.id = renaming.events.to_model(event.id)?;
+        event.xid = renaming.xids.to_model(event.xid)?;
+        if event.workflow != WorkflowId(0) {
+            event.workflow = renaming.workflows.to_model(event.workflow)?;
+        }
+    }
+    for row in &mut state.drains {
+        row.done = renaming.ticks.to_model(row.done)?;
+        row.open = row.open.map(|tick| renaming.ticks.to_model(tick)).transpose()?;
+        if let Some((_, event)) = &mut row.position {
+            *event = renaming.events.to_model(*event)?;
+        }
+    }
+    for row in &mut state.tries {
+        row.event = renaming.events.to_model(row.event)?;
+    }
+    for row in &mut state.dead_letters {
+        row.event = renaming.events.to_model(row.event)?;
+        if row.replayed_as != EventId(0) {
+            row.replayed_as = renaming.events.to_model(row.replayed_as)?;
         }
     }
     for row in &mut state.ledger {
-        row.workflow = renaming.workflows.to_model(row.workflow)?;
+        if row.workflow != WorkflowId(0) {
+            row.workflow = renaming.workflows.to_model(row.workflow)?;
+        }
         row.xid = renaming.xids.to_model(row.xid)?;
     }
     Ok(state)

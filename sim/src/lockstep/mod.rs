@@ -5,15 +5,15 @@
 //! imposed on a server of our own; elsewhere the model follows ([`follow`]). A difference is a [`Divergence`]: either the
 //! model or the SQL is wrong.
 //!
-//! Time: the server's clock functions are replaced by readers of a sequence that this target sets. A lock timeout or
-//! a deadlock that the model finds is brought about on the server when the model says so: by cancelling the wait
-//! (which PostgreSQL ends as it ends a timed-out one), or, for a cycle that the call itself closes, by the server's own
-//! deadlock detection.
+//! Time: the server's clock functions are replaced by readers of a sequence that this target sets, back as well as forward
+//! when a fault sets the server's clock. A lock timeout or a deadlock that the model finds is brought about on the server
+//! when the model says so: by cancelling the wait (which PostgreSQL ends as it ends a timed-out one), or, for a cycle that
+//! the call itself closes, by the server's own deadlock detection.
 
 mod compare;
 mod follow;
 mod renaming;
-mod wire;
+pub(crate) mod wire;
 
 use crate::postgres::Error;
 use crate::postgres::control::{Expect, Rest};
@@ -27,11 +27,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 use tourbillon_engine::engine::{Answer, Engine, Environment};
-use tourbillon_engine::guard::Guards;
+use tourbillon_engine::guard::{Guard, Guards};
 use tourbillon_engine::sql::ending::{Transaction, refusal};
 use tourbillon_engine::sql::ids::Ids;
 use tourbillon_engine::sql::install;
 use tourbillon_engine::sql::mapping::Mapping;
+use tourbillon_engine::sql::state::KINDS;
 use tourbillon_engine::store::locks::Slot;
 use tourbillon_models::history::{PlainOp, PlainReply, State};
 use tourbillon_models::name::{Micros, Xid};
@@ -128,6 +129,8 @@ pub struct Lockstep<'a> {
     connections: BTreeMap<Slot, Connection>,
     order: Order,
     clock: Option<Micros>,
+    /// Something goes by when a transaction began.
+    tells_begin: bool,
     counts: Counts,
 }
 
@@ -150,12 +153,13 @@ impl<'a> Lockstep<'a> {
             order,
             engine,
             server,
-            mapping: Mapping::new(&schema, steps),
+            mapping: Mapping::new(&schema, guards.sql, steps),
             schema,
             ids: Ids::new(),
             renaming: Renaming::new(),
             connections: BTreeMap::new(),
             clock: None,
+            tells_begin: !guards.sql.on(Guard::WallClockHeartbeat),
             counts: Counts::default(),
         })
     }
@@ -262,6 +266,17 @@ impl<'a> Lockstep<'a> {
             let micros = now.0.max(1) as i64;
             self.server.execute(self.server.control().session(), &set, &[&micros])?.done()?;
             self.clock = Some(now);
+        }
+        Ok(())
+    }
+
+    /// A session that is in no transaction may begin one with its next statement.
+    fn tell_begin(&mut self, slot: Slot) -> Result<(), Error> {
+        let connection = self.connections.get(&slot).expect("a session is connected before it calls");
+        if self.tells_begin && connection.transaction == Transaction::None {
+            let tell = format!("select set_config('{}.transaction_clock', $1, false)", self.schema);
+            let micros = self.clock.unwrap_or_default().0.max(1).to_string();
+            self.server.execute(&connection.session, &tell, &[&micros])?.done()?;
         }
         Ok(())
     }
@@ -434,7 +449,7 @@ impl<'a> Lockstep<'a> {
     fn check_state(&mut self) -> Result<State, Stop> {
         let model = self.engine.state();
         let queries = self.mapping.state_queries();
-        let mut rows: [Vec<Vec<_>>; 8] = Default::default();
+        let mut rows: [Vec<Vec<_>>; KINDS] = Default::default();
         for (query, rows) in queries.iter().zip(&mut rows) {
             let reply = self.server.execute(self.server.control().session(), query, &[])?.done()?;
             *rows = reply.rows.iter().map(wire::values).collect();
@@ -510,6 +525,7 @@ impl Target for Lockstep<'_> {
         if self.cannot_be_asked(op) {
             return Ok(answer);
         }
+        self.tell_begin(slot)?;
         self.send(slot, op);
         match &answer {
             Answer::Returned(reply) => self.check_return(slot, op, reply)?,
@@ -596,6 +612,7 @@ const NEVER: Micros = Micros::from_secs(86_400);
 fn without_timeout(op: &PlainOp) -> PlainOp {
     match op {
         Op::Rotate { queue, .. } => Op::Rotate { queue: *queue, lock_timeout: NEVER },
+        Op::RotateTimers { queue, .. } => Op::RotateTimers { queue: *queue, lock_timeout: NEVER },
         other => other.clone(),
     }
 }

@@ -122,7 +122,7 @@ impl Model {
         let failed = store.transactions.of(slot).failed;
         match statement {
             Statement::Begin(isolation) => store.begin(slot, isolation, true),
-            Statement::Commit => drop(store.commit(slot)),
+            Statement::Commit => drop(store.commit(slot)?),
             Statement::Rollback => store.rollback(slot),
             Statement::Savepoint(_) if failed => return Err(Refusal::FailedTransaction),
             Statement::Savepoint(name) => store.savepoint(slot, name),

@@ -8,7 +8,7 @@ use crate::name::{
 };
 use crate::op::{Decision, Isolation, Op, QueueKind, TableLock, Verb};
 use crate::property::Checker;
-use crate::record::{Fault, Happening, Note, RecordOf};
+use crate::record::{ClockOffset, Fault, Happening, Note, RecordOf};
 use crate::reply::{Event, Outcome, Refusal, Reply, SnapshotOf};
 use alloc::string::String;
 use alloc::vec;
@@ -32,7 +32,15 @@ fn token() -> impl Strategy<Value = Token> {
 }
 
 fn verb() -> impl Strategy<Value = Verb> {
-    prop_oneof![Just(Verb::Acknowledge), Just(Verb::Goto), Just(Verb::Complete)]
+    prop_oneof![
+        Just(Verb::Acknowledge),
+        Just(Verb::Goto),
+        Just(Verb::Sleep),
+        Just(Verb::Retry),
+        Just(Verb::Complete),
+        Just(Verb::Fail),
+        Just(Verb::Reject)
+    ]
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -40,14 +48,20 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn decision() -> impl Strategy<Value = Decision> {
-    (id(), verb(), id(), id(), 0..5u16, 0..3u64).prop_map(|(event, verb, workflow, sequence, step, state)| Decision {
-        event: EventId(event),
-        verb,
-        workflow: WorkflowId(workflow),
-        sequence,
-        step: Step(step),
-        state,
-    })
+    let again = (any::<u16>(), 0..4u16, time());
+    (id(), verb(), id(), id(), 0..5u16, again, 0..3u64).prop_map(
+        |(event, verb, workflow, sequence, step, (attempt, max_attempts, delay), state)| Decision {
+            event: EventId(event),
+            verb,
+            workflow: WorkflowId(workflow),
+            sequence,
+            step: Step(step),
+            attempt,
+            max_attempts,
+            delay,
+            state,
+        },
+    )
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -97,6 +111,12 @@ fn client() -> impl Strategy<Value = PlainOp> {
             sequence,
             step: Step(step)
         }),
+        (queue(), 0..3u64, time()).prop_map(|(queue, payload, delay)| Op::Schedule { queue, payload, delay }),
+        (queue(), id(), time()).prop_map(|(queue, event, due)| Op::Cancel { queue, event: EventId(event), due }),
+        (queue(), id()).prop_map(|(queue, limit)| Op::Drain { queue, limit }),
+        (queue(), time()).prop_map(|(queue, lock_timeout)| Op::RotateTimers { queue, lock_timeout }),
+        (0..4u8, id())
+            .prop_map(|(consumer, event)| Op::ReplayDeadLetter { consumer: Consumer(consumer), event: EventId(event) }),
         (0..4u8).prop_map(|consumer| Op::Register { consumer: Consumer(consumer) }),
         (queue(), 0..3u8).prop_map(|(queue, table)| Op::Peek { queue, table }),
         (queue(), any::<u8>()).prop_map(|(queue, table)| Op::LockTable { queue, table, mode: TableLock::Share }),
@@ -106,15 +126,25 @@ fn client() -> impl Strategy<Value = PlainOp> {
 
 fn worker() -> impl Strategy<Value = PlainOp> {
     prop_oneof![
-        lease().prop_map(|(worker, token)| Op::Heartbeat { worker, token }),
-        (id(), time()).prop_map(|(worker, dead_interval)| Op::Claim { worker: WorkerId(worker), dead_interval }),
+        (lease(), time()).prop_map(|((worker, token), at)| Op::Heartbeat { worker, token, at }),
+        (id(), time(), time()).prop_map(|(worker, dead_interval, at)| Op::Claim {
+            worker: WorkerId(worker),
+            dead_interval,
+            at
+        }),
+        (id(), time(), time()).prop_map(|(worker, dead_interval, at)| Op::TakeOver {
+            worker: WorkerId(worker),
+            dead_interval,
+            at
+        }),
+        (lease(), 0..4u16).prop_map(|((worker, token), max_tries)| Op::HandOut { worker, token, max_tries }),
         (lease(), id(), id()).prop_map(|((worker, token), after, limit)| Op::Read {
             worker,
             token,
             after: EventId(after),
             limit
         }),
-        lease().prop_map(|(worker, token)| Op::Hold { worker, token }),
+        (lease(), time()).prop_map(|((worker, token), at)| Op::Hold { worker, token, at }),
         (lease(), list(decision(), 0..4)).prop_map(|((worker, token), decisions)| Op::Handoff {
             worker,
             token,
@@ -148,10 +178,19 @@ fn reply() -> impl Strategy<Value = PlainReply> {
         3 => (id(), 0..5u8).prop_map(|(event, table)| Reply::Appended { event: EventId(event), table }),
         3 => (id(), id(), 0..3u8).prop_map(|(workflow, event, table)| Reply::Started {
             workflow: WorkflowId(workflow), event: EventId(event), table }),
-        3 => (token(), id(), id(), id()).prop_map(|(token, prev, next, victim)| Reply::Claimed {
-            token, prev: Tick(prev), next: Tick(next), victim: WorkerId(victim) }),
+        3 => (token(), id(), id(), id(), any::<bool>()).prop_map(|(token, prev, next, victim, isolated)| Reply::Claimed {
+            token, prev: Tick(prev), next: Tick(next), victim: WorkerId(victim), isolated }),
+        1 => (id(), time()).prop_map(|(event, due)| Reply::Scheduled { event: EventId(event), due, table: 0 }),
+        1 => prop_oneof![Just(Reply::Cancelled), Just(Reply::TooLate), Just(Reply::TimersKept)],
+        1 => (list(event(), 0..2), 0..5u16, list(id(), 0..3)).prop_map(|(events, tries, dead)| Reply::HandedOut {
+            events, tries, dead }),
+        1 => (id(), list(id(), 0..3), list(id(), 0..2), any::<bool>()).prop_map(|(tick, fired, dead, is_done)| {
+            Reply::Drained { tick: Tick(tick), fired, dead, table: 0, is_done }
+        }),
+        1 => (id(), id()).prop_map(|(workflow, event)| Reply::Replayed {
+            workflow: WorkflowId(workflow), event: EventId(event), table: 0 }),
         3 => list(event(), 0..4).prop_map(Reply::Events),
-        3 => (list(id(), 0..4), 0..3u8).prop_map(|(appended, table)| Reply::HandedOff { appended, table }),
+        3 => (list(id(), 0..4), 0..3u8).prop_map(|(appended, table)| Reply::HandedOff { appended, table, timer_table: 0 }),
         3 => (id(), time(), id(), list(id(), 0..3)).prop_map(|(tick, at, xmax, in_progress)| Reply::Ticked {
             tick: Tick(tick), at, snapshot: SnapshotOf { xmax: Xid(xmax), in_progress } }),
     ]
@@ -169,13 +208,34 @@ fn fitting(op: &PlainOp, reply: PlainReply, spare: (u32, u32, Vec<Event>)) -> Pl
         Op::Subscribe { .. } => Reply::Subscribed { cursor: Tick(one) },
         Op::Register { .. } => Reply::Registered { worker: WorkerId(one) },
         Op::Read { .. } => Reply::Events(events),
-        Op::Claim { .. } => {
+        Op::Schedule { .. } => Reply::Scheduled { event: EventId(one), due: Micros(u64::from(two)), table: 0 },
+        Op::Cancel { .. } if two % 2 == 0 => Reply::Cancelled,
+        Op::Cancel { .. } => Reply::TooLate,
+        Op::Drain { .. } => {
+            let (fired, dead) = events.iter().map(|event| event.id.0).partition(|id| *id != two);
+            Reply::Drained { tick: Tick(one), fired, dead, table: 0, is_done: two % 2 == 0 }
+        }
+        Op::HandOut { .. } => {
+            let dead = events.iter().skip(1).map(|event| event.id.0).collect();
+            Reply::HandedOut { events: events.into_iter().take(1).collect(), tries: (one % 4) as u16, dead }
+        }
+        Op::ReplayDeadLetter { .. } => Reply::Replayed { workflow: WorkflowId(two), event: EventId(one), table: 0 },
+        Op::RotateTimers { .. } => Reply::TimersRotated { table: (one % 3) as u8, moved: two },
+        Op::Claim { .. } | Op::TakeOver { .. } => {
             let victim = WorkerId(events.len() as u32);
-            Reply::Claimed { token: Token(u64::from(one)), prev: Tick(two), next: Tick(two.saturating_add(1)), victim }
+            Reply::Claimed {
+                token: Token(u64::from(one)),
+                prev: Tick(two),
+                next: Tick(two.saturating_add(1)),
+                victim,
+                isolated: one % 2 == 0,
+            }
         }
-        Op::Handoff { decisions, .. } => {
-            Reply::HandedOff { appended: decisions.iter().map(|_| one.wrapping_add(two)).collect(), table: 0 }
-        }
+        Op::Handoff { decisions, .. } => Reply::HandedOff {
+            appended: decisions.iter().zip(0..).map(|(_, place)| one.wrapping_add(two).wrapping_mul(place)).collect(),
+            table: 0,
+            timer_table: 0,
+        },
         Op::Tick { .. } => {
             let in_progress = events.iter().map(|event| event.xid.0).collect();
             Reply::Ticked { tick: Tick(one), at: Micros(0), snapshot: SnapshotOf { xmax: Xid(two), in_progress } }
@@ -193,6 +253,7 @@ fn note() -> impl Strategy<Value = PlainHappening> {
         Just(Fault::ServerCrash),
         Just(Fault::ServerRestart),
         Just(Fault::End),
+        (time(), time()).prop_map(|(ahead, behind)| Fault::ClockStep(ClockOffset { ahead, behind })),
         time().prop_map(|until| Fault::Pause { until })
     ];
     prop_oneof![
@@ -200,7 +261,8 @@ fn note() -> impl Strategy<Value = PlainHappening> {
         Just(Happening::Blocked),
         any::<u8>().prop_map(|among| Happening::Choice { among }),
         id().prop_map(|event| Happening::Note(Note::WorkStarted { event: EventId(event) })),
-        id().prop_map(|event| Happening::Note(Note::WorkEnded { event: EventId(event) })),
+        (id(), 0..3u16)
+            .prop_map(|(event, version)| Happening::Note(Note::WorkEnded { event: EventId(event), version })),
         outcome().prop_map(|outcome| Happening::Note(Note::Resolved { outcome })),
         Just(Happening::Note(Note::Dropped)),
     ]
@@ -223,18 +285,23 @@ fn happenings() -> impl Strategy<Value = Vec<PlainHappening>> {
 
 fn history() -> impl Strategy<Value = History> {
     let place = (time(), 0..3u8, prop_oneof![9 => 0..4u16, 1 => any::<u16>()], id());
-    (list((place, happenings()), 0..50), any::<bool>()).prop_map(|(records, has_state)| {
-        let tale = two_chains();
-        let mut history = History::new(tale.history.header.clone());
-        for ((at, process, session, xid), happenings) in records {
-            for what in happenings {
-                let (process, session, xid) = (Process(process), Session(session), Xid(xid));
-                history.push_plain(&RecordOf { at, process, incarnation: 0, session, xid, what });
+    (list((place, happenings()), 0..50), any::<bool>(), any::<bool>()).prop_map(
+        |(records, has_state, is_asynchronous)| {
+            let tale = two_chains();
+            let mut history = History::new(tale.history.header.clone());
+            if is_asynchronous {
+                history.header.options.push(("asynchronous_commit".into(), "true".into()));
             }
-        }
-        history.state = if has_state { tale.history.state } else { None };
-        history
-    })
+            for ((at, process, session, xid), happenings) in records {
+                for what in happenings {
+                    let (process, session, xid) = (Process(process), Session(session), Xid(xid));
+                    history.push_plain(&RecordOf { at, process, incarnation: 0, session, xid, what });
+                }
+            }
+            history.state = if has_state { tale.history.state } else { None };
+            history
+        },
+    )
 }
 
 /// A clean run with a few records moved, dropped, told twice, or told by another.

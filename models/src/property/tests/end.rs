@@ -24,7 +24,8 @@ fn l1_and_l2_a_window_stays_with_a_worker_that_is_silent() {
     assert_eq!(tale.broken(), ["L1", "L2"]);
     assert_eq!(
         tale.sentence(Property::L1),
-        "w7 is not done at 200.000 s, 100.000 s after the last fault: e1, seen since k2, is not acknowledged"
+        "w7 is not done at 200.000 s, 100.000 s after the last fault: e1, seen since k2, is not acknowledged: \
+         worker-1 has held its window since 0.000 s"
     );
     assert_eq!(
         tale.sentence(Property::L2),

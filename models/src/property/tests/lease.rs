@@ -24,7 +24,7 @@ fn q8_a_dead_token_is_accepted() {
     tale.wait(20_000);
     tale.take_over(1, thief, 1, 2, lease.0);
     tale.wait(1_000);
-    tale.say(0, Op::Heartbeat { worker: lease.0, token: lease.1 }, Reply::Done);
+    tale.say(0, Op::Heartbeat { worker: lease.0, token: lease.1, at: Micros(0) }, Reply::Done);
     assert_eq!(tale.broken(), ["Q8"]);
     assert_eq!(
         tale.sentence(Property::Q8),
@@ -41,7 +41,7 @@ fn q8_a_token_that_was_never_committed() {
     tale.tick();
     let token = tale.claim(1, other, 2, 3);
     tale.rollback(1);
-    tale.say(1, Op::Heartbeat { worker: other, token }, Reply::Done);
+    tale.say(1, Op::Heartbeat { worker: other, token, at: Micros(0) }, Reply::Done);
     assert_eq!(tale.broken(), ["Q8"]);
     assert_eq!(lease.1, Token(1 << 40));
 }
@@ -53,7 +53,7 @@ fn q8_a_window_is_taken_over_twice_from_one_victim() {
     tale.wait(20_000);
     tale.take_over(1, thief, 1, 2, lease.0);
     tale.wait(1_000);
-    tale.take_over(2, other, 1, 2, lease.0);
+    tale.take_over_isolated(2, other, 1, 2, lease.0);
     assert_eq!(tale.broken(), ["Q8"]);
     assert_eq!(
         tale.sentence(Property::Q8),
@@ -89,7 +89,7 @@ fn q9_a_window_is_handed_off_twice() {
 fn q10_a_takeover_that_comes_early() {
     let (mut tale, lease, thief, _) = one();
     tale.wait(8_000);
-    tale.say(0, Op::Heartbeat { worker: lease.0, token: lease.1 }, Reply::Done);
+    tale.say(0, Op::Heartbeat { worker: lease.0, token: lease.1, at: Micros(0) }, Reply::Done);
     tale.wait(9_999);
     tale.take_over(1, thief, 1, 2, lease.0);
     assert_eq!(tale.broken(), ["Q10"]);
@@ -135,7 +135,7 @@ fn q10_a_hold_that_was_undone_holds_nothing() {
 fn d5_a_token_is_given_out_again() {
     let (mut tale, lease, thief, _) = one();
     tale.wait(20_000);
-    let reply = Reply::Claimed { token: lease.1, prev: Tick(1), next: Tick(2), victim: lease.0 };
+    let reply = Reply::Claimed { token: lease.1, prev: Tick(1), next: Tick(2), victim: lease.0, isolated: false };
     tale.say(1, claim(thief), reply);
     assert_eq!(tale.broken(), ["D5"]);
     let sentence = "token t000001, given out at 0.000 s, was given out again at 20.000 s";
@@ -146,7 +146,7 @@ fn d5_a_token_is_given_out_again() {
 fn w6_work_is_repeated_without_a_reason() {
     let (mut tale, lease, _, event) = one();
     tale.note(0, Note::WorkStarted { event });
-    tale.note(0, Note::WorkEnded { event });
+    tale.note(0, Note::WorkEnded { event, version: 0 });
     tale.wait(1_000);
     tale.note(0, Note::WorkStarted { event });
     assert_eq!(tale.broken(), ["W6"]);
@@ -177,7 +177,7 @@ fn w6_one_failure_is_one_excuse_however_often_it_is_told() {
 fn w6_a_victim_that_failed_before_may_be_alive_and_repeat_too() {
     let (mut tale, lease, thief, event) = one();
     tale.note(0, Note::WorkStarted { event });
-    tale.refuse(0, Op::Hold { worker: lease.0, token: lease.1 }, Refusal::LockNotAvailable);
+    tale.refuse(0, Op::Hold { worker: lease.0, token: lease.1, at: Micros(0) }, Refusal::LockNotAvailable);
     tale.wait(20_000);
     tale.take_over(1, thief, 1, 2, lease.0);
     tale.note(0, Note::WorkStarted { event });

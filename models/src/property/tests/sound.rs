@@ -1,16 +1,16 @@
 //! What looks odd and is right: a sound engine under lost replies, crashes, late replies and clients that behave badly.
 
 use super::tale::{C, DEAD, Q, Tale, claim};
-use crate::name::{Consumer, EventId, Tick, WorkerId, WorkflowId};
+use crate::name::{Consumer, EventId, Micros, Tick, WorkerId, WorkflowId};
 use crate::op::{Isolation, Op, QueueKind};
-use crate::property::{Property, Reach};
+use crate::property::{Kind, Property, Reach};
 use crate::record::{Fault, Note};
 use crate::reply::{Outcome, Refusal, Reply, SnapshotOf};
 use crate::verdict::Judgement;
 use alloc::vec;
 use alloc::vec::Vec;
 
-fn assert_holds(tale: &Tale) {
+pub(super) fn assert_holds(tale: &Tale) {
     let verdict = tale.verdict();
     assert_eq!(verdict.ill_formed(), []);
     let told: Vec<_> = verdict.violations().collect();
@@ -53,9 +53,9 @@ fn a_history_that_is_cut_off_is_judged_for_safety_and_unknown_for_the_rest() {
     let mut tale = two_chains();
     tale.history.state = None;
     for property in Property::ALL {
-        let expected = match property {
-            Property::L1 | Property::L2 | Property::L5 | Property::Q15 => Judgement::Unknown,
-            _ => Judgement::Holds,
+        let expected = match property.kind() {
+            Kind::End => Judgement::Unknown,
+            Kind::Safety => Judgement::Holds,
         };
         assert_eq!(tale.judged(property), expected, "{property}");
     }
@@ -167,7 +167,7 @@ fn a_takeover_after_the_dead_interval_and_the_zombies_return() {
     tale.read(1, (thief, token), &[event]);
     tale.note(1, Note::WorkStarted { event });
     tale.begin(0);
-    tale.refuse(0, Op::Hold { worker: victim, token: dead }, Refusal::StaleToken);
+    tale.refuse(0, Op::Hold { worker: victim, token: dead, at: Micros(0) }, Refusal::StaleToken);
     tale.refuse(
         0,
         Op::Effect { workflow: WorkflowId(51), sequence: 1, step: crate::name::Step(0) },
@@ -218,7 +218,7 @@ fn a_commit_whose_answer_is_lost_counts_as_its_note_says() {
         tale.lose(0, Op::Commit, Some(outcome));
         let lease = match outcome {
             Outcome::Committed => {
-                tale.refuse(0, Op::Hold { worker, token }, Refusal::StaleToken);
+                tale.refuse(0, Op::Hold { worker, token, at: Micros(0) }, Refusal::StaleToken);
                 tale.tick();
                 let token = tale.claim(0, worker, 2, 3);
                 tale.read(0, (worker, token), &next);
@@ -265,7 +265,7 @@ fn lost_appends_starts_claims_and_handoffs_are_found_again() {
     tale.call(1, Op::Handoff { worker: finder, token, decisions: vec![decision] });
     let next = tale.mint();
     tale.remember(1, next, (decision.workflow, decision.sequence, decision.step, decision.state), 0);
-    tale.answer(1, Reply::HandedOff { appended: vec![next.0], table: 0 });
+    tale.answer(1, Reply::HandedOff { appended: vec![next.0], table: 0, timer_table: 0 });
     tale.lose(1, Op::Commit, Some(Outcome::Committed));
     tale.tick();
     let token = tale.claim(1, finder, 2, 3);
@@ -328,7 +328,7 @@ fn late_replies_accuse_nobody() {
     let snapshot = tale.snapshot();
     let token = tale.mint_token();
     tale.call(0, claim(worker));
-    tale.answer(0, Reply::Claimed { token, prev: Tick(1), next: Tick(2), victim: WorkerId(0) });
+    tale.answer(0, Reply::Claimed { token, prev: Tick(1), next: Tick(2), victim: WorkerId(0), isolated: false });
     tale.read(0, (worker, token), &[event]);
     tale.handoff(0, (worker, token), &[event]);
     let at = tale.now;
@@ -348,7 +348,7 @@ fn a_victims_claim_may_be_answered_after_its_takeover() {
     tale.call(0, claim(victim));
     tale.wait(10_000);
     let token = tale.take_over(1, thief, 1, 2, victim);
-    tale.answer(0, Reply::Claimed { token: dead, prev: Tick(1), next: Tick(2), victim: WorkerId(0) });
+    tale.answer(0, Reply::Claimed { token: dead, prev: Tick(1), next: Tick(2), victim: WorkerId(0), isolated: false });
     tale.refuse(0, Op::Read { worker: victim, token: dead, after: EventId(0), limit: 10 }, Refusal::StaleToken);
     tale.read(1, (thief, token), &[event]);
     tale.handoff(1, (thief, token), &[event]);
@@ -437,7 +437,7 @@ fn an_old_heartbeat_excuses_from_when_it_ran() {
     tale.tick();
     let dead = tale.claim(0, victim, 1, 2);
     tale.wait(5_000);
-    tale.say(0, Op::Heartbeat { worker: victim, token: dead }, Reply::Done);
+    tale.say(0, Op::Heartbeat { worker: victim, token: dead, at: Micros(0) }, Reply::Done);
     tale.wait(DEAD.0 / 1_000);
     let token = tale.take_over(1, thief, 1, 2, victim);
     tale.read(1, (thief, token), &[event]);

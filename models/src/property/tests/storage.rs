@@ -62,7 +62,7 @@ fn a_handoff_under_way_counts_if_it_commits() {
     let decisions = alloc::vec![tale.decision(event)];
     tale.call(0, Op::Handoff { worker, token, decisions });
     tale.rotate(0, 2);
-    tale.answer(0, Reply::HandedOff { appended: alloc::vec![], table: 1 });
+    tale.answer(0, Reply::HandedOff { appended: alloc::vec![], table: 1, timer_table: 0 });
     assert_eq!(tale.broken(), [""; 0]);
 }
 
@@ -137,7 +137,7 @@ fn rotation_waits_for_a_handoff_that_waits_itself() {
         tale.wait(5_000);
         tale.say(3, Op::Rotate { queue: Q, lock_timeout: Micros(1_000) }, Reply::NotRotated { horizon: Tick(1) });
     }
-    tale.answer(0, Reply::HandedOff { appended: alloc::vec![], table: 0 });
+    tale.answer(0, Reply::HandedOff { appended: alloc::vec![], table: 0, timer_table: 0 });
     tale.end(200);
     assert_eq!(tale.broken(), [""; 0]);
 }

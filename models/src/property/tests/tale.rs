@@ -4,7 +4,8 @@
 //! believes everything else, also what no engine would answer. It has no rules, so it can tell any bug.
 
 use crate::history::{
-    EventRow, Header, History, LedgerRow, PlainOp, PlainReply, QueueRow, StartKeyRow, State, WorkflowRow,
+    DeadLetterRow, DeadReason, EventRow, Header, History, LedgerRow, PlainOp, PlainReply, QueueRow, StartKeyRow, State,
+    TimerRow, WorkflowRow,
 };
 use crate::name::{
     Consumer, EventId, Key, Micros, Process, Queue, Session, Step, Tick, Token, WorkerId, WorkflowId, Xid,
@@ -14,7 +15,7 @@ use crate::property::{Checker, Property};
 use crate::record::{Fault, Happening, Note, RecordOf};
 use crate::reply::{Event, Outcome, Refusal, Reply, SnapshotOf};
 use crate::verdict::{Judgement, Verdict};
-use crate::workload::{Chain, Next, Program};
+use crate::workload::{Chain, Next, Program, StepInput, StepOutcome};
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -37,6 +38,8 @@ pub(super) struct Tale {
     worker: u32,
     session: u16,
     actors: Vec<Actor>,
+    /// What decides; the header names it, or nothing that this crate has.
+    pub(super) program: &'static dyn Program,
     events: BTreeMap<EventId, (Event, u8)>,
     /// Rows that would lie in the tables if all that was told as committed was.
     pub(super) state: State,
@@ -68,6 +71,23 @@ impl Tale {
         Tale::of(QueueKind::Workflow)
     }
 
+    /// Workflows that take the steps of [`Flaky`].
+    pub(super) fn flaky() -> Self {
+        let mut tale = Tale::workflows();
+        tale.program = &Flaky;
+        tale.history.header.workload = Flaky.name().to_string();
+        tale.history.header.steps = Flaky.steps().iter().map(|step| step.to_string()).collect();
+        tale
+    }
+
+    /// Ticks, and lets a worker claim and read what came with that tick: its events, in a window from `prev`.
+    pub(super) fn window(&mut self, who: Who, worker: WorkerId, prev: u32, events: &[EventId]) -> (WorkerId, Token) {
+        let next = self.tick();
+        let token = self.claim(who, worker, prev, next.0);
+        self.read(who, (worker, token), events);
+        (worker, token)
+    }
+
     pub(super) fn empty() -> Self {
         let header = Header {
             format: 1,
@@ -82,6 +102,7 @@ impl Tale {
             faults_end: Micros::from_secs(100),
             liveness_bound: Micros::from_secs(60),
             rotation_period: Micros::from_secs(5),
+            drain_interval: Micros::from_secs(1),
             options: vec![],
         };
         let actor = |session| Actor { session: Session(session), incarnation: 0, in_transaction: false, xid: 0 };
@@ -95,6 +116,7 @@ impl Tale {
             worker: 0,
             session: 3,
             actors: (0..4).map(actor).collect(),
+            program: &Chain,
             events: BTreeMap::new(),
             state: State::default(),
         }
@@ -247,7 +269,7 @@ impl Tale {
     }
 
     pub(super) fn start_as(&mut self, key: u32, workflow: WorkflowId, event: EventId) -> EventId {
-        let (step, state) = Chain.start(key, 1);
+        let (step, state) = self.program.start(key, 1);
         let op = Op::Start { queue: Q, key: Key(key), step, state };
         self.say(3, op, Reply::Started { workflow, event, table: 0 });
         if event.0 != 0 {
@@ -294,8 +316,96 @@ impl Tale {
 
     pub(super) fn take_over(&mut self, who: Who, worker: WorkerId, prev: u32, next: u32, victim: WorkerId) -> Token {
         let token = self.mint_token();
-        self.say(who, claim(worker), Reply::Claimed { token, prev: Tick(prev), next: Tick(next), victim });
+        let (prev, next) = (Tick(prev), Tick(next));
+        self.say(who, claim(worker), Reply::Claimed { token, prev, next, victim, isolated: false });
         token
+    }
+
+    /// The duty finds a window that was taken over before.
+    pub(super) fn take_over_isolated(
+        &mut self,
+        who: Who,
+        worker: WorkerId,
+        prev: u32,
+        next: u32,
+        victim: WorkerId,
+    ) -> Token {
+        let token = self.mint_token();
+        let (prev, next) = (Tick(prev), Tick(next));
+        let op = Op::TakeOver { worker, dead_interval: DEAD, at: Micros(0) };
+        self.say(who, op, Reply::Claimed { token, prev, next, victim, isolated: true });
+        token
+    }
+
+    /// One event of an isolated window, for that try; none ends the window.
+    pub(super) fn hand_out(
+        &mut self,
+        who: Who,
+        (worker, token): (WorkerId, Token),
+        event: Option<(EventId, u16)>,
+        dead: &[EventId],
+    ) {
+        let events = event.iter().map(|(event, _)| self.events[event].0).collect();
+        let tries = event.map_or(0, |(_, tries)| tries);
+        for event in dead {
+            self.die(*event, DeadReason::Tries);
+        }
+        let dead = dead.iter().map(|event| event.0).collect();
+        self.say(who, Op::HandOut { worker, token, max_tries: 3 }, Reply::HandedOut { events, tries, dead });
+    }
+
+    /// The rows of a dead letter, and of its workflow, as they should be.
+    pub(super) fn die(&mut self, event: EventId, reason: DeadReason) {
+        let Event { workflow, sequence, step, attempt, state, .. } = self.events[&event].0;
+        self.state.workflows.retain(|row| row.workflow != workflow);
+        let (queue, consumer, replayed_as) = (Q, C, EventId(0));
+        let row = DeadLetterRow { queue, consumer, event, reason, sequence, step, attempt, state, replayed_as };
+        self.state.dead_letters.push(row);
+    }
+
+    pub(super) fn replay(&mut self, who: Who, event: EventId, workflow: WorkflowId) -> EventId {
+        let new = self.mint();
+        let op = Op::ReplayDeadLetter { consumer: C, event };
+        self.say(who, op, Reply::Replayed { workflow, event: new, table: 0 });
+        let Event { step, state, .. } = self.events[&event].0;
+        self.remember(who, new, (workflow, u32::from(workflow.0 != 0), step, state), 0);
+        self.state.dead_letters.iter_mut().filter(|row| row.event == event).for_each(|row| row.replayed_as = new);
+        new
+    }
+
+    /// A message that is due so many milliseconds from now.
+    pub(super) fn schedule(&mut self, who: Who, payload: u64, millis: u64) -> EventId {
+        let (id, delay) = (self.mint(), Micros::from_millis(millis));
+        let due = self.now + delay;
+        self.say(who, Op::Schedule { queue: Q, payload, delay }, Reply::Scheduled { event: id, due, table: 0 });
+        let content = (WorkflowId(0), 0, Step(0), payload);
+        self.sleeps(who, id, content, 1, delay);
+        id
+    }
+
+    fn sleeps(&mut self, who: Who, id: EventId, content: (WorkflowId, u32, Step, u64), attempt: u16, delay: Micros) {
+        let (workflow, sequence, step, state) = content;
+        let event = Event { id, xid: self.write(who), workflow, sequence, step, attempt, state };
+        self.events.insert(id, (event, 0));
+        self.state.timers.push(TimerRow { queue: Q, table: 0, due: self.now + delay, event });
+    }
+
+    /// A drain at that tick makes events of those timers; `is_done` if it says that nothing more is due there.
+    pub(super) fn drain(&mut self, tick: Tick, timers: &[EventId], is_done: bool) {
+        let fired = timers.iter().map(|id| id.0).collect();
+        let reply = Reply::Drained { tick, fired, dead: vec![], table: 0, is_done };
+        self.say(3, Op::Drain { queue: Q, limit: 10 }, reply);
+        for id in timers {
+            self.appear(*id);
+        }
+    }
+
+    /// A timer is an event from now on, of process d's transaction.
+    pub(super) fn appear(&mut self, id: EventId) {
+        let xid = self.write(3);
+        let event = &mut self.events.get_mut(&id).expect("a timer of this tale").0;
+        event.xid = xid;
+        self.state.events.push(EventRow { queue: Q, table: 0, event: *event });
     }
 
     pub(super) fn read(&mut self, who: Who, (worker, token): (WorkerId, Token), events: &[EventId]) {
@@ -304,7 +414,7 @@ impl Tale {
     }
 
     pub(super) fn hold(&mut self, who: Who, (worker, token): (WorkerId, Token)) {
-        self.say(who, Op::Hold { worker, token }, Reply::Done);
+        self.say(who, Op::Hold { worker, token, at: Micros(0) }, Reply::Done);
     }
 
     /// The effect of an event's step.
@@ -317,15 +427,41 @@ impl Tale {
 
     /// What the program says about an event.
     pub(super) fn decision(&self, event: EventId) -> Decision {
-        let Event { workflow, sequence, step, state, .. } = self.events[&event].0;
+        let Event { workflow, sequence, step, state, attempt, .. } = self.events[&event].0;
+        let end = Decision {
+            event,
+            verb: Verb::Complete,
+            workflow,
+            sequence: 0,
+            step: Step(0),
+            attempt: 1,
+            max_attempts: 0,
+            delay: Micros(0),
+            state: 0,
+        };
         if workflow.0 == 0 {
-            return Decision { event, verb: Verb::Acknowledge, workflow, sequence: 0, step: Step(0), state: 0 };
+            return Decision { verb: Verb::Acknowledge, ..end };
         }
-        match Chain.decide(step, state).next {
-            Next::Goto { step, state } => {
-                Decision { event, verb: Verb::Goto, workflow, sequence: sequence + 1, step, state }
+        let input = StepInput { step, state, attempt, version: 0 };
+        let again = sequence + 1;
+        match self.program.decide(input).next {
+            Next::Goto { step, state } => Decision { verb: Verb::Goto, sequence: again, step, state, ..end },
+            Next::Sleep { step, state, delay } => {
+                Decision { verb: Verb::Sleep, sequence: again, step, state, delay, ..end }
             }
-            Next::Complete => Decision { event, verb: Verb::Complete, workflow, sequence: 0, step: Step(0), state: 0 },
+            Next::Retry { delay, max_attempts } => Decision {
+                verb: Verb::Retry,
+                sequence: again,
+                step,
+                attempt: attempt + 1,
+                max_attempts,
+                delay,
+                state,
+                ..end
+            },
+            Next::Complete => end,
+            Next::Fail => Decision { verb: Verb::Fail, ..end },
+            Next::Reject | Next::Die => Decision { verb: Verb::Reject, ..end },
         }
     }
 
@@ -340,15 +476,36 @@ impl Tale {
         (worker, token): (WorkerId, Token),
         decisions: Vec<Decision>,
     ) -> Vec<EventId> {
-        let gotos: Vec<Decision> = decisions.iter().copied().filter(|decision| decision.verb == Verb::Goto).collect();
-        for decision in decisions.iter().filter(|decision| decision.verb == Verb::Complete) {
-            self.state.workflows.retain(|row| row.workflow != decision.workflow);
+        let gotos: Vec<Decision> = decisions.iter().copied().filter(|decision| decision.verb.continues()).collect();
+        for decision in &decisions {
+            match decision.verb {
+                Verb::Complete | Verb::Fail => {
+                    self.state.workflows.retain(|row| row.workflow != decision.workflow);
+                }
+                Verb::Reject => self.die(decision.event, DeadReason::Rejected),
+                Verb::Retry if is_exhausted(decision) => self.die(decision.event, DeadReason::Attempts),
+                _ => {}
+            }
         }
-        let appended: Vec<EventId> = gotos.iter().map(|_| self.mint()).collect();
+        let ids = gotos.iter().map(|decision| if is_exhausted(decision) { EventId(0) } else { self.mint() });
+        let appended: Vec<EventId> = ids.collect();
         let ids = appended.iter().map(|id| id.0).collect();
-        self.say(who, Op::Handoff { worker, token, decisions }, Reply::HandedOff { appended: ids, table: 0 });
-        for (decision, id) in gotos.iter().zip(&appended) {
-            self.remember(who, *id, (decision.workflow, decision.sequence, decision.step, decision.state), 0);
+        self.say(
+            who,
+            Op::Handoff { worker, token, decisions },
+            Reply::HandedOff { appended: ids, table: 0, timer_table: 0 },
+        );
+        for (decision, id) in gotos.iter().zip(&appended).filter(|(_, id)| id.0 != 0) {
+            let content = (decision.workflow, decision.sequence, decision.step, decision.state);
+            match decision.verb {
+                Verb::Goto => self.remember(who, *id, content, 0),
+                Verb::Retry if decision.delay.0 == 0 => {
+                    self.remember(who, *id, content, 0);
+                    self.event(*id).attempt = decision.attempt;
+                    self.state.events.last_mut().expect("just remembered").event.attempt = decision.attempt;
+                }
+                _ => self.sleeps(who, *id, content, decision.attempt, decision.delay),
+            }
         }
         appended
     }
@@ -378,7 +535,8 @@ impl Tale {
     }
 
     pub(super) fn verdict(&self) -> Verdict {
-        Checker::new().check(&self.history)
+        let is_own = self.history.header.workload == self.program.name();
+        Checker::new().check_program(&self.history, is_own.then_some(self.program))
     }
 
     /// The ids of the properties that are broken.
@@ -399,6 +557,58 @@ impl Tale {
     }
 }
 
+fn is_exhausted(decision: &Decision) -> bool {
+    decision.verb == Verb::Retry && decision.attempt > decision.max_attempts
+}
+
+/// A step for each thing that can go wrong; the workflow's key says where it starts.
+pub(super) struct Flaky;
+
+/// Sleeps for two seconds, then goes on with [`TRY`].
+pub(super) const NAP: u32 = 0;
+/// Fails the first time, is tried again a second later, then goes on with [`LAST`].
+pub(super) const TRY: u32 = 1;
+/// Completes; from version 2 of the code on it fails.
+pub(super) const LAST: u32 = 2;
+/// No version has code for it.
+pub(super) const GONE: u32 = 3;
+/// Never succeeds, and is attempted twice.
+pub(super) const HOPELESS: u32 = 4;
+/// Kills its process.
+pub(super) const POISON: u32 = 5;
+
+impl Program for Flaky {
+    fn name(&self) -> &str {
+        "flaky tale"
+    }
+
+    fn summary(&self) -> &str {
+        "whatever can go wrong"
+    }
+
+    fn steps(&self) -> &[&str] {
+        &["nap", "try", "last", "gone", "hopeless", "poison"]
+    }
+
+    fn start(&self, index: u32, size: u64) -> (Step, u64) {
+        (Step((index % 10) as u16), u64::from(index) + size)
+    }
+
+    fn decide(&self, StepInput { step, state, attempt, version }: StepInput) -> StepOutcome {
+        let next = match u32::from(step.0) {
+            NAP => Next::Sleep { step: Step(1), state: state + 1, delay: Micros::from_secs(2) },
+            TRY if attempt == 1 => Next::Retry { delay: Micros::from_secs(1), max_attempts: 3 },
+            TRY => Next::Goto { step: Step(2), state },
+            LAST if version < 2 => Next::Complete,
+            LAST => Next::Fail,
+            GONE => Next::Reject,
+            HOPELESS => Next::Retry { delay: Micros(0), max_attempts: 2 },
+            _ => Next::Die,
+        };
+        StepOutcome { effect: false, next }
+    }
+}
+
 pub(super) fn claim(worker: WorkerId) -> PlainOp {
-    Op::Claim { worker, dead_interval: DEAD }
+    Op::Claim { worker, dead_interval: DEAD, at: Micros(0) }
 }

@@ -1,7 +1,7 @@
 //! `bench sim`: whole runs, from plan to verdict, on one thread.
 
 use super::{Stopwatch, median};
-use crate::bench::{Scale, plan};
+use crate::bench::{Load, Scale, loaded};
 use crate::cli::figures::count;
 use crate::cli::{Console, Exit};
 use crate::plan::Plan;
@@ -44,20 +44,29 @@ struct Measured {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
-    let standard = measure(Scale::STANDARD, arguments.repetitions)?;
+    let standard = measure(Load::Chain, Scale::STANDARD, arguments.repetitions)?;
     let growth = grown().into_iter().map(|(what, factor, scale)| {
         console.say(&format!("measuring {what} × {factor} …"));
-        measure(scale, arguments.repetitions.min(3)).map(|measured| Growth::of(what, factor, &standard, measured))
+        measure(Load::Chain, scale, arguments.repetitions.min(3))
+            .map(|measured| Growth::of(what, factor, &standard, measured))
     });
     let growth: Vec<Growth> = growth.collect::<Result<_>>()?;
+    let others = [Load::Zombie, Load::LongSleep].map(|load| {
+        console.say(&format!("measuring {} …", load.workload()));
+        Ok((load.workload(), measure(load, load.scale(), arguments.repetitions.min(3))?))
+    });
+    let others = others.into_iter().collect::<Result<Vec<_>>>()?;
     match arguments.json {
         true => {
             let mut json = serde_json::to_value(&standard)?;
             json["configuration"] = CONFIGURATION.into();
             json["growth"] = json!(growth);
+            for (name, measured) in &others {
+                json[*name] = json!(measured);
+            }
             console.print_json(&json);
         }
-        false => console.print(&text(&standard, &growth)),
+        false => console.print(&text(&standard, &growth, &others)),
     }
     Ok(Exit::Clean)
 }
@@ -65,6 +74,11 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
 const CONFIGURATION: &str = "chain on one queue, 4 workers polling every 200 ms, a tick every 100 ms, rotation every 5 s, \
      dead interval 3 s, 40 workflows of 4 steps started over the first 20 s, 60 simulated seconds; in every run one crash, \
      one pause, one lost reply, one server crash and one held transaction; all properties checked; one thread";
+
+const ZOMBIE: &str = "the same, and in every run six pauses longer than the dead interval, one at each call of a step";
+
+const LONG_SLEEP: &str = "40 workflows that sleep for minutes, over a day; polls, ticks and drains every 30 s, rotations every \
+     5 min, dead interval 3 min; the same faults";
 
 fn grown() -> Vec<(&'static str, u32, Scale)> {
     let Scale { workflows, workers, seconds } = Scale::STANDARD;
@@ -102,9 +116,9 @@ impl Growth {
     }
 }
 
-fn measure(scale: Scale, repetitions: u32) -> Result<Measured> {
-    let work = Work::named("chain").expect("chain is a workload");
-    let plans: Vec<Plan> = (0..64).map(|seed| plan(seed, scale)).collect();
+fn measure(load: Load, scale: Scale, repetitions: u32) -> Result<Measured> {
+    let work = Work::named(load.workload()).expect("it is a workload");
+    let plans: Vec<Plan> = (0..64).map(|seed| loaded(seed, load, scale)).collect();
     let mut simulator = Simulator::default();
     let (mut calls, mut records) = (0, 0);
     // Once over all plans: memory is warm, and the figures of a run are known.
@@ -145,7 +159,7 @@ fn seconds_per_run(simulator: &mut Simulator, plans: &[Plan], work: &Work) -> (f
     (per_run(begun.wall()), per_run(begun.cpu()))
 }
 
-fn text(standard: &Measured, growth: &[Growth]) -> String {
+fn text(standard: &Measured, growth: &[Growth], others: &[(&str, Measured)]) -> String {
     let Measured { runs_per_second, runs_per_cpu_second, times_real_time, records_per_second, .. } = standard;
     let mut text = format!(
         "{CONFIGURATION}\n\n{} runs a second, {} times real time, {} records a second; {:.0} calls and {:.0} records a \
@@ -162,6 +176,16 @@ fn text(standard: &Measured, growth: &[Growth]) -> String {
         let times = |ratio: &f64| format!("× {ratio:.2}");
         let (name, per_record) = (format!("{what} × {factor}"), times(ratio_per_record));
         text += &format!("{name:<15}  {:>10}   {:>13}   {per_record:>13}\n", times(time_ratio), times(records_ratio));
+    }
+    text += &format!("\nzombie: {ZOMBIE}\nlong-sleep: {LONG_SLEEP}\n\n");
+    for (name, measured) in others {
+        text += &format!(
+            "{name:<10}  {:.2} ms a run of {} simulated seconds, {} runs a second, {} records a second\n",
+            1_000.0 / measured.runs_per_second,
+            count(measured.seconds),
+            count(measured.runs_per_second as u64),
+            count(measured.records_per_second as u64),
+        );
     }
     text
 }

@@ -1,0 +1,127 @@
+-- Dead letters: what will not be delivered again, and the other life that it may be given.
+--
+--   replay_dead_letter   as a message, or as a workflow of its own
+--
+-- Internal: bury, end_workflows.
+
+-- Makes dead letters of these events of a window, each once. Gives back the workflows that end with them; null for a
+-- message. The id of a workflow is a capability, and is kept as a hash only.
+create function tourbillon.bury(
+  p_queue_id int,
+  p_subscription_id int,
+  p_prev bigint,
+  p_next bigint,
+  p_dead tourbillon.death[]
+)
+returns uuid[]
+language plpgsql
+volatile
+as $$
+declare
+  v_workflows uuid[];
+begin
+  execute format(
+    'with dead as materialized (
+      select e.*, d.reason
+      from (%s) e
+      join unnest($3) d on d.event_id = e.event_id
+    ), written as (
+      insert into tourbillon.dead_letter (
+        queue_id, subscription_id, event_id, reason, workflow_hash, sequence, step, attempt, state)
+      select
+        $1, $2, event_id, reason, encode(sha256(workflow_id::text::bytea), ''hex''), sequence, step, attempt, state
+      from dead
+      order by event_id
+      on conflict do nothing
+    )
+    select array_agg(workflow_id)
+    from dead',
+    tourbillon.window_query(p_queue_id, p_prev, p_next))
+  into v_workflows
+  using p_queue_id, p_subscription_id, p_dead;
+  return coalesce(v_workflows, '{}');
+end;
+$$;
+-- without no_staleness_gate: create function tourbillon.bury_window(p_queue_id int, p_subscription_id int, p_prev bigint, p_next bigint) returns void language plpgsql volatile as $$ begin perform tourbillon.end_workflows(tourbillon.bury(p_queue_id, p_subscription_id, p_prev, p_next, array(select row (e, 'attempts')::tourbillon.death from unnest(tourbillon.window_event_ids(p_queue_id, p_prev, p_next)) e))); end; $$;
+
+-- Live rows are locked in the order of their ids, then deleted.
+create function tourbillon.end_workflows(p_workflow uuid[])
+returns void
+language plpgsql
+volatile
+as $$
+begin
+  perform
+  from tourbillon.workflow f
+  where f.workflow_id = any (p_workflow)
+  order by f.workflow_id
+  for update;
+
+  delete from tourbillon.workflow f
+  where f.workflow_id = any (p_workflow);
+end;
+$$;
+
+-- A message is appended again; a step begins a workflow of its own. workflow_id is null for a message. Nobody started
+-- that workflow under a key, so there is no start key; its live row has one that says where it comes from.
+create function tourbillon.replay_dead_letter(
+  p_consumer text,
+  p_event bigint,
+  out workflow_id uuid,
+  out event_id bigint,
+  out event_table smallint
+)
+returns record
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_own record;
+  v_dead tourbillon.dead_letter;
+  v_queue tourbillon.queue;
+begin
+  perform tourbillon.require_read_committed(); -- guard: isolation_check
+
+  select s.subscription_id, s.queue_id
+  into v_own
+  from tourbillon.subscription s
+  where s.name = p_consumer;
+  if not found then
+    perform tourbillon.raise_undefined('consumer', p_consumer);
+  end if;
+
+  -- It is nobody's if it never became a message.
+  select *
+  into v_dead
+  from tourbillon.dead_letter d
+  where d.subscription_id in (v_own.subscription_id, 0)
+  and d.event_id = p_event
+  and d.queue_id = v_own.queue_id
+  and d.replayed_as is null -- guard: replay_moves
+  for update;
+  if not found then
+    perform tourbillon.raise_undefined('dead letter', p_event::text);
+  end if;
+
+  select *
+  into v_queue
+  from tourbillon.queue q
+  where q.queue_id = v_own.queue_id;
+  event_table := v_queue.current_table;
+  if v_queue.kind = 'workflow' then
+    workflow_id := gen_random_uuid();
+    insert into tourbillon.workflow (workflow_id, queue_id, key)
+    values (replay_dead_letter.workflow_id, v_queue.queue_id, 'replay:' || p_event);
+    event_id := tourbillon.insert_event(v_queue.queue_id, event_table, workflow_id, 1, v_dead.step, v_dead.state);
+  else
+    event_id := tourbillon.insert_event(v_queue.queue_id, event_table, null, 0, null, v_dead.state);
+  end if;
+
+  update tourbillon.dead_letter d
+  set replayed_as = replay_dead_letter.event_id
+  where d.subscription_id = v_dead.subscription_id
+  and d.event_id = p_event;
+end;
+$$;

@@ -1,0 +1,130 @@
+//! What an asynchronous commit may lose. D4.
+//!
+//! Judged where the header's option `asynchronous_commit` is `true`; there D1 is not judged. A transaction whose commit was
+//! acknowledged is lost if a note after the server's crash says, under its number, that it aborted.
+//!
+//! - **D4** What a crash of the server loses is a suffix of what was acknowledged before it: no transaction that survives
+//!   began its commit after the acknowledgement of one that is lost. Broken by a log that is not written in order.
+//!
+//! A lost transaction counts as rolled back. What others were shown between its commit and the crash is nobody's fault,
+//! and is not judged: all that they did with it is in the same suffix.
+
+use super::Property;
+use super::checker::Pass;
+use super::clue::Clue;
+use super::transactions::NONE;
+use crate::history::History;
+use crate::name::{Session, Xid};
+use crate::op::Op;
+use crate::record::{Fault, Happening, Note};
+use crate::reply::{Outcome, Reply};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::vec::Vec;
+
+/// The header's option that says so.
+pub const ASYNCHRONOUS_COMMIT: &str = "asynchronous_commit";
+
+#[derive(Default)]
+pub(super) struct Suffix {
+    pub(super) is_asynchronous: bool,
+    lost: BTreeSet<u32>,
+    /// From the first commit that a crash lost, up to that crash; in order.
+    doomed: Vec<(u32, u32)>,
+    /// Since the last crash: the first acknowledgement of a lost transaction, and the last commit call of one that
+    /// survives, with their records and numbers.
+    first_lost: Option<(u32, Xid)>,
+    last_kept: Option<(u32, Xid)>,
+}
+
+impl Suffix {
+    pub(super) fn clear(&mut self) {
+        *self = Suffix::default();
+    }
+
+    /// Reads the notes ahead: what is lost counts from its commit on.
+    pub(super) fn read(&mut self, history: &History) {
+        self.is_asynchronous = history.header.option(ASYNCHRONOUS_COMMIT).is_some_and(|value| value == "true");
+        if !self.is_asynchronous {
+            return;
+        }
+        for record in &history.records {
+            if let Happening::Note(Note::Resolved { outcome: Outcome::Aborted }) = record.what
+                && record.xid.0 != 0
+            {
+                self.lost.insert(record.xid.0);
+            }
+        }
+        self.find_doomed(history);
+    }
+
+    fn find_doomed(&mut self, history: &History) {
+        let mut first = NONE;
+        // The sessions that are in a transaction, with its number as far as it is known.
+        let mut open: BTreeMap<Session, Xid> = BTreeMap::new();
+        for (record, index) in history.records.iter().zip(0u32..) {
+            match record.what {
+                Happening::Call(Op::Begin { .. }) => drop(open.insert(record.session, Xid(0))),
+                Happening::Return(reply) => {
+                    let ends = matches!(reply, Reply::Committed | Reply::RolledBack);
+                    let own = if ends { open.remove(&record.session) } else { None };
+                    let inside = open.get_mut(&record.session);
+                    let is_acknowledgement = inside.is_none() && !matches!(reply, Reply::RolledBack);
+                    inside.into_iter().for_each(|xid| xid.0 = xid.0.max(record.xid.0));
+                    let xid = own.filter(|own| own.0 != 0).unwrap_or(record.xid);
+                    if first == NONE && is_acknowledgement && self.lost.contains(&xid.0) {
+                        first = index;
+                    }
+                }
+                Happening::Fault(Fault::ServerCrash) => {
+                    open.clear();
+                    if first != NONE {
+                        self.doomed.push((first, index));
+                        first = NONE;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether what a reply shows there may be gone after the crash.
+    pub(super) fn is_doomed(&self, index: u32) -> bool {
+        self.is_asynchronous && self.doomed.iter().any(|(first, crash)| (*first..*crash).contains(&index))
+    }
+}
+
+impl Pass<'_> {
+    /// A commit was acknowledged. True if it is lost all the same.
+    pub(super) fn acknowledged_and_lost(&mut self, commit_call: u32, commit: u32, xid: Xid) -> bool {
+        if !self.memory.suffix.is_asynchronous {
+            return false;
+        }
+        self.found.exercised(Property::D4);
+        let suffix = &mut self.memory.suffix;
+        if suffix.lost.contains(&xid.0) {
+            suffix.first_lost.get_or_insert((commit, xid));
+            return true;
+        }
+        if xid.0 != 0 {
+            suffix.last_kept = Some((commit_call, xid));
+        }
+        false
+    }
+
+    /// The server died: what it lost must be the end of what it had acknowledged.
+    pub(super) fn judge_suffix(&mut self, crash: u32) {
+        let suffix = &mut self.memory.suffix;
+        let (lost, kept) = (suffix.first_lost.take(), suffix.last_kept.take());
+        let (Some((acknowledged, lost)), Some((call, kept))) = (lost, kept) else { return };
+        if call < acknowledged {
+            return;
+        }
+        let clue = Clue(self.history);
+        self.found.violated(Property::D4, &[acknowledged, call, crash], || {
+            let (first, then) = (clue.at(acknowledged), clue.at(call));
+            let at = clue.at(crash);
+            format!("the crash at {at} lost {lost}, acknowledged at {first}, and kept {kept}, whose commit was called only at {then}")
+        });
+    }
+}

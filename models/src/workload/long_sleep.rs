@@ -1,0 +1,37 @@
+//! A sleep of minutes, where tables rotate every second.
+
+use super::{Next, Program, StepInput, StepOutcome, millis_of, stir};
+use crate::name::Step;
+
+/// What slept for long must not be taken for something stale.
+pub struct LongSleep;
+
+const STEPS: [&str; 2] = ["doze", "wake"];
+const DOZE: Step = Step(0);
+const WAKE: Step = Step(1);
+
+impl Program for LongSleep {
+    fn name(&self) -> &'static str {
+        "long-sleep"
+    }
+
+    fn summary(&self) -> &'static str {
+        "sleeps for minutes, many times longer than anything is kept, then writes a row"
+    }
+
+    fn steps(&self) -> &[&str] {
+        &STEPS
+    }
+
+    fn start(&self, index: u32, size: u64) -> (Step, u64) {
+        (DOZE, stir(u64::from(index) << 32 ^ size))
+    }
+
+    fn decide(&self, StepInput { step, state, .. }: StepInput) -> StepOutcome {
+        let next = match step {
+            DOZE => Next::Sleep { step: WAKE, state: stir(state), delay: millis_of(state, 30_000, 150_000) },
+            _ => Next::Complete,
+        };
+        StepOutcome { effect: step == WAKE, next }
+    }
+}

@@ -1,0 +1,330 @@
+//! Workloads: what workers are asked to do, as pure functions.
+//!
+//! A [`Program`] is a workflow: step names, where it starts, and a function from a step and its state to what comes
+//! next. It knows no queue, worker, transaction or time, so the same program runs on every target, and a checker can
+//! ask it what a step *should* have passed on. Not here: how many workflows there are and when they start (a plan
+//! says that), and the plain queue's messages, which have no program: an event of theirs is acknowledged, and that is all.
+//!
+//! Invariant: the same step and state give the same outcome, always.
+//!
+//! A program of one's own is a dozen lines:
+//!
+//! ```
+//! use tourbillon_models::name::Step;
+//! use tourbillon_models::workload::{Next, Program, StepInput, StepOutcome};
+//!
+//! struct Countdown;
+//!
+//! impl Program for Countdown {
+//!     fn name(&self) -> &str { "countdown" }
+//!     fn summary(&self) -> &str { "counts to zero, an effect at each number" }
+//!     fn steps(&self) -> &[&str] { &["count"] }
+//!     fn start(&self, _index: u32, size: u64) -> (Step, u64) { (Step(0), size) }
+//!     fn decide(&self, input: StepInput) -> StepOutcome {
+//!         let next = match input.state {
+//!             0 => Next::Complete,
+//!             left => Next::Goto { step: Step(0), state: left - 1 },
+//!         };
+//!         StepOutcome { effect: true, next }
+//!     }
+//! }
+//! ```
+
+mod agent_loop;
+mod chain;
+mod deploy;
+mod dispatch;
+mod flaky;
+mod long_sleep;
+mod poison;
+mod restart;
+
+pub use agent_loop::AgentLoop;
+pub use chain::Chain;
+
+use crate::name::{Micros, Step};
+use deploy::Deploy;
+use dispatch::Dispatch;
+use flaky::Flaky;
+pub use long_sleep::LongSleep;
+use poison::Poison;
+use restart::Restart;
+
+/// What a step asks for: whether it writes a row of the application's in the database, and what comes next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StepOutcome {
+    /// A step with an effect opens a transaction, holds its window, writes, and hands off in that transaction.
+    pub effect: bool,
+    pub next: Next,
+}
+
+/// How a workflow goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    Goto {
+        step: Step,
+        state: u64,
+    },
+    /// Goes on with another step after a while.
+    Sleep {
+        step: Step,
+        state: u64,
+        delay: Micros,
+    },
+    /// This step again with the same state, at most so many times in all.
+    Retry {
+        delay: Micros,
+        max_attempts: u16,
+    },
+    Complete,
+    Fail,
+    /// The program has no such step.
+    Reject,
+    /// The handler takes its whole process down with it.
+    Die,
+}
+
+/// What a step is given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StepInput {
+    pub step: Step,
+    pub state: u64,
+    /// 1 at first; more for a step that asked to be retried.
+    pub attempt: u16,
+    /// Of the code that the worker runs: a deployment raises it while workflows are under way.
+    pub version: u16,
+}
+
+/// A workflow as a pure function.
+pub trait Program {
+    /// The name on the command line and in the header of a history.
+    fn name(&self) -> &str;
+
+    /// One sentence.
+    fn summary(&self) -> &str;
+
+    /// The names of the steps; a [`Step`] is an index into them.
+    fn steps(&self) -> &[&str];
+
+    /// Where the `index`-th workflow of a plan begins, and with which state; `size` is how much work the plan asks of it.
+    fn start(&self, index: u32, size: u64) -> (Step, u64);
+
+    /// What follows when a step has run. A step that the program does not have ends the workflow, without an
+    /// effect: a history from elsewhere may name one.
+    fn decide(&self, input: StepInput) -> StepOutcome;
+}
+
+/// What a plan can ask for by name.
+#[derive(Clone, Copy)]
+pub enum Workload {
+    /// Messages on a plain queue, some of them due later: each event is acknowledged. What sets one such workload apart
+    /// from another is how clients and workers behave, which the plan says.
+    Messages {
+        name: &'static str,
+        summary: &'static str,
+    },
+    Program(&'static (dyn Program + Sync)),
+    /// Another's program, where clients, workers or the server behave in a way of its own.
+    Behaviour {
+        name: &'static str,
+        summary: &'static str,
+        program: &'static (dyn Program + Sync),
+    },
+}
+
+impl Workload {
+    /// Every workload, in the order in which they are listed.
+    pub const ALL: [Workload; 13] = [
+        Workload::Program(&Chain),
+        Workload::Program(&AgentLoop),
+        Workload::Messages {
+            name: "messages",
+            summary: "messages on a plain queue with several consumers, each acknowledged; some are due later, or cancelled",
+        },
+        Workload::Program(&Restart),
+        Workload::Program(&LongSleep),
+        Workload::Program(&Flaky),
+        Workload::Program(&Poison),
+        Workload::Program(&Dispatch),
+        Workload::Program(&Deploy),
+        Workload::Behaviour {
+            name: "zombie",
+            summary: "the chain, and workers that sleep past the dead interval inside and outside a transaction, then go on",
+            program: &Chain,
+        },
+        Workload::Behaviour {
+            name: "outage",
+            summary: "marker, sleep, marker; for longer than every horizon nobody ticks, works or cleans up, then all return",
+            program: &Restart,
+        },
+        Workload::Messages {
+            name: "slow-consumer",
+            summary: "messages for several consumers, one of which stands still until faults are over",
+        },
+        Workload::Behaviour {
+            name: "burst",
+            summary: "the chain, two hundred times at once from one session, or twenty times from each of eight",
+            program: &Chain,
+        },
+    ];
+
+    pub fn by_name(name: &str) -> Option<Workload> {
+        Workload::ALL.into_iter().find(|workload| workload.name() == name)
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Workload::Messages { name, .. } | Workload::Behaviour { name, .. } => name,
+            Workload::Program(program) => program.name(),
+        }
+    }
+
+    pub fn summary(&self) -> &'static str {
+        match self {
+            Workload::Messages { summary, .. } | Workload::Behaviour { summary, .. } => summary,
+            Workload::Program(program) => program.summary(),
+        }
+    }
+
+    /// The names of the steps; none for messages.
+    pub fn steps(&self) -> &'static [&'static str] {
+        self.program().map_or(&[], |program| program.steps())
+    }
+
+    pub fn program(&self) -> Option<&'static (dyn Program + Sync)> {
+        match self {
+            Workload::Messages { .. } => None,
+            Workload::Program(program) | Workload::Behaviour { program, .. } => Some(*program),
+        }
+    }
+}
+
+impl core::fmt::Debug for Workload {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A bijection on 64 bits (the finisher of splitmix64): different states stay different.
+const fn stir(state: u64) -> u64 {
+    let state = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let state = (state ^ state >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    state ^ state >> 31
+}
+
+/// A span of time that follows from a state: from `low` to `high` milliseconds.
+const fn millis_of(state: u64, low: u64, high: u64) -> Micros {
+    Micros::from_millis(low + stir(state) % (high - low + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    /// The steps that a workflow takes, of code of one version; a step that is retried shows again.
+    fn run(program: &dyn Program, index: u32, size: u64, version: u16) -> (Vec<(&str, bool)>, Next) {
+        let (mut step, mut state) = program.start(index, size);
+        let (mut attempt, mut taken) = (1, Vec::new());
+        loop {
+            let outcome = program.decide(StepInput { step, state, attempt, version });
+            taken.push((program.steps()[step.0 as usize], outcome.effect));
+            match outcome.next {
+                Next::Goto { step: to, state: with } | Next::Sleep { step: to, state: with, .. } => {
+                    (step, state, attempt) = (to, with, 1);
+                }
+                Next::Retry { max_attempts, .. } if attempt < max_attempts => attempt += 1,
+                end => return (taken, end),
+            }
+        }
+    }
+
+    fn names(program: &dyn Program, index: u32, size: u64, version: u16) -> Vec<&str> {
+        run(program, index, size, version).0.into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn programs() -> impl Iterator<Item = &'static (dyn Program + Sync)> {
+        Workload::ALL.into_iter().filter_map(|workload| workload.program())
+    }
+
+    #[test]
+    fn chain_takes_its_four_steps_with_an_effect_in_each() {
+        let steps = [("charge", true), ("pack", true), ("ship", true), ("notify", true)];
+        assert_eq!(run(&Chain, 7, 1, 0), (steps.to_vec(), Next::Complete));
+    }
+
+    #[test]
+    fn agent_loop_takes_two_steps_a_round() {
+        assert_eq!(names(&AgentLoop, 3, 2, 0), ["plan", "act", "observe", "act", "observe"]);
+        assert_eq!(names(&AgentLoop, 3, 1_000, 0).len(), 2_001);
+        assert_eq!(names(&AgentLoop, 3, 0, 0).len(), 3, "at least one round");
+    }
+
+    #[test]
+    fn dispatch_leaves_two_rows_for_each_job() {
+        for jobs in [0, 1, 3] {
+            let (taken, end) = run(&Dispatch, 2, jobs, 0);
+            assert_eq!(taken.iter().filter(|(_, effect)| *effect).count() as u64, 2 * jobs);
+            assert_eq!((taken.len() as u64, end), (3 * jobs + 1, Next::Complete));
+        }
+    }
+
+    #[test]
+    fn flaky_fails_until_it_succeeds_or_has_no_attempt_left() {
+        let mut ends = [0; 3];
+        for index in 0..100 {
+            let (taken, end) = run(&Flaky, index, 1, 0);
+            let calls = taken.iter().filter(|(name, _)| *name == "call").count();
+            let which = match end {
+                Next::Retry { max_attempts, .. } => {
+                    assert_eq!(calls, usize::from(max_attempts));
+                    0
+                }
+                Next::Fail => 1,
+                _ => 2,
+            };
+            assert!(which == 0 || calls <= 3 && taken.last() == Some(&("report", true)));
+            ends[which] += 1;
+        }
+        assert!(ends.iter().all(|count| *count > 5), "{ends:?}");
+    }
+
+    #[test]
+    fn poison_dies_in_the_first_of_every_five() {
+        for index in 0..10 {
+            let expected = if index % 5 == 0 { Next::Die } else { Next::Complete };
+            assert_eq!(run(&Poison, index, 1, 0).1, expected);
+        }
+    }
+
+    #[test]
+    fn deploy_skips_a_step_that_the_second_version_has_no_code_for() {
+        assert_eq!(names(&Deploy, 1, 1, 0), ["receive", "sort", "stamp", "deliver"]);
+        assert_eq!(names(&Deploy, 1, 1, 1), ["receive", "sort", "deliver"]);
+        let stamp = StepInput { step: Step(2), state: 1, attempt: 1, version: 1 };
+        assert_eq!(Deploy.decide(stamp), StepOutcome { effect: false, next: Next::Reject });
+    }
+
+    #[test]
+    fn states_of_different_workflows_differ() {
+        for program in programs() {
+            assert_ne!(program.start(1, 5).1, program.start(2, 5).1);
+        }
+    }
+
+    #[test]
+    fn a_step_that_is_not_the_programs_ends_the_workflow() {
+        for program in programs() {
+            let input = StepInput { step: Step(u16::MAX), state: 0, attempt: 1, version: 0 };
+            assert_eq!(program.decide(input), StepOutcome { effect: false, next: Next::Complete });
+        }
+    }
+
+    #[test]
+    fn workloads_are_found_by_name() {
+        for workload in Workload::ALL {
+            assert_eq!(Workload::by_name(workload.name()).map(|found| found.name()), Some(workload.name()));
+        }
+        assert!(Workload::by_name("chian").is_none());
+    }
+}

@@ -1,0 +1,280 @@
+//! `bench handoff`: what claiming a window and handing it off costs, beside the cheapest way to write the same rows.
+//!
+//! Three connections at once, in turns: a plain `insert … select` of a window's successors from a table that holds them,
+//! and claim and handoff of as many windows. What a worker reads in between is not counted on either side.
+
+use super::median;
+use crate::cli::figures::count;
+use crate::cli::{Console, Exit, name, server};
+use crate::lockstep::wire::{parameter, values};
+use crate::postgres::server::Server;
+use crate::postgres::session::{Outcome, Session};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::json;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+use tokio_postgres::Config;
+use tokio_postgres::types::ToSql;
+use tourbillon_engine::guard::Guards;
+use tourbillon_engine::sql::ids::Ids;
+use tourbillon_engine::sql::install;
+use tourbillon_engine::sql::mapping::Mapping;
+use tourbillon_models::history::{PlainOp, PlainReply};
+use tourbillon_models::name::{Consumer, EventId, Micros, Queue, Step, WorkerId};
+use tourbillon_models::op::{Decision, Op, QueueKind, Verb};
+use tourbillon_models::reply::{Event, Reply};
+
+const CONNECTIONS: u32 = 3;
+const WINDOW: u32 = 1_000;
+/// Windows that each connection hands off in a turn.
+const WINDOWS: u32 = 8;
+const STEPS: [&str; 1] = ["act"];
+const QUEUE: Queue = Queue(0);
+
+#[derive(Args)]
+#[group(skip)]
+pub struct Arguments {
+    #[command(flatten)]
+    server: server::Arguments,
+    /// How many pairs of turns the medians are of
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = name::at_least_one)]
+    pairs: u64,
+    /// Print one JSON value
+    #[arg(long)]
+    json: bool,
+}
+
+/// Rows a second of one pair of turns.
+struct Pair {
+    raw: f64,
+    handoff: f64,
+}
+
+pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
+    let server = arguments.server.choice().open()?;
+    let mut server = server.context("bench handoff needs a server: --postgres auto, or the address of yours")?;
+    let schema = server.create_schema()?;
+    server.install(&install::install(&schema, Guards::ALL))?;
+    server.install(&tables(&schema))?;
+    let site = Site { config: server.config().clone(), mapping: Mapping::new(&schema, Guards::ALL, &STEPS), schema };
+    let mut setup = Connected::open(&site)?;
+    setup.call(&Op::CreateQueue { queue: QUEUE, kind: QueueKind::Workflow })?;
+    setup.call(&Op::Subscribe { queue: QUEUE, consumer: Consumer(0) })?;
+    setup.script(&in_schema(SOURCE, &site.schema))?;
+    let mut pairs = Vec::new();
+    for _ in 0..arguments.pairs {
+        setup.script(&in_schema(EMPTY, &site.schema))?;
+        let raw = turn(&site, raw)?;
+        for _ in 0..CONNECTIONS * WINDOWS {
+            setup.script(&in_schema(FILL, &site.schema))?;
+            setup.call(&Op::Tick { queue: QUEUE })?;
+        }
+        pairs.push(Pair { raw, handoff: turn(&site, handoff)? });
+    }
+    let updates = updates(&server, &site, arguments.pairs * u64::from(CONNECTIONS * WINDOWS))?;
+    tell(arguments, console, &server, &pairs, updates);
+    server.drop_schema(&site.schema)?;
+    Ok(Exit::Clean)
+}
+
+fn tell(arguments: &Arguments, console: &mut Console, server: &Server, pairs: &[Pair], updates: Updates) {
+    let of = |rate: fn(&Pair) -> f64| median(pairs.iter().map(rate).collect());
+    let (raw, handoff, ratio) = (of(|pair| pair.raw), of(|pair| pair.handoff), of(|pair| pair.handoff / pair.raw));
+    match arguments.json {
+        true => console.print_json(&json!({
+            "pairs": pairs.len(),
+            "window": WINDOW,
+            "raw_rows_per_second": raw,
+            "handoff_rows_per_second": handoff,
+            "ratio": ratio,
+            "updates_per_window": updates.all,
+            "hot_updates_per_window": updates.hot,
+            "server_version": server.version(),
+        })),
+        false => console.print(&format!(
+            "{CONNECTIONS} connections, windows of {} events, synchronous commit off, {} pairs of turns, medians, on \
+             PostgreSQL {}\n\ninsert … select    {} rows a second\nclaim and handoff  {} rows a second, {ratio:.2} of \
+             that; {:.2} updates a window, {:.2} of them HOT\n",
+            count(WINDOW.into()),
+            pairs.len(),
+            server.version(),
+            count(raw as u64),
+            count(handoff as u64),
+            updates.all,
+            updates.hot,
+        )),
+    }
+}
+
+/// What the connections share.
+struct Site {
+    config: Config,
+    mapping: Mapping,
+    schema: String,
+}
+
+/// The same columns and index as an event table.
+fn tables(schema: &str) -> String {
+    in_schema(
+        "create table tourbillon.bench_raw (
+           event_id bigint not null, xid xid8 not null, workflow_id uuid, sequence int not null, step text,
+           attempt int not null, state text
+         ) with (autovacuum_enabled = false);
+         create index on tourbillon.bench_raw (xid);
+         create table tourbillon.bench_source (workflow_id uuid, sequence int, state text);",
+        schema,
+    )
+}
+
+const SOURCE: &str = "insert into tourbillon.bench_source
+    select gen_random_uuid(), 1, i::text from generate_series(1, 1000) i;
+    analyze tourbillon.bench_source";
+
+/// Nothing is left of the turn before: its successors are skipped and their tables truncated.
+const EMPTY: &str = "select tourbillon.tick('q0');
+    update tourbillon.subscription set cursor = (select max(tick) from tourbillon.tick);
+    truncate tourbillon.bench_raw, tourbillon.event_1_0, tourbillon.event_1_1, tourbillon.event_1_2";
+
+const FILL: &str = "insert into tourbillon.event_1_0 (event_id, xid, workflow_id, sequence, step, attempt, state)
+    select nextval('tourbillon.event_id'), pg_current_xact_id(), workflow_id, sequence, 'act', 1, state
+    from tourbillon.bench_source";
+
+const RAW: &str = "insert into tourbillon.bench_raw (event_id, xid, workflow_id, sequence, step, attempt, state)
+    select nextval('tourbillon.event_id'), pg_current_xact_id(), workflow_id, sequence + 1, 'act', 1, state
+    from tourbillon.bench_source";
+
+fn in_schema(sql: &str, schema: &str) -> String {
+    sql.replace("tourbillon.", &format!("{schema}."))
+}
+
+/// A connection of its own, with the names of the ids that it has seen.
+struct Connected<'a> {
+    site: &'a Site,
+    runtime: tokio::runtime::Runtime,
+    session: Session,
+    ids: Ids,
+}
+
+impl<'a> Connected<'a> {
+    fn open(site: &'a Site) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let session = runtime.block_on(Session::open(&site.config))?;
+        Ok(Connected { site, runtime, session, ids: Ids::new() })
+    }
+
+    fn script(&mut self, sql: &str) -> Result<()> {
+        self.runtime.block_on(self.session.execute_script(sql)).done()?;
+        Ok(())
+    }
+
+    fn call(&mut self, op: &PlainOp) -> Result<PlainReply> {
+        let statement = self.site.mapping.encode(op, &self.ids);
+        let parameters: Vec<_> = statement.params.into_iter().map(parameter).collect();
+        let borrowed: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|it| &**it as _).collect();
+        match self.runtime.block_on(self.session.execute(&statement.text, &borrowed)) {
+            Outcome::Done(reply) => {
+                let rows: Vec<_> = reply.rows.iter().map(values).collect();
+                Ok(self.site.mapping.decode(op, &rows, &mut self.ids).map_err(|error| anyhow::anyhow!("{error}"))?.0)
+            }
+            other => bail!("{op:?} came to {other:?}"),
+        }
+    }
+
+    /// How long a call takes, the encoding of its parameters included.
+    fn timed(&mut self, op: &PlainOp) -> Result<(PlainReply, Duration)> {
+        let begun = Instant::now();
+        let reply = self.call(op)?;
+        Ok((reply, begun.elapsed()))
+    }
+}
+
+/// All connections do the same at once; rows a second of all together.
+fn turn(site: &Site, each: fn(&mut Connected<'_>, &Barrier) -> Result<Duration>) -> Result<f64> {
+    let barrier = Barrier::new(CONNECTIONS as usize);
+    let times: Vec<Result<Duration>> = std::thread::scope(|scope| {
+        let run = || {
+            let connected = Connected::open(site);
+            each(&mut connected?, &barrier)
+        };
+        let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(run)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a connection's thread does not panic")).collect()
+    });
+    let times = times.into_iter().collect::<Result<Vec<_>>>()?;
+    let rate = |time: &Duration| f64::from(WINDOW * WINDOWS) / time.as_secs_f64();
+    Ok(times.iter().map(rate).sum())
+}
+
+fn raw(connected: &mut Connected<'_>, barrier: &Barrier) -> Result<Duration> {
+    let sql = in_schema(RAW, &connected.site.schema);
+    connected.runtime.block_on(connected.session.prepare(&sql)).done()?;
+    barrier.wait();
+    let begun = Instant::now();
+    for _ in 0..WINDOWS {
+        connected.runtime.block_on(connected.session.execute(&sql, &[])).done()?;
+    }
+    Ok(begun.elapsed())
+}
+
+fn handoff(connected: &mut Connected<'_>, barrier: &Barrier) -> Result<Duration> {
+    let Reply::Registered { worker } = connected.call(&Op::Register { consumer: Consumer(0) })? else {
+        bail!("a worker is not registered");
+    };
+    barrier.wait();
+    let mut spent = Duration::ZERO;
+    for _ in 0..WINDOWS {
+        spent += window(connected, worker)?;
+    }
+    Ok(spent)
+}
+
+fn window(connected: &mut Connected<'_>, worker: WorkerId) -> Result<Duration> {
+    let claim = Op::Claim { worker, dead_interval: Micros::from_secs(60), at: Micros(0) };
+    let (Reply::Claimed { token, .. }, claiming) = connected.timed(&claim)? else {
+        bail!("there is a window for each")
+    };
+    let read = Op::Read { worker, token, after: EventId(0), limit: 2 * WINDOW };
+    let Reply::Events(events) = connected.call(&read)? else { bail!("a window is read") };
+    let decisions = events.iter().map(decision).collect();
+    let (_, handing) = connected.timed(&Op::Handoff { worker, token, decisions })?;
+    Ok(claiming + handing)
+}
+
+fn decision(event: &Event) -> Decision {
+    Decision {
+        event: event.id,
+        verb: Verb::Goto,
+        workflow: event.workflow,
+        sequence: event.sequence + 1,
+        step: Step(0),
+        attempt: 1,
+        max_attempts: 0,
+        delay: Micros(0),
+        state: event.state,
+    }
+}
+
+/// Updates of leases and cursors, for each window.
+struct Updates {
+    all: f64,
+    hot: f64,
+}
+
+/// The server counts with a delay: asked until nothing is missing, for a while.
+fn updates(server: &Server, site: &Site, windows: u64) -> Result<Updates> {
+    const UPDATES: &str = "select sum(n_tup_upd)::int8, sum(n_tup_hot_upd)::int8 from pg_stat_user_tables
+        where schemaname = $1 and relname in ('worker', 'subscription')";
+    let session = server.open()?;
+    let begun = Instant::now();
+    loop {
+        let reply = server.execute(&session, UPDATES, &[&site.schema])?.done()?;
+        let (all, hot): (i64, i64) = (reply.rows[0].get(0), reply.rows[0].get(1));
+        // One more in each pair of turns was ours: see EMPTY.
+        let all = all - (windows / u64::from(CONNECTIONS * WINDOWS)) as i64;
+        if all as u64 >= 3 * windows || begun.elapsed() > Duration::from_secs(10) {
+            server.close(session)?;
+            return Ok(Updates { all: all as f64 / windows as f64, hot: hot as f64 / windows as f64 });
+        }
+        server.execute(&session, "select pg_stat_clear_snapshot()", &[])?.done()?;
+    }
+}

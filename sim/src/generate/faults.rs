@@ -1,0 +1,131 @@
+//! The faults of a plan: what befalls its processes and its server, and where.
+
+use super::START;
+use super::duties::DUTIES;
+use super::options::Options;
+use crate::faults::FaultKind;
+use crate::plan::{CallKind, Phase, Plan, PlannedEffect, PlannedFault, When};
+use crate::random::Stream;
+use tourbillon_models::name::{Micros, Process};
+use tourbillon_models::record::ClockOffset;
+
+pub fn add_faults(plan: &mut Plan, options: &Options) {
+    let mut stream = Stream::new(plan.seed, "fault", 0);
+    let named = |prefix: &str| -> Vec<Process> {
+        let processes = plan.processes.iter().enumerate();
+        processes
+            .filter(|(_, process)| process.name.starts_with(prefix))
+            .map(|(index, _)| Process(index as u8))
+            .collect()
+    };
+    let workers = [named("worker-"), named("standby-")].concat();
+    let (clients, late) = (named("client-"), named("late-producer-"));
+    let duties: Vec<Process> = DUTIES.iter().flat_map(|name| named(name)).collect();
+    let callers = [workers.clone(), workers.clone(), clients, late].concat();
+    let mut faults = Vec::new();
+    let mut add = |kind: FaultKind, stream: &mut Stream, make: &dyn Fn(&mut Stream) -> PlannedFault| {
+        if options.has(kind) {
+            faults.extend((0..stream.between(1, 4)).map(|_| make(stream)));
+        }
+    };
+    let dead = options.dead_interval.0;
+    add(FaultKind::WorkerCrash, &mut stream, &|stream| {
+        let restart_after = stream.span(Micros::from_millis(10), Micros(2 * dead));
+        let when = somewhere(stream, options, &workers);
+        PlannedFault { when, what: PlannedEffect::Crash { restart_after } }
+    });
+    add(FaultKind::WorkerPause, &mut stream, &|stream| {
+        let duration = Micros(dead + stream.between(dead / 10, 2 * dead));
+        PlannedFault { when: somewhere(stream, options, &workers), what: PlannedEffect::Pause { duration } }
+    });
+    add(FaultKind::LostReply, &mut stream, &|stream| {
+        let process = *stream.choose(&callers);
+        PlannedFault { when: point(stream, process), what: PlannedEffect::LostReply }
+    });
+    add(FaultKind::DutyStop, &mut stream, &|stream| {
+        let at = stream.span(START, options.faults_end);
+        let duration = stream.span(Micros::from_millis(300), Micros::from_secs(4));
+        let when = When::Time { at, process: *stream.choose(&duties) };
+        PlannedFault { when, what: PlannedEffect::Pause { duration } }
+    });
+    if options.has(FaultKind::ServerCrash) {
+        faults.extend((0..stream.between(1, 2)).map(|_| {
+            let down_for = stream.span(Micros::from_millis(20), Micros::from_millis(800));
+            PlannedFault {
+                when: somewhere(&mut stream, options, &callers),
+                what: PlannedEffect::ServerCrash { down_for },
+            }
+        }));
+    }
+    let (fewest, most) = options.shape.more_pauses;
+    faults.extend((0..stream.between(fewest, most)).map(|_| {
+        let duration = Micros(dead + stream.between(dead / 10, 3 * dead));
+        PlannedFault { when: in_a_step(&mut stream, &workers), what: PlannedEffect::Pause { duration } }
+    }));
+    let (fewest, most) = options.shape.lost_commits;
+    faults.extend((0..stream.between(fewest, most)).map(|_| {
+        let (process, nth) = (*stream.choose(&workers), stream.below(8) as u32);
+        let when = When::Point { process, call: CallKind::Commit, nth, phase: Phase::After };
+        PlannedFault { when, what: PlannedEffect::LostReply }
+    }));
+    if let Some((at, duration)) = options.outage {
+        let everyone = workers.iter().chain(&duties).copied();
+        faults.extend(
+            everyone.map(|process| PlannedFault {
+                when: When::Time { at, process },
+                what: PlannedEffect::Pause { duration },
+            }),
+        );
+    }
+    if options.has(FaultKind::ServerClockStep) {
+        faults.extend(clock_steps(plan.seed, options));
+    }
+    plan.faults = faults;
+}
+
+/// Steps of the server's clock, forward and back; the last one, when faults end, sets it right.
+fn clock_steps(seed: u64, options: &Options) -> Vec<PlannedFault> {
+    let mut stream = Stream::new(seed, "server-clock", 0);
+    let step = |stream: &mut Stream| {
+        let at = stream.span(START, options.faults_end);
+        let off = stream.span(Micros::from_millis(20), Micros::from_millis(2000));
+        let offset = match stream.below(5) {
+            0 => ClockOffset::NONE,
+            1 | 2 => ClockOffset { ahead: off, ..ClockOffset::NONE },
+            // The clock never shows less than when it all began.
+            _ => ClockOffset { behind: off.min(Micros(at.0 / 2)), ..ClockOffset::NONE },
+        };
+        let when = When::Time { at, process: Process(0) };
+        PlannedFault { when, what: PlannedEffect::ServerClockStep(offset) }
+    };
+    let when = When::Time { at: options.faults_end, process: Process(0) };
+    let last = PlannedFault { when, what: PlannedEffect::ServerClockStep(ClockOffset::NONE) };
+    (0..stream.between(1, 5)).map(|_| step(&mut stream)).chain([last]).collect()
+}
+
+/// Outside the step's transaction and inside it.
+fn in_a_step(stream: &mut Stream, workers: &[Process]) -> When {
+    use CallKind::{Begin, Commit, Effect, Handoff, Hold, Read};
+    let call = *stream.choose(&[Read, Begin, Hold, Effect, Handoff, Commit]);
+    let phase = if stream.chance(1, 2) { Phase::Before } else { Phase::After };
+    When::Point { process: *stream.choose(workers), call, nth: stream.below(6) as u32, phase }
+}
+
+fn somewhere(stream: &mut Stream, options: &Options, processes: &[Process]) -> When {
+    let process = *stream.choose(processes);
+    match stream.chance(1, 3) {
+        true => When::Time { at: stream.span(START, options.faults_end), process },
+        false => point(stream, process),
+    }
+}
+
+/// The calls of a transaction are few among many idle claims, so they are aimed at by kind.
+fn point(stream: &mut Stream, process: Process) -> When {
+    use CallKind::{Any, Append, Begin, Claim, Commit, Effect, HandOut, Handoff, Hold, Read, Schedule, Start};
+    let calls =
+        [Any, Begin, Claim, Read, HandOut, Hold, Effect, Handoff, Handoff, Commit, Commit, Start, Append, Schedule];
+    let call = *stream.choose(&calls);
+    let nth = stream.below(if call == Any { 150 } else { 10 }) as u32;
+    let phase = if stream.chance(1, 2) { Phase::Before } else { Phase::After };
+    When::Point { process, call, nth, phase }
+}

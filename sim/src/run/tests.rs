@@ -1,0 +1,95 @@
+//! The server's clock is set while things happen.
+
+use crate::clock::Clock;
+use crate::faults::FaultKind;
+use crate::generate::{Limits, QUEUE, setup};
+use crate::plan::{PlannedEffect, PlannedFault, ProcessPlan, Role, When};
+use crate::simulate::{Simulator, Work};
+use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
+use tourbillon_engine::guard::Guards;
+use tourbillon_models::history::{History, PlainOp};
+use tourbillon_models::name::{Micros, Process};
+use tourbillon_models::op::{Isolation, Op, QueueKind, TableLock};
+use tourbillon_models::record::{ClockOffset, Fault, Happening};
+use tourbillon_models::reply::{Refusal, Reply};
+
+const fn millis(millis: u64) -> Micros {
+    Micros::from_millis(millis)
+}
+
+fn once(name: &str, at: Micros, statements: Vec<(Micros, PlainOp)>) -> ProcessPlan {
+    let round = Round { at, on_lost_reply: OnLostReply::GiveUp, on_refusal: OnRefusal::RollBack, statements };
+    let role = Role::Script(ScriptOptions::Once { rounds: vec![round] });
+    ProcessPlan { name: name.to_owned(), role, clock: Clock::Right }
+}
+
+fn messages() -> Work {
+    Work::named("messages").expect("it is one of the project's")
+}
+
+/// For how long a rotation waits that may wait for a second, while somebody has the tables and the clock is set.
+fn waited(offset: ClockOffset) -> Micros {
+    let work = messages();
+    let mut plan = work.plan(0, &Limits { faults: Vec::new() });
+    let lock = |table| (Micros(0), Op::LockTable { queue: QUEUE, table, mode: TableLock::AccessExclusive });
+    let begin = (Micros(0), Op::Begin { isolation: Isolation::ReadCommitted });
+    let held = vec![begin, lock(0), lock(1), lock(2), (Micros::from_secs(5), Op::Commit)];
+    let rotate = Op::Rotate { queue: QUEUE, lock_timeout: Micros::from_secs(1) };
+    plan.processes = vec![
+        ProcessPlan { name: "setup".to_owned(), role: Role::Script(setup(QueueKind::Plain, 1)), clock: Clock::Right },
+        once("holder", millis(2_000), held),
+        once("rotation", millis(3_000), vec![(Micros(0), rotate)]),
+    ];
+    let when = When::Time { at: millis(3_300), process: Process(0) };
+    plan.faults = vec![PlannedFault { when, what: PlannedEffect::ServerClockStep(offset) }];
+    plan.faults_end = Micros::from_secs(8);
+
+    let mut simulator = Simulator::default();
+    simulator.run(&plan, &work, Guards::ALL);
+    let time = |is_it: &dyn Fn(&Happening<_, _, _>) -> bool| {
+        let mut records = simulator.history().records.iter();
+        records.find(|record| is_it(&record.what)).expect("it happens").at
+    };
+    let called = time(&|what| matches!(what, Happening::Call(Op::Rotate { .. })));
+    time(&|what| matches!(what, Happening::Return(Reply::Refused(Refusal::LockNotAvailable)))) - called
+}
+
+#[test]
+fn a_clock_that_is_set_moves_no_lock_timeout() {
+    assert_eq!(waited(ClockOffset::NONE), millis(1_000));
+    assert_eq!(waited(ClockOffset { ahead: millis(1_900), ..ClockOffset::NONE }), millis(1_000));
+    assert_eq!(waited(ClockOffset { behind: millis(1_900), ..ClockOffset::NONE }), millis(1_000));
+}
+
+/// What the server's clock is off by, as its ticks tell it, and as the faults do.
+fn told_and_set(history: &History) -> Vec<(Micros, Micros, ClockOffset)> {
+    let mut offset = ClockOffset::NONE;
+    let mut told = Vec::new();
+    for record in &history.records {
+        match record.what {
+            Happening::Fault(Fault::ClockStep(set)) => offset = set,
+            Happening::Return(Reply::Ticked { at, .. }) => told.push((record.at, at, offset)),
+            _ => {}
+        }
+    }
+    told
+}
+
+#[test]
+fn the_server_goes_by_its_clock_which_is_right_when_faults_end() {
+    let (work, mut simulator) = (messages(), Simulator::default());
+    let (mut ahead, mut behind) = (0, 0);
+    for seed in 0..20 {
+        let plan = work.plan(seed, &Limits { faults: vec![FaultKind::ServerClockStep] });
+        simulator.run(&plan, &work, Guards::ALL);
+        let told = told_and_set(simulator.history());
+        let is_told = |(at, told, offset): &(Micros, Micros, ClockOffset)| *told == offset.at(*at);
+        // A tick's clock never falls, so one that was taken after the clock was set back says more.
+        assert!(told.iter().all(|tick| is_told(tick) || tick.1 > tick.2.at(tick.0)), "{seed}: {told:?}");
+        ahead += told.iter().filter(|tick| is_told(tick) && tick.2.ahead > Micros(0)).count();
+        behind += told.iter().filter(|tick| is_told(tick) && tick.2.behind > Micros(0)).count();
+        let last = told.iter().rfind(|(at, ..)| *at > plan.faults_end);
+        assert!(last.is_none_or(|(.., offset)| *offset == ClockOffset::NONE), "{seed}");
+    }
+    assert!(ahead > 0 && behind > 0, "{ahead} ahead, {behind} behind");
+}

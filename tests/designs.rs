@@ -1,0 +1,125 @@
+//! Published designs: the ways in which the draft of delayed delivery loses timers, each shown by a kept run, in the
+//! simulator and on a real server.
+//!
+//! The files in `capsules/delayed-rotation/` were found by `run --design pgque-delayed-rotation-draft --workload messages`:
+//!
+//! - seed 184, *a full page*: more was due than a page holds, and the watermark went to now all the same;
+//! - seed 278, *behind the watermark*: a due time had passed a drain's watermark before its timer was inserted;
+//! - seed 247, *carried into what is truncated*: rotation copied a far timer into the table that it truncated.
+
+use crate::capsules::read_all;
+use crate::stage::server;
+use tourbillon::capsule::Capsule;
+use tourbillon::postgres::one_cpu::OneCpu;
+use tourbillon::replay::{End, replay};
+use tourbillon::simulate::Simulator;
+use tourbillon_models::history::History;
+use tourbillon_models::name::Micros;
+use tourbillon_models::op::Op;
+use tourbillon_models::property::Property;
+use tourbillon_models::record::Happening;
+use tourbillon_models::reply::Reply;
+use tourbillon_models::verdict::Verdict;
+
+/// How a timer was lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    FullPage,
+    BehindTheWatermark,
+    Carried,
+}
+
+const KEPT: [(u64, Way); 3] = [(184, Way::FullPage), (278, Way::BehindTheWatermark), (247, Way::Carried)];
+
+/// What is known of the lost timer.
+struct Lost {
+    /// The record that told of it.
+    scheduled: usize,
+    due: Micros,
+}
+
+/// The timer that T2 says is lost.
+fn lost(history: &History, verdict: &Verdict) -> Lost {
+    let told: Vec<String> = verdict.violations().map(ToString::to_string).collect();
+    let sentence = told.iter().find(|told| told.starts_with("T2")).expect("a timer is lost");
+    let name = sentence.split_once(": e").and_then(|(_, rest)| rest.split(' ').next()).expect("the sentence names it");
+    let id: u32 = name.parse().expect("an event's id is a number");
+    let told = history.records.iter().enumerate().find_map(|(index, record)| match record.what {
+        Happening::Return(Reply::Scheduled { event, due, .. }) if event.0 == id => Some((index, due)),
+        _ => None,
+    });
+    let (scheduled, due) = told.expect("it was scheduled");
+    Lost { scheduled, due }
+}
+
+/// Drains that answered, each with its record, its time, how much it delivered and how much it may.
+fn drains(history: &History) -> Vec<(usize, Micros, u32, u32)> {
+    let mut limits = std::collections::BTreeMap::new();
+    let mut drains = Vec::new();
+    for (index, record) in history.records.iter().enumerate() {
+        match record.what {
+            Happening::Call(Op::Drain { limit, .. }) => {
+                limits.insert(record.session, limit);
+            }
+            Happening::Return(Reply::Drained { fired, .. }) => {
+                drains.push((index, record.at, fired.len, limits[&record.session]));
+            }
+            _ => {}
+        }
+    }
+    drains
+}
+
+fn was_lost_by(way: Way, history: &History, verdict: &Verdict) -> bool {
+    let Lost { scheduled, due } = lost(history, verdict);
+    let drains = drains(history);
+    let mut rotations = history.records.iter().enumerate().filter(|(index, record)| {
+        let is_rotation = matches!(record.what, Happening::Return(Reply::TimersRotated { .. }));
+        is_rotation && *index > scheduled && record.at < due
+    });
+    let mut since = drains.iter().filter(|(index, at, ..)| *index > scheduled && *at >= due);
+    match way {
+        Way::FullPage => since.next().is_some_and(|(_, _, fired, limit)| fired == limit),
+        Way::BehindTheWatermark => drains.iter().any(|(index, at, ..)| *index < scheduled && *at >= due),
+        Way::Carried => rotations.next().is_some() && since.all(|(_, _, fired, limit)| fired < limit),
+    }
+}
+
+fn kept() -> Vec<(Capsule, Way)> {
+    let capsules = read_all("capsules/delayed-rotation").into_iter().map(|(_, capsule)| capsule);
+    let kept: Vec<_> = capsules
+        .map(|capsule| {
+            let way = KEPT.iter().find(|(seed, _)| *seed == capsule.plan.seed).expect("each is told of above").1;
+            (capsule, way)
+        })
+        .collect();
+    assert_eq!(kept.len(), KEPT.len());
+    kept
+}
+
+#[test]
+fn the_draft_loses_timers_in_three_ways() {
+    for (capsule, way) in kept() {
+        let (work, guards) = (capsule.work().expect("the workload"), capsule.guards().expect("the guards"));
+        let mut simulator = Simulator::default();
+        let (_, verdict) = simulator.run_with(&capsule.plan, &work, guards, capsule.chooser());
+        assert!(was_lost_by(way, simulator.history(), &verdict), "{way:?}");
+    }
+}
+
+#[test]
+fn the_draft_loses_them_on_the_server_too() {
+    let _one = OneCpu::claim();
+    let Some(mut server) = server() else { return };
+    for (capsule, way) in kept() {
+        let (work, guards) = (capsule.work().expect("the workload"), capsule.guards().expect("the guards"));
+        let replay = replay(&mut server, &capsule.plan, &work, guards, capsule.chooser()).expect("the server stays");
+        match replay.end {
+            End::Diverged(difference) => panic!("{way:?}: {difference}"),
+            End::Agreed { verdict, .. } => {
+                assert!(verdict.violations().any(|failure| failure.property == Property::T2), "{way:?}");
+                assert!(was_lost_by(way, &replay.history, &verdict), "{way:?}");
+            }
+        }
+    }
+}
