@@ -23,6 +23,7 @@ const CAUGHT_BY: [(Guard, &[Property]); Guard::ALL.len()] = [
     (Guard::OneConsumer, &[W3]),
     (Guard::AckWhatWasRead, &[Q1, W1]),
     (Guard::ClaimLock, &[Q8]),
+    (Guard::TokenRandom, &[Q9]),
     (Guard::TakeoverFreshToken, &[D5, Q9, W3]),
     (Guard::TakeoverClearsVictim, &[Q8]),
     (Guard::FenceChecked, &[Q9, W3]),

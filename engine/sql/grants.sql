@@ -46,6 +46,7 @@ on function
   tourbillon.register,
   tourbillon.heartbeat,
   tourbillon.free_worker,
+  tourbillon.fresh_token,
   tourbillon.dead_before,
   tourbillon.has_stale_worker,
   tourbillon.lock_subscription,

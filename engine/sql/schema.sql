@@ -29,6 +29,7 @@
 create sequence tourbillon.event_id;
 create sequence tourbillon.tick_number;
 create sequence tourbillon.worker_id;
+-- without token_random: create sequence tourbillon.token_number;
 
 -- current_table is a hint to producers: 0, 1 or 2. A window reads all three tables, whoever wrote where.
 create table tourbillon.queue (

@@ -7,7 +7,7 @@
 --   read       a page of the window's events
 --   hold       locks the lease, before a step with effects in the database
 --
--- Internal: raise_stale_token, raise_window_open, free_worker, dead_before, has_stale_worker, lock_subscription,
+-- Internal: raise_stale_token, raise_window_open, free_worker, fresh_token, dead_before, has_stale_worker, lock_subscription,
 -- take_over_stale, open_window, refuse_held_window.
 
 create function tourbillon.raise_stale_token(p_worker bigint)
@@ -96,6 +96,16 @@ begin
 end;
 $$;
 
+-- A crash sets a sequence back to what was flushed, so that a number could be issued twice.
+create function tourbillon.fresh_token()
+returns uuid
+language sql
+volatile
+as $$
+  select gen_random_uuid(); -- guard: token_random
+  -- without token_random: select lpad(to_hex(nextval('tourbillon.token_number')), 32, '0')::uuid;
+$$;
+
 -- A lease whose last heartbeat lies before this time may be taken over.
 create function tourbillon.dead_before(p_dead_interval interval)
 returns timestamptz
@@ -178,7 +188,7 @@ begin
     return;
   end if;
 
-  token := gen_random_uuid(); -- guard: takeover_fresh_token
+  token := tourbillon.fresh_token(); -- guard: takeover_fresh_token
   -- without takeover_fresh_token: token := v_stale.token;
   prev_tick := v_stale.prev_tick;
   next_tick := v_stale.next_tick;
@@ -312,7 +322,7 @@ begin
   set cursor = v_next
   where s.subscription_id = v_own.subscription_id;
 
-  token := gen_random_uuid();
+  token := tourbillon.fresh_token();
   prev_tick := v_prev;
   next_tick := v_next;
   perform tourbillon.open_window(p_worker, token, prev_tick, next_tick, 0);

@@ -10,6 +10,7 @@ use crate::store::WalLevel;
 use crate::store::executor::{Executor, Progress};
 use crate::store::locks::{SESSIONS, Slot};
 use crate::store::statement::Tx;
+use crate::store::unflushed::Durability;
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -58,6 +59,21 @@ impl Engine {
         self.executor.store_mut().wal_level = wal_level;
     }
 
+    /// How sessions commit until the next restart; set before the first call.
+    pub fn set_durability(&mut self, durability: Durability) {
+        self.executor.store_mut().set_durability(durability);
+    }
+
+    /// The server's log reaches the disk, and with it every commit up to now.
+    pub fn flush(&mut self) {
+        self.executor.store_mut().flush();
+    }
+
+    /// Whether a crash now would lose this transaction, which has committed.
+    pub fn may_lose(&self, xid: Xid) -> bool {
+        self.executor.store().may_lose(xid)
+    }
+
     /// A new session; none if too many are open.
     pub fn connect(&mut self) -> Option<Slot> {
         self.executor.store_mut().transactions.connect()
@@ -68,9 +84,10 @@ impl Engine {
         self.executor.disconnect(slot);
     }
 
-    /// The server dies and comes back: all sessions are gone, what was committed is there.
-    pub fn crash(&mut self) {
-        self.executor.crash();
+    /// The server dies and comes back: all sessions are gone, what was committed and flushed is there. Gives back the
+    /// transactions that had committed and are lost.
+    pub fn crash(&mut self) -> Vec<Xid> {
+        self.executor.crash()
     }
 
     /// One statement of a session that has none under way.

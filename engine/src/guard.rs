@@ -39,6 +39,10 @@ pub enum Guard {
     AckWhatWasRead,
     /// Two workers read the same cursor and are given the same window. Seen in PgQue 97.
     ClaimLock,
+    /// 1. A process registers, claims, and stands still. 2. The server dies, and with asynchronous commit that is lost.
+    ///    3. Another registers and claims: sequences that start again give it the same identity and the same token.
+    ///    4. The zombie hands off what it has read, which may not be what is there now. Tried: 72 came back as 37.
+    TokenRandom,
     /// The thief of a stale window works under the victim's token. Where a token is looked for anywhere but in its worker's
     /// own row, the victim's handoff then passes as well (seen in absurd 16). Here it would be refused all the same; but a
     /// service outside the database that is given the token, to refuse whoever is late, could not tell the two apart.
@@ -119,7 +123,7 @@ pub enum Guard {
 
 impl Guard {
     /// In the order in which they are listed and removed.
-    pub const ALL: [Guard; 36] = [
+    pub const ALL: [Guard; 37] = [
         Guard::InProgressSet,
         Guard::TickLock,
         Guard::IsolationCheck,
@@ -131,6 +135,7 @@ impl Guard {
         Guard::OneConsumer,
         Guard::AckWhatWasRead,
         Guard::ClaimLock,
+        Guard::TokenRandom,
         Guard::TakeoverFreshToken,
         Guard::TakeoverClearsVictim,
         Guard::FenceChecked,
@@ -172,6 +177,7 @@ impl Guard {
             Guard::OneConsumer => "one_consumer",
             Guard::AckWhatWasRead => "ack_what_was_read",
             Guard::ClaimLock => "claim_lock",
+            Guard::TokenRandom => "token_random",
             Guard::TakeoverFreshToken => "takeover_fresh_token",
             Guard::TakeoverClearsVictim => "takeover_clears_victim",
             Guard::FenceChecked => "fence_checked",
@@ -214,6 +220,7 @@ impl Guard {
             Guard::OneConsumer => "a second consumer hands off each step of a workflow again",
             Guard::AckWhatWasRead => "a handoff for a part of the window finishes all of it",
             Guard::ClaimLock => "two workers are given one window",
+            Guard::TokenRandom => "after a crash that lost commits, a zombie's token is issued again",
             Guard::TakeoverFreshToken => "a thief works under its victim's token",
             Guard::TakeoverClearsVictim => "victim and thief both hold a valid token",
             Guard::FenceChecked => "a zombie's handoff commits",

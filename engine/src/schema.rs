@@ -179,6 +179,8 @@ pub enum Sequence {
     EventId,
     TickNumber,
     WorkerId,
+    /// Drawn from only where tokens are not random.
+    Token,
 }
 
 /// One database.
@@ -296,7 +298,7 @@ impl Schema {
 
 impl Tables for Schema {
     const COUNT: usize = DEAD_LETTERS as usize + 1;
-    const SEQUENCES: usize = 3;
+    const SEQUENCES: usize = 4;
 
     fn undo(&mut self, change: Undo) {
         if let Some(timers) = change.table().and_then(|table| self.timers(table)) {
@@ -340,6 +342,10 @@ impl Tables for Schema {
         let Undo::Update { table: WorkerRow::TABLE, row } = change else { return None };
         let held = self.workers.newest(row).held.filter(|tx| transactions.is_mine(*tx, me));
         held.map(|_| Refusal::HeldWindow)
+    }
+
+    fn forget_conclusions(&mut self) {
+        self.no_heartbeat_before = Micros(0);
     }
 
     fn clear(&mut self) {

@@ -41,6 +41,7 @@ impl Activations {
     pub fn of(plan: &Plan, summary: &Summary, history: &History) -> Activations {
         let signs: Vec<Vec<Sign>> = plan.processes.iter().map(signs).collect();
         let mut activations = Activations::default();
+        activations.kinds[FaultKind::AsyncCommitLoss as usize] += summary.lost_commits;
         summary.struck.iter().for_each(|(effect, phase)| activations.count_point(*effect, *phase));
         for record in &history.records {
             let process = usize::from(record.process.0);
@@ -87,6 +88,7 @@ impl Activations {
             PlannedEffect::Pause { .. } => FaultKind::WorkerPause,
             PlannedEffect::LostReply => FaultKind::LostReply,
             PlannedEffect::ServerCrash { .. } => FaultKind::ServerCrash,
+            PlannedEffect::Flush => return,
             // It falls at a time.
             PlannedEffect::ServerClockStep(_) => return,
         };

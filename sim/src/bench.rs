@@ -6,8 +6,11 @@ use crate::generate::{CONSUMER, QUEUE, setup};
 use crate::plan::{CallKind, End, Phase, Plan, PlannedEffect, PlannedFault, ProcessPlan, Role, When};
 use crate::random::Stream;
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
-use tourbillon_engine::actors::worker::options::{BurialHabit, ClaimHabit, ErrorHabit, HandoffHabit, WorkerOptions};
+use tourbillon_engine::actors::worker::options::{
+    BurialHabit, ClaimHabit, ErrorHabit, HandoffHabit, IdentityHabit, WorkerOptions,
+};
 use tourbillon_engine::store::WalLevel;
+use tourbillon_engine::store::unflushed::Durability;
 use tourbillon_models::name::{Key, Micros, Process};
 use tourbillon_models::op::{Isolation, Op, QueueKind};
 use tourbillon_models::workload::{Chain, LongSleep, Program};
@@ -158,6 +161,7 @@ pub fn loaded(seed: u64, load: Load, scale: Scale) -> Plan {
         liveness_bound: Micros::from_secs(scale.seconds / 2),
         end: End::At(Micros::from_secs(scale.seconds)),
         wal_level: WalLevel::default(),
+        durability: Durability::default(),
     }
 }
 
@@ -217,5 +221,6 @@ fn worker(index: u32, pace: Pace) -> Role {
         handoff: HandoffHabit::Whole,
         errors: ErrorHabit::Heeded,
         burial: BurialHabit::LeftAlone,
+        identity: IdentityHabit::Kept,
     })
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tourbillon_engine::actors::script::ScriptOptions;
 use tourbillon_engine::actors::worker::options::WorkerOptions;
 use tourbillon_engine::store::WalLevel;
+use tourbillon_engine::store::unflushed::Durability;
 use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::{Micros, Process};
 use tourbillon_models::op::Op;
@@ -38,10 +39,13 @@ pub struct Plan {
     /// As on the server that the plan is for, since ids of transactions follow from it; the default is that of our own.
     #[serde(default, skip_serializing_if = "is_default")]
     pub wal_level: WalLevel,
+    /// How the processes' sessions commit; a crash of the server loses what was not flushed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub durability: Durability,
 }
 
-fn is_default(wal_level: &WalLevel) -> bool {
-    *wal_level == WalLevel::default()
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// When a run is over.
@@ -159,6 +163,8 @@ pub enum PlannedEffect {
     ServerCrash {
         down_for: Micros,
     },
+    /// No fault: the server's log reaches the disk, and with it every commit up to now.
+    Flush,
     /// The server's wall clock is set: off by so much from here on, until the next step or the end of the faults.
     ServerClockStep(ClockOffset),
 }

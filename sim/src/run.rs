@@ -30,6 +30,8 @@ pub struct Summary {
     pub choices: Vec<u8>,
     /// The faults that fell at a point, in their order.
     pub struck: Vec<(PlannedEffect, Phase)>,
+    /// Acknowledged commits that crashes lost.
+    pub lost_commits: u64,
     pub ended_at: Micros,
 }
 
@@ -485,6 +487,8 @@ impl<'a, T: Target> Scheduler<'a, T> {
                 Ok(())
             }
             PlannedEffect::LostReply => Ok(()),
+            PlannedEffect::Flush if self.server_up_at > self.now => Ok(()),
+            PlannedEffect::Flush => self.target.flush(),
             PlannedEffect::ServerCrash { down_for } => self.server_crash(index, down_for),
             PlannedEffect::ServerClockStep(offset) => {
                 self.set_server_clock(index, offset);
@@ -526,7 +530,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
         self.note_fault(index, Fault::ServerCrash);
         self.server_up_at = self.now + down_for;
         let open: Vec<_> = (0..self.processes.len()).map(|index| (self.xid(index), self.is_open(index))).collect();
-        self.target.crash()?;
+        let lost = self.target.crash()?;
         for (index, (xid, open)) in open.into_iter().enumerate() {
             if self.processes[index].blocked {
                 self.processes[index].blocked = false;
@@ -542,8 +546,23 @@ impl<'a, T: Target> Scheduler<'a, T> {
             self.processes[index].after = None;
             self.processes[index].connection = None;
         }
+        self.note_lost(&lost);
         self.agenda.push(self.server_up_at, Event::ServerUp);
         Ok(())
+    }
+
+    /// A note for each, in the session in which it had committed. They come in the order of their commits, and of their
+    /// replies.
+    fn note_lost(&mut self, lost: &[Xid]) {
+        self.summary.lost_commits += lost.len() as u64;
+        let mut returns = self.history.records.iter().rev();
+        let mut end_of = |xid: &Xid| {
+            let is_end = |record: &&Record| record.xid == *xid && matches!(record.what, Happening::Return(_));
+            *returns.find(is_end).expect("who has committed was answered")
+        };
+        let ends: Vec<_> = lost.iter().rev().map(&mut end_of).collect();
+        let what = Happening::Note(Note::Resolved { outcome: Outcome::Aborted });
+        ends.into_iter().rev().for_each(|end| self.history.push(Record { at: self.now, what, ..end }));
     }
 
     fn is_open(&self, index: usize) -> bool {

@@ -10,9 +10,10 @@ use crate::target::{Chooser, Direct, Target};
 use std::rc::Rc;
 use tourbillon_engine::guard::Guards;
 use tourbillon_engine::schema::FORBIDDEN_STATE;
+use tourbillon_engine::store::unflushed::Durability;
 use tourbillon_models::history::{FORMAT, Header, History};
 use tourbillon_models::name::Step;
-use tourbillon_models::property::{Checker, UNDELIVERABLE_STATE};
+use tourbillon_models::property::{ASYNCHRONOUS_COMMIT, Checker, UNDELIVERABLE_STATE};
 use tourbillon_models::verdict::Verdict;
 use tourbillon_models::workload::{Program, StepInput, StepOutcome};
 
@@ -74,6 +75,9 @@ impl Program for BuiltIn {
 pub fn header(plan: &Plan, work: &Work, guards: Guards, target: &str, server: Option<String>) -> Header {
     let mut options = plan.options.clone();
     options.push((UNDELIVERABLE_STATE.to_owned(), FORBIDDEN_STATE.to_string()));
+    if plan.durability == Durability::Asynchronous {
+        options.push((ASYNCHRONOUS_COMMIT.to_owned(), true.to_string()));
+    }
     Header {
         format: FORMAT,
         seed: plan.seed,
@@ -113,7 +117,7 @@ impl Simulator {
     }
 
     pub fn run_with(&mut self, plan: &Plan, work: &Work, guards: Guards, chooser: Chooser) -> (Summary, Verdict) {
-        self.target.restart(guards, plan.wal_level, chooser);
+        self.target.restart(guards, plan.wal_level, plan.durability, chooser);
         let header = header(plan, work, guards, "direct", None);
         let history = match &mut self.history {
             Some(history) => {

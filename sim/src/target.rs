@@ -8,6 +8,7 @@ use tourbillon_engine::engine::{Answer, Engine, Environment};
 use tourbillon_engine::guard::Guards;
 use tourbillon_engine::store::WalLevel;
 use tourbillon_engine::store::locks::Slot;
+use tourbillon_engine::store::unflushed::Durability;
 use tourbillon_models::history::{PlainOp, State};
 use tourbillon_models::name::{Micros, Xid};
 
@@ -24,8 +25,10 @@ pub trait Target {
     fn resume(&mut self, slot: Slot, now: Micros) -> Result<Answer, Self::Stop>;
     /// The session's present wait has taken too long.
     fn time_out(&mut self, slot: Slot, now: Micros) -> Result<(), Self::Stop>;
-    /// The server dies; it is back before the next call.
-    fn crash(&mut self) -> Result<(), Self::Stop>;
+    /// The server's log reaches the disk.
+    fn flush(&mut self) -> Result<(), Self::Stop>;
+    /// The server dies; it is back before the next call. Gives back the transactions that had committed and are lost.
+    fn crash(&mut self) -> Result<Vec<Xid>, Self::Stop>;
     /// The final state, once everything is still.
     fn state(&mut self) -> Result<State, Self::Stop>;
 
@@ -70,9 +73,10 @@ impl Direct {
     }
 
     /// An empty database for another run, on a server that is set like this; the memory is kept.
-    pub fn restart(&mut self, guards: Guards, wal_level: WalLevel, chooser: Chooser) {
+    pub fn restart(&mut self, guards: Guards, wal_level: WalLevel, durability: Durability, chooser: Chooser) {
         self.engine.restart(guards);
         self.engine.set_wal_level(wal_level);
+        self.engine.set_durability(durability);
         self.chooser = chooser;
     }
 }
@@ -106,9 +110,13 @@ impl Target for Direct {
         Ok(())
     }
 
-    fn crash(&mut self) -> Result<(), Infallible> {
-        self.engine.crash();
+    fn flush(&mut self) -> Result<(), Infallible> {
+        self.engine.flush();
         Ok(())
+    }
+
+    fn crash(&mut self) -> Result<Vec<Xid>, Infallible> {
+        Ok(self.engine.crash())
     }
 
     fn state(&mut self) -> Result<State, Infallible> {

@@ -145,6 +145,13 @@ fn has_stale_worker(db: &Db, consumer: Consumer, dead_before: Micros) -> bool {
     })
 }
 
+fn fresh_token(db: &Db) -> Token {
+    match db.guards.on(Guard::TokenRandom) {
+        true => Token(db.random),
+        false => Token(db.next_value(Sequence::Token).into()),
+    }
+}
+
 /// Of every lease that may be or become visible; what is written later has a later heartbeat, or is noted.
 fn earliest_heartbeat(store: &Database) -> Micros {
     let current = Has::<WorkerRow>::rows(&store.tables).every_current(&store.transactions);
@@ -171,7 +178,7 @@ async fn take_over_stale(
     let locked = db.tx.select_range_for::<WorkerRow>(.., RowLock::Update, Policy::SkipLocked, 1, stale).await?;
     let Some(victim) = locked.first() else { return Ok(None) };
     let stolen = victim.window.expect("a stale lease has a window");
-    let token = if db.guards.on(Guard::TakeoverFreshToken) { Token(db.random) } else { stolen.token };
+    let token = if db.guards.on(Guard::TakeoverFreshToken) { fresh_token(db) } else { stolen.token };
     let window = Window { token, ..stolen };
     let crashes = if db.guards.on(Guard::CrashCounted) { victim.crashes + 1 } else { 0 };
     open_window(db, worker, window, crashes).await?;
@@ -204,7 +211,7 @@ async fn claim_next(
         }
         if !db.guards.on(Guard::EmptyWindow) || window_has_events(db, queue, prev, next).await? {
             move_cursor(db, consumer, next).await?;
-            let token = Token(db.random);
+            let token = fresh_token(db);
             open_window(db, worker, Window { token, prev, next }, 0).await?;
             return Ok(Reply::Claimed { token, prev, next, victim: WorkerId(0), isolated: false });
         }

@@ -12,7 +12,7 @@ use core::cell::{Ref, RefCell, RefMut};
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
-use tourbillon_models::name::Micros;
+use tourbillon_models::name::{Micros, Xid};
 use tourbillon_models::reply::Refusal;
 
 type Call<V> = Pin<Box<dyn Future<Output = Result<V, Refusal>>>>;
@@ -125,10 +125,10 @@ impl<T: Tables, V> Executor<T, V> {
         store.transactions.disconnect(slot);
     }
 
-    /// The server is gone, and back with what was committed.
-    pub fn crash(&mut self) {
+    /// The server is gone, and back with what was committed. See [`Store::crash`].
+    pub fn crash(&mut self) -> Vec<Xid> {
         self.suspended.iter_mut().for_each(|call| *call = None);
-        self.store.borrow_mut().crash();
+        self.store.borrow_mut().crash()
     }
 
     /// Empties everything for another run, and keeps the memory.

@@ -18,6 +18,7 @@ pub mod sequence;
 pub mod snapshot;
 pub mod statement;
 pub mod transaction;
+pub mod unflushed;
 
 use alloc::vec::Vec;
 use deadlock::Resolution;
@@ -28,6 +29,7 @@ use tourbillon_models::name::{Micros, Xid};
 use tourbillon_models::op::Isolation;
 use tourbillon_models::reply::{Outcome, Refusal};
 use transaction::{Target, Transactions, Undo, Wait};
+use unflushed::{Durability, Unflushed};
 
 /// The server's setting of that name, as far as transactions can tell: above `Minimal` an access exclusive lock on a
 /// table is logged under its transaction's id, which therefore is assigned before the lock is asked for.
@@ -53,6 +55,8 @@ pub trait Tables: Default {
     fn refuse_commit(&self, _change: Undo, _transactions: &Transactions, _me: Slot) -> Option<Refusal> {
         None
     }
+    /// Transactions that had committed were taken back: what was concluded from them does not hold any more.
+    fn forget_conclusions(&mut self) {}
     fn clear(&mut self);
 }
 
@@ -63,6 +67,8 @@ pub struct Store<T> {
     pub locks: Locks,
     sequences: Vec<Sequence>,
     log: LogPosition,
+    /// None where commits are synchronous.
+    unflushed: Option<Unflushed>,
     /// The server's wall clock.
     pub clock: Micros,
     pub wal_level: WalLevel,
@@ -77,6 +83,7 @@ impl<T: Tables> Default for Store<T> {
             locks: Locks::new(T::COUNT),
             sequences: (0..T::SEQUENCES).map(|_| Sequence::default()).collect(),
             log: LogPosition::default(),
+            unflushed: None,
             clock: Micros(0),
             wal_level: WalLevel::Minimal,
             woken: Vec::new(),
@@ -92,7 +99,25 @@ impl<T: Tables> Store<T> {
         self.locks.clear();
         self.sequences.iter_mut().for_each(|sequence| *sequence = Sequence::default());
         self.log = LogPosition::default();
+        self.unflushed = None;
         self.clock = Micros(0);
+    }
+
+    /// Of an empty store, and until it is emptied again.
+    pub fn set_durability(&mut self, durability: Durability) {
+        if durability == Durability::Asynchronous && self.unflushed.is_none() {
+            self.unflushed = Some(Unflushed::default());
+            // Whatever a crash may take back needs what it replaced.
+            self.transactions.retained += 1;
+        }
+    }
+
+    /// The log reaches the disk, and with it every commit up to now.
+    pub fn flush(&mut self) {
+        self.log.flush();
+        if let Some(unflushed) = &mut self.unflushed {
+            unflushed.clear();
+        }
     }
 
     pub fn begin(&mut self, slot: Slot, isolation: Isolation, explicit: bool) {
@@ -111,8 +136,9 @@ impl<T: Tables> Store<T> {
             self.rollback(slot);
             return Err(refusal);
         }
-        self.log.commit(self.transactions.of(slot).xid);
+        let xid = self.transactions.of(slot).xid;
         let undo = core::mem::take(&mut self.transactions.of_mut(slot).undo);
+        self.log_commit(xid, &undo);
         self.transactions.end(slot, Outcome::Committed);
         if self.transactions.nobody_looks_back() {
             undo.iter().for_each(|change| self.tables.settle(*change));
@@ -125,6 +151,26 @@ impl<T: Tables> Store<T> {
         self.transactions.of_mut(slot).undo.clear();
         self.release_locks(slot);
         Ok(true)
+    }
+
+    /// Whether a crash now would lose this transaction, which has committed.
+    pub fn may_lose(&self, xid: Xid) -> bool {
+        self.unflushed.as_ref().is_some_and(|unflushed| unflushed.holds(xid))
+    }
+
+    /// A transaction that truncates waits for the disk however it commits: the server removes files then.
+    fn log_commit(&mut self, xid: Xid, changes: &[Undo]) {
+        let Some(unflushed) = &mut self.unflushed else {
+            if xid != Xid(0) {
+                self.log.flush();
+            }
+            return;
+        };
+        if changes.iter().any(|change| matches!(change, Undo::Truncate { .. })) {
+            self.flush();
+        } else {
+            unflushed.commit(xid, changes);
+        }
     }
 
     pub fn rollback(&mut self, slot: Slot) {
@@ -337,16 +383,29 @@ impl<T: Tables> Store<T> {
         value
     }
 
-    /// Every session and open transaction is gone; what was committed stays.
-    pub fn crash(&mut self) {
+    /// Every session and open transaction is gone; what was committed stays, if it had reached the disk. Gives back the
+    /// transactions that had committed and are lost, in the order of their commits. Their ids are not given out again,
+    /// as a server may do: all who could have kept one are lost as well, but for clients who ask about it.
+    pub fn crash(&mut self) -> Vec<Xid> {
         for slot in self.transactions.connected() {
             self.abandon_wait(slot);
             self.rollback(slot);
             self.transactions.drop_wait(slot);
             self.transactions.disconnect(slot);
         }
+        let lost = self.lose_unflushed();
         let log = &self.log;
         self.sequences.iter_mut().for_each(|sequence| sequence.crash(log));
+        lost
+    }
+
+    fn lose_unflushed(&mut self) -> Vec<Xid> {
+        let Some(unflushed) = &mut self.unflushed else { return Vec::new() };
+        let (lost, changes) = unflushed.lose();
+        changes.into_iter().for_each(|change| self.tables.undo(change));
+        lost.iter().for_each(|xid| self.transactions.lose(*xid));
+        self.tables.forget_conclusions();
+        lost
     }
 
     /// What `pg_current_snapshot()` tells a statement that starts now.

@@ -1,7 +1,5 @@
 //! Sequences: not transactional, logged ahead, and set back by a crash to what the log has on disk.
 
-use tourbillon_models::name::Xid;
-
 /// PostgreSQL writes a log record for so many values beyond the one asked for (`SEQ_LOG_VALS`).
 const LOGGED_AHEAD: u32 = 32;
 
@@ -57,10 +55,7 @@ pub struct LogPosition {
 }
 
 impl LogPosition {
-    /// A commit of a transaction that wrote flushes all that was written before it.
-    pub fn commit(&mut self, xid: Xid) {
-        if xid != Xid(0) {
-            self.flushed = self.written;
-        }
+    pub fn flush(&mut self) {
+        self.flushed = self.written;
     }
 }

@@ -303,6 +303,11 @@ impl Transactions {
         }
     }
 
+    /// A transaction that had committed is lost.
+    pub fn lose(&mut self, xid: Xid) {
+        self.outcomes[xid.0 as usize - 1] = Outcome::Aborted;
+    }
+
     pub fn savepoint(&mut self, slot: Slot, level: u8) {
         let part = self.take_serial();
         let transaction = self.of_mut(slot);

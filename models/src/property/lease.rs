@@ -3,7 +3,8 @@
 //! - **Q8** A token is given out for a window that nobody holds; a token whose window was taken over, or finished, is
 //!   accepted no more by any call. Broken by claiming without a lock, by a takeover that leaves the victim's row.
 //! - **Q9** A handoff that commits does so under the token that its worker's lease has at that time. Broken by ignoring
-//!   the fence's row count.
+//!   the fence's row count. After a crash that lost commits the handoff is also the holder's own: a token that is given
+//!   out again is not the one that a zombie was given.
 //! - **Q10** A takeover runs at least the dead interval (the one that its call names) after the victim's last claim,
 //!   heartbeat, hold or hand-out ran, by the server's clock, and not while a transaction that did one of these is open.
 //!   A call's time lies between its two records; the pair that excuses most counts. That the transaction was really open
@@ -352,6 +353,7 @@ impl Pass<'_> {
         finish: Finish,
     ) -> Option<(u8, (u32, u32))> {
         self.found.exercised(Property::Q9);
+        self.handed_off_by_holder(done, worker, token);
         let clue = Clue(self.history);
         let known = self.memory.workers.get_mut(worker.0)?;
         let (consumer, window, ended, phase) = (known.consumer, known.window, known.ended, known.phase);
@@ -381,6 +383,23 @@ impl Pass<'_> {
             format!("a handoff of {process} as {worker} under token {token} committed at {at}, although {why}")
         });
         is_own.then_some((consumer, window))
+    }
+
+    /// Where claims were lost, a token may be another's as well: who hands off must be the process that was given it.
+    fn handed_off_by_holder(&mut self, done: Done, worker: WorkerId, token: Token) {
+        if !self.memory.suffix.has_lost_before(done.record()) {
+            return;
+        }
+        let Some(known) = self.memory.workers.get(worker.0).filter(|known| known.token == token) else { return };
+        let (clue, claimed) = (Clue(self.history), known.claimed);
+        let by = |index: u32| self.history.records.get(index as usize).map(|record| record.process);
+        if by(claimed).is_none_or(|holder| by(done.record()) == Some(holder)) {
+            return;
+        }
+        self.found.violated(Property::Q9, &[claimed, done.record(), done.commit], || {
+            let (holder, process, at) = (clue.process(claimed), clue.process(done.record()), clue.at(done.commit));
+            format!("{process} handed off at {at} as {worker} under token {token}, which {holder} had been given")
+        });
     }
 
     /// An open transaction has written a lease.

@@ -96,6 +96,10 @@ goals! {
     RepeatableReadCommit "repeatable-read-commit"
     ExternalWorkRepeated "external-work-repeated"
     ServerCrash "server-crash"
+    /// A crash of the server lost an acknowledged commit.
+    AsyncCommitLost "async-commit-lost"
+    /// A worker came back whose claim such a crash had lost.
+    LostClaimRefused "lost-claim-refused"
     /// The server's wall clock was set, forward or back.
     ServerClockStep "server-clock-step"
     Crash "crash"

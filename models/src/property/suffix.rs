@@ -9,15 +9,15 @@
 //! A lost transaction counts as rolled back. What others were shown between its commit and the crash is nobody's fault,
 //! and is not judged: all that they did with it is in the same suffix.
 
-use super::Property;
 use super::checker::Pass;
 use super::clue::Clue;
 use super::transactions::NONE;
+use super::{Property, Reach};
 use crate::history::History;
-use crate::name::{Session, Xid};
+use crate::name::{Session, Token, Xid};
 use crate::op::Op;
-use crate::record::{Fault, Happening, Note};
-use crate::reply::{Outcome, Reply};
+use crate::record::{Fault, Happening, Note, Span};
+use crate::reply::{Outcome, Refusal, Reply};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
@@ -35,6 +35,8 @@ pub(super) struct Suffix {
     /// survives, with their records and numbers.
     first_lost: Option<(u32, Xid)>,
     last_kept: Option<(u32, Xid)>,
+    /// The tokens of claims that are lost.
+    lost_claims: Vec<Token>,
 }
 
 impl Suffix {
@@ -62,11 +64,14 @@ impl Suffix {
         let mut first = NONE;
         // The sessions that are in a transaction, with its number as far as it is known.
         let mut open: BTreeMap<Session, Xid> = BTreeMap::new();
+        // Those whose transaction ends with the reply to come, whatever it says.
+        let mut ending: BTreeSet<Session> = BTreeSet::new();
         for (record, index) in history.records.iter().zip(0u32..) {
             match record.what {
                 Happening::Call(Op::Begin { .. }) => drop(open.insert(record.session, Xid(0))),
+                Happening::Call(Op::Commit | Op::Rollback) => drop(ending.insert(record.session)),
                 Happening::Return(reply) => {
-                    let ends = matches!(reply, Reply::Committed | Reply::RolledBack);
+                    let ends = ending.remove(&record.session);
                     let own = if ends { open.remove(&record.session) } else { None };
                     let inside = open.get_mut(&record.session);
                     let is_acknowledgement = inside.is_none() && !matches!(reply, Reply::RolledBack);
@@ -78,6 +83,7 @@ impl Suffix {
                 }
                 Happening::Fault(Fault::ServerCrash) => {
                     open.clear();
+                    ending.clear();
                     if first != NONE {
                         self.doomed.push((first, index));
                         first = NONE;
@@ -86,6 +92,11 @@ impl Suffix {
                 _ => {}
             }
         }
+    }
+
+    /// Whether a crash before this record has lost something.
+    pub(super) fn has_lost_before(&self, index: u32) -> bool {
+        self.doomed.iter().any(|(_, crash)| *crash < index)
     }
 
     /// Whether what a reply shows there may be gone after the crash.
@@ -102,6 +113,10 @@ impl Pass<'_> {
         }
         self.found.exercised(Property::D4);
         let suffix = &mut self.memory.suffix;
+        // It wrote nothing, and may have been shown what is lost.
+        if xid.0 == 0 && suffix.is_doomed(commit) {
+            return true;
+        }
         if suffix.lost.contains(&xid.0) {
             suffix.first_lost.get_or_insert((commit, xid));
             return true;
@@ -112,10 +127,37 @@ impl Pass<'_> {
         false
     }
 
+    /// What this reply shows is lost.
+    pub(super) fn lost_write(&mut self, ret: u32) {
+        if let Happening::Return(Reply::Claimed { token, .. }) = self.history.records[ret as usize].what {
+            self.memory.suffix.lost_claims.push(token);
+        }
+    }
+
+    /// The zombie of a lost claim was told that its token, or itself, is not known.
+    pub(super) fn see_lost_claim(&mut self, index: u32, op: &Op<Span>, refusal: Refusal) {
+        let (Op::Read { token, .. }
+        | Op::Heartbeat { token, .. }
+        | Op::Hold { token, .. }
+        | Op::HandOut { token, .. }
+        | Op::Handoff { token, .. }) = op
+        else {
+            return;
+        };
+        let suffix = &self.memory.suffix;
+        let is_unknown = matches!(refusal, Refusal::StaleToken | Refusal::UndefinedObject);
+        if is_unknown && suffix.has_lost_before(index) && suffix.lost_claims.contains(token) {
+            self.found.sees(Reach::LostClaimRefused);
+        }
+    }
+
     /// The server died: what it lost must be the end of what it had acknowledged.
     pub(super) fn judge_suffix(&mut self, crash: u32) {
         let suffix = &mut self.memory.suffix;
         let (lost, kept) = (suffix.first_lost.take(), suffix.last_kept.take());
+        if lost.is_some() {
+            self.found.sees(Reach::AsyncCommitLost);
+        }
         let (Some((acknowledged, lost)), Some((call, kept))) = (lost, kept) else { return };
         if call < acknowledged {
             return;

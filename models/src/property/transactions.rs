@@ -185,7 +185,7 @@ impl Pass<'_> {
         if !state.in_transaction {
             let done = Done { call, ret: index, begun: call, commit_call: call, commit: index, xid: record.xid };
             if self.acknowledged_and_lost(call, index, record.xid) {
-                return;
+                return self.lost_write(index);
             }
             self.note_outcome(record.xid, Known::Acknowledged(index));
             self.apply(op, reply, done);
@@ -196,6 +196,7 @@ impl Pass<'_> {
 
     fn refused(&mut self, index: u32, session: Session, op: &Op<Span>, refusal: Refusal) {
         self.see_refusal(refusal);
+        self.see_lost_claim(index, op, refusal);
         self.excuse(session);
         if let (Op::HandOut { worker, .. } | Op::Handoff { worker, .. }, Refusal::StaleToken) = (op, refusal) {
             self.believe_end_of_isolation(index, *worker);
@@ -268,6 +269,7 @@ impl Pass<'_> {
         state.in_transaction = false;
         state.savepoints.clear();
         if !writes.is_empty() && self.acknowledged_and_lost(commit_call, commit, xid) {
+            writes.iter().for_each(|write| self.lost_write(write.ret));
             self.unlock(&writes);
             return self.give_back(session, writes);
         }

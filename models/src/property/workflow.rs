@@ -16,8 +16,8 @@
 //!   a successor is delivered under the number of the transaction that acknowledged its predecessor, or, if it was a timer,
 //!   of the drain. Broken by a client that forgets the handoff, or acknowledges separately.
 //! - **W6** External work for an event is started at most once more often than something went wrong for a holder of its
-//!   window: a takeover, a refusal, an abort, a lost reply, a death. What goes wrong between two starts counts once. Broken
-//!   by a redelivery after the commit.
+//!   window: a takeover, a refusal, an abort, a lost reply, a death. What goes wrong between two starts counts once.
+//!   Not judged after a crash that lost commits. Broken by a redelivery after the commit.
 //! - **W7** A step is delivered as it was appended, and its decision is the one that the program takes at that attempt, in
 //!   the version by which the worker said that it had done the work. Where the program dies, there is no decision.
 //! - **W8** Nothing of a workflow commits (handoff, effect under a lease) when its end had committed already.
@@ -587,6 +587,10 @@ impl Pass<'_> {
         self.found.sees(Reach::ExternalWorkRepeated);
         let Some(excuses) = excuses else { return };
         if known.tick <= window.0 || known.tick > window.1 || attempts <= 1 + excuses {
+            return;
+        }
+        // Of a claim that is lost nobody knows what went wrong with it, nor for how long its worker goes on.
+        if self.memory.suffix.has_lost_before(index) {
             return;
         }
         let clue = Clue(self.history);

@@ -253,6 +253,7 @@ fn in_words(plan: &Plan, fault: &PlannedFault) -> String {
         PlannedEffect::Pause { duration } => format!("{name} stands still for {duration}"),
         PlannedEffect::LostReply => format!("{name} gets no reply"),
         PlannedEffect::ServerCrash { down_for } => format!("the server dies for {down_for} (at {name})"),
+        PlannedEffect::Flush => "the server's log is flushed".to_owned(),
         PlannedEffect::ServerClockStep(ClockOffset { ahead, behind }) => {
             format!("the server's clock is set, {ahead} ahead and {behind} behind")
         }

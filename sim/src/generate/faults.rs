@@ -1,11 +1,12 @@
 //! The faults of a plan: what befalls its processes and its server, and where.
 
-use super::START;
 use super::duties::DUTIES;
 use super::options::Options;
+use super::{START, resurrection};
 use crate::faults::FaultKind;
 use crate::plan::{CallKind, Phase, Plan, PlannedEffect, PlannedFault, When};
 use crate::random::Stream;
+use tourbillon_engine::store::unflushed::Durability;
 use tourbillon_models::name::{Micros, Process};
 use tourbillon_models::record::ClockOffset;
 
@@ -48,7 +49,8 @@ pub fn add_faults(plan: &mut Plan, options: &Options) {
         let when = When::Time { at, process: *stream.choose(&duties) };
         PlannedFault { when, what: PlannedEffect::Pause { duration } }
     });
-    if options.has(FaultKind::ServerCrash) {
+    let loses = options.has(FaultKind::AsyncCommitLoss) && !options.is_resurrection;
+    if options.has(FaultKind::ServerCrash) || loses {
         faults.extend((0..stream.between(1, 2)).map(|_| {
             let down_for = stream.span(Micros::from_millis(20), Micros::from_millis(800));
             PlannedFault {
@@ -56,6 +58,10 @@ pub fn add_faults(plan: &mut Plan, options: &Options) {
                 what: PlannedEffect::ServerCrash { down_for },
             }
         }));
+    }
+    if options.has(FaultKind::AsyncCommitLoss) {
+        plan.durability = Durability::Asynchronous;
+        faults.extend(flushes(plan.seed, options, &callers));
     }
     let (fewest, most) = options.shape.more_pauses;
     faults.extend((0..stream.between(fewest, most)).map(|_| {
@@ -81,6 +87,18 @@ pub fn add_faults(plan: &mut Plan, options: &Options) {
         faults.extend(clock_steps(plan.seed, options));
     }
     plan.faults = faults;
+    if options.is_resurrection {
+        resurrection::add_to(plan, options);
+    }
+}
+
+/// When the log is flushed: seldom, or often. What the setup did is, before anybody can die.
+fn flushes(seed: u64, options: &Options, callers: &[Process]) -> Vec<PlannedFault> {
+    let mut stream = Stream::new(seed, "flush", 0);
+    let setup = When::Time { at: START - Micros::from_millis(1), process: Process(0) };
+    let most = if options.is_resurrection { 0 } else { *stream.choose(&[0, 2, 10, 40]) };
+    let places = (0..stream.between(0, most)).map(|_| somewhere(&mut stream, options, callers));
+    core::iter::once(setup).chain(places).map(|when| PlannedFault { when, what: PlannedEffect::Flush }).collect()
 }
 
 /// Steps of the server's clock, forward and back; the last one, when faults end, sets it right.

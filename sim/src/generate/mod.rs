@@ -10,6 +10,7 @@ pub mod duties;
 mod faults;
 mod holders;
 mod options;
+mod resurrection;
 mod shape;
 mod workers;
 
@@ -20,6 +21,7 @@ use crate::random::Stream;
 use options::Options;
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
 use tourbillon_engine::store::WalLevel;
+use tourbillon_engine::store::unflushed::Durability;
 use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::{Consumer, Micros, Queue};
 use tourbillon_models::op::{Isolation, Op, QueueKind};
@@ -56,6 +58,7 @@ pub fn generate(seed: u64, workload: &str, program: Option<&dyn Program>, limits
         liveness_bound: options.liveness_bound(program),
         end: End::Drained,
         wal_level: WalLevel::default(),
+        durability: Durability::default(),
     };
     add_setup(&mut plan, &options, program.is_some());
     duties::add_duties(&mut plan, &options, program);

@@ -1,8 +1,8 @@
 //! The options of a plan: every drawn size, interval and kind of fault.
 
-use super::Limits;
 use super::course::Course;
 use super::shape::{Arrivals, Interruption, Pace, Shape};
+use super::{Limits, resurrection};
 use crate::faults::FaultKind;
 use crate::random::Stream;
 use tourbillon_models::name::Micros;
@@ -34,6 +34,17 @@ pub struct Options {
     pub outage: Option<(Micros, Micros)>,
     pub faults_end: Micros,
     pub faults: Vec<FaultKind>,
+    /// A zombie comes back whose claim is lost.
+    pub is_resurrection: bool,
+}
+
+/// One seed in so many draws this kind of fault.
+const fn rarity(kind: FaultKind) -> u64 {
+    match kind {
+        // It makes less of what is acknowledged, and so of all other bugs.
+        FaultKind::AsyncCommitLoss => 4,
+        _ => 2,
+    }
 }
 
 impl Options {
@@ -66,9 +77,16 @@ impl Options {
             standbys: stream.below(3) / 2,
             outage: None,
             faults_end: if is_brisk { millis(&mut stream, 2500, 9000) } else { millis(&mut stream, 10_000, 90_000) },
-            faults: limits.faults.iter().copied().filter(|_| stream.chance(1, 2)).collect(),
+            faults: limits.faults.iter().copied().filter(|kind| stream.chance(1, rarity(*kind))).collect(),
+            is_resurrection: false,
         };
         options.force();
+        if options.has(FaultKind::AsyncCommitLoss) {
+            options.is_resurrection = resurrection::befalls(seed, &shape);
+        }
+        if options.is_resurrection {
+            resurrection::prepare(seed, &mut options);
+        }
         if shape.interruption == Interruption::Outage {
             options.interrupt(&mut Stream::new(seed, "outage", 0));
         }
@@ -141,6 +159,7 @@ impl Options {
             ("faults_end", self.faults_end.to_string()),
             ("faults", faults.join(",")),
         ];
-        named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        let resurrection = self.is_resurrection.then(|| ("resurrection", "of worker-0".to_owned()));
+        named.into_iter().chain(resurrection).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }

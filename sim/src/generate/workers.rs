@@ -8,7 +8,7 @@ use crate::faults::FaultKind;
 use crate::plan::{Plan, Role};
 use crate::random::Stream;
 use tourbillon_engine::actors::worker::options::{
-    BurialHabit, ClaimHabit, ErrorHabit, HandoffHabit, Slowness, WorkerOptions,
+    BurialHabit, ClaimHabit, ErrorHabit, HandoffHabit, IdentityHabit, Slowness, WorkerOptions,
 };
 use tourbillon_models::name::{Consumer, Micros};
 
@@ -29,6 +29,7 @@ fn worker_options(options: &Options, consumer: Consumer) -> WorkerOptions {
         handoff: HandoffHabit::Whole,
         errors: ErrorHabit::Heeded,
         burial: BurialHabit::LeftAlone,
+        identity: if options.has(FaultKind::AsyncCommitLoss) { IdentityHabit::Renewed } else { IdentityHabit::Kept },
     }
 }
 

@@ -13,6 +13,7 @@
 mod compare;
 mod follow;
 mod renaming;
+mod unflushed;
 pub(crate) mod wire;
 
 use crate::postgres::Error;
@@ -34,10 +35,12 @@ use tourbillon_engine::sql::install;
 use tourbillon_engine::sql::mapping::Mapping;
 use tourbillon_engine::sql::state::KINDS;
 use tourbillon_engine::store::locks::Slot;
+use tourbillon_engine::store::unflushed::Durability;
 use tourbillon_models::history::{PlainOp, PlainReply, State};
 use tourbillon_models::name::{Micros, Xid};
 use tourbillon_models::op::Op;
 use tourbillon_models::reply::{Refusal, Reply};
+use unflushed::Unflushed;
 
 /// A place where the model and the server disagree.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -131,12 +134,20 @@ pub struct Lockstep<'a> {
     clock: Option<Micros>,
     /// Something goes by when a transaction began.
     tells_begin: bool,
+    /// None where commits are synchronous.
+    unflushed: Option<Unflushed>,
     counts: Counts,
 }
 
 impl<'a> Lockstep<'a> {
     /// Installs the engine, with its guards as told, in a schema of its own. The chooser is asked on our own server only.
-    pub fn new(server: &'a mut Server, guards: Sides, steps: &[&str], chooser: Chooser) -> Result<Self, Error> {
+    pub fn new(
+        server: &'a mut Server,
+        guards: Sides,
+        steps: &[&str],
+        durability: Durability,
+        chooser: Chooser,
+    ) -> Result<Self, Error> {
         let schema = server.create_schema()?;
         let major = server.version_number() as u32 / 10_000;
         server.install(&install::install(&schema, guards.sql))?;
@@ -145,6 +156,12 @@ impl<'a> Lockstep<'a> {
         let wal_level = server.wal_level();
         let mut engine = Engine::new(guards.model);
         engine.set_wal_level(wal_level);
+        engine.set_durability(durability);
+        // Where nobody can crash the server, how it commits shows nowhere.
+        let unflushed = (durability == Durability::Asynchronous && server.can_crash()).then(Unflushed::default);
+        if unflushed.is_some() {
+            server.hold_log()?;
+        }
         let order = match server.can_crash() {
             true => Order::Imposed(Box::new(chooser)),
             false => Order::Followed(Follower::new(guards.model, wal_level)),
@@ -160,6 +177,7 @@ impl<'a> Lockstep<'a> {
             connections: BTreeMap::new(),
             clock: None,
             tells_begin: !guards.sql.on(Guard::WallClockHeartbeat),
+            unflushed,
             counts: Counts::default(),
         })
     }
@@ -172,6 +190,9 @@ impl<'a> Lockstep<'a> {
     pub fn close(mut self) -> Result<Counts, Error> {
         for (_, connection) in std::mem::take(&mut self.connections) {
             self.end_session(connection)?;
+        }
+        if self.unflushed.is_some() {
+            self.server.release_log()?;
         }
         self.server.drop_schema(&self.schema)?;
         Ok(self.counts)
@@ -443,6 +464,28 @@ impl<'a> Lockstep<'a> {
         let shown = std::mem::take(&mut self.connection(slot).shown);
         if !committed {
             shown.into_iter().for_each(|id| self.renaming.forget(id));
+            return;
+        }
+        let xid = self.engine.xid(slot);
+        if let Some(unflushed) = self.unflushed.as_mut().filter(|_| xid != Xid(0)) {
+            unflushed.committed(self.renaming.xids.to_server(xid), shown);
+            // A transaction that truncates is flushed however it commits, and with it all before it.
+            if !self.engine.may_lose(xid) {
+                unflushed.flushed();
+            }
+        }
+    }
+
+    /// Ids that only lost transactions have shown may come again. The tick that a queue begins with is shown by whoever
+    /// first names it.
+    fn forget_lost(&mut self) {
+        let Some(unflushed) = &mut self.unflushed else { return };
+        let ticks = self.engine.state().ticks;
+        for id in unflushed.take_shown() {
+            let is_there = matches!(id, Shown::Tick(tick) if ticks.iter().any(|row| row.tick == tick));
+            if !is_there {
+                self.renaming.forget(id);
+            }
         }
     }
 
@@ -491,6 +534,9 @@ impl Target for Lockstep<'_> {
         let session = self.server.open()?;
         if matches!(self.order, Order::Imposed(_)) {
             self.server.execute(&session, "set deadlock_timeout = '1ms'", &[])?.done()?;
+        }
+        if self.unflushed.is_some() {
+            self.server.execute(&session, "set synchronous_commit = off", &[])?.done()?;
         }
         let transaction = Transaction::default();
         self.connections.insert(
@@ -582,18 +628,35 @@ impl Target for Lockstep<'_> {
         Ok(())
     }
 
-    fn crash(&mut self) -> Result<(), Stop> {
+    fn flush(&mut self) -> Result<(), Stop> {
+        self.engine.flush();
+        if let Some(unflushed) = &mut self.unflushed {
+            unflushed.flushed();
+            self.server.flush_log()?;
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self) -> Result<Vec<Xid>, Stop> {
         self.counts.crashes += 1;
-        self.engine.crash();
+        let lost = self.engine.crash();
         for (_, connection) in std::mem::take(&mut self.connections) {
             connection.shown.into_iter().for_each(|id| self.renaming.forget(id));
         }
+        self.forget_lost();
         self.server.crash()?;
         self.server.restart()?;
+        if let Some(unflushed) = &mut self.unflushed {
+            if let Some(difference) = unflushed.check(self.server)? {
+                return Err(self.diverged("crash", difference));
+            }
+            self.server.hold_log()?;
+        }
         if let Some(now) = self.clock.take() {
             self.set_clock(now)?;
         }
-        self.check_state().map(|_| ())
+        self.check_state()?;
+        Ok(lost)
     }
 
     fn state(&mut self) -> Result<State, Stop> {

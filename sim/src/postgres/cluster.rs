@@ -28,12 +28,16 @@ use super::template::{furnish, template_directory};
 /// For the machine to do what it normally does in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const SETTINGS: [&str; 23] = [
+const SETTINGS: [&str; 26] = [
     "listen_addresses=",
     // Relative to the data directory, so that no character in the path needs quoting.
     "unix_socket_directories=..",
     "port=5432",
     "shared_buffers=32MB",
+    // Where commits are asynchronous, a plan says when the log is flushed: nobody may run out of buffers, or write pages.
+    "wal_buffers=16MB",
+    "bgwriter_lru_maxpages=0",
+    "checkpoint_timeout=1d",
     // Files in the data directory, which go with it, instead of segments that a SIGKILL leaves in /dev/shm.
     "dynamic_shared_memory_type=mmap",
     // The operating system outlives every crash that is made here.

@@ -29,9 +29,13 @@ impl Server {
     }
 
     fn signal(&self, session: &Session, signal: Signal) -> Result<(), Error> {
-        assert!(self.can_crash(), "only the backends of a server that was started here are ours to stop");
-        kill(Pid::from_raw(session.pid()), signal)
-            .map_err(|error| Error::Unavailable(format!("backend {} cannot be sent {signal}: {error}", session.pid())))
+        self.signal_process(session.pid(), signal)
+    }
+
+    pub(super) fn signal_process(&self, pid: i32, signal: Signal) -> Result<(), Error> {
+        assert!(self.can_crash(), "only the processes of a server that was started here are ours to stop");
+        kill(Pid::from_raw(pid), signal)
+            .map_err(|error| Error::Unavailable(format!("process {pid} cannot be sent {signal}: {error}")))
     }
 }
 

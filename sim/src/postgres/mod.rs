@@ -15,6 +15,7 @@ pub mod control;
 pub mod freeze;
 mod home;
 pub mod interrupt;
+mod log_writer;
 pub mod one_cpu;
 pub mod server;
 pub mod session;

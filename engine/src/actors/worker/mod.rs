@@ -18,7 +18,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use decision::decide;
 use lease::Lease;
-use options::{BurialHabit, ClaimHabit, ErrorHabit, HandoffHabit, WorkerOptions};
+use options::{BurialHabit, ClaimHabit, ErrorHabit, HandoffHabit, IdentityHabit, WorkerOptions};
 use state::{State, Then};
 use tourbillon_models::history::{PlainOp, PlainReply};
 use tourbillon_models::name::{EventId, Micros, WorkerId};
@@ -33,6 +33,8 @@ pub struct Worker {
     /// None on a plain queue: its events are acknowledged, and that is all.
     program: Option<Rc<dyn Program>>,
     identity: WorkerId,
+    /// A connection was lost since it registered.
+    in_doubt: bool,
     /// A refusal teaches better habits.
     handoff: HandoffHabit,
     /// Dead letters to be replayed, the last one first.
@@ -43,7 +45,7 @@ pub struct Worker {
 impl Worker {
     pub fn new(options: WorkerOptions, program: Option<Rc<dyn Program>>) -> Self {
         let (state, handoff) = (Worker::first_state(&options), options.handoff);
-        Worker { options, program, identity: WorkerId(0), handoff, buried: Vec::new(), state }
+        Worker { options, program, identity: WorkerId(0), in_doubt: false, handoff, buried: Vec::new(), state }
     }
 
     fn first_state(options: &WorkerOptions) -> State {
@@ -52,6 +54,7 @@ impl Worker {
 
     /// Takes the answer in: every state that waits for one has its successor here.
     fn take(&mut self, state: State, Answered { reply, xid: _ }: Answered, now: Micros) -> State {
+        self.in_doubt |= matches!(reply, Reply::Unknown);
         match (state, reply) {
             (State::Subscribing, Reply::Subscribed { .. }) => State::Register,
             (State::Subscribing, Reply::Unknown) => State::Subscribe,
@@ -60,6 +63,7 @@ impl Worker {
 
             (State::Registering, Reply::Registered { worker }) => {
                 self.identity = worker;
+                self.in_doubt = false;
                 State::Claim
             }
             (State::Registering, Reply::Unknown) => State::Register,
@@ -242,6 +246,7 @@ impl Worker {
                 let (consumer, event) = (self.options.consumer, self.buried.pop().expect("somebody is buried"));
                 (State::Replaying, Some(Action::Call(Op::ReplayDeadLetter { consumer, event })))
             }
+            State::Claim if self.in_doubt && self.options.identity == IdentityHabit::Renewed => (State::Register, None),
             State::Claim => match self.options.claim {
                 ClaimHabit::Alone | ClaimHabit::Standby => (State::Claiming, Some(Action::Call(self.claim(now)))),
                 ClaimHabit::InTransaction { .. } => {
@@ -384,6 +389,7 @@ impl Actor for Worker {
 
     fn restart(&mut self, _now: Micros) {
         self.identity = WorkerId(0);
+        self.in_doubt = false;
         self.buried.clear();
         self.state = Worker::first_state(&self.options);
     }

@@ -34,6 +34,8 @@ pub struct WorkerOptions {
     pub errors: ErrorHabit,
     #[serde(default)]
     pub burial: BurialHabit,
+    #[serde(default)]
+    pub identity: IdentityHabit,
 }
 
 /// For plans from before there was a choice.
@@ -83,6 +85,18 @@ pub enum ErrorHabit {
     /// A savepoint before each statement; after an error back to it, on to the next statement, and commit. It begins after
     /// the hold: a failed hold is heeded.
     Swallowed,
+}
+
+/// What a worker is after its connection was lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityHabit {
+    /// Whom it registered as: right where commits are synchronous.
+    #[default]
+    Kept,
+    /// It registers again before it claims. A crash may have lost the registration, and given its identity to another;
+    /// who has it still would claim for that one.
+    Renewed,
 }
 
 /// What a worker does about its dead letters.

@@ -27,6 +27,7 @@ fn options() -> WorkerOptions {
         handoff: HandoffHabit::Whole,
         errors: ErrorHabit::Heeded,
         burial: BurialHabit::LeftAlone,
+        identity: IdentityHabit::Kept,
     }
 }
 
