@@ -3,15 +3,18 @@
 //! Virtual time, event-driven: idle time costs nothing. Everything that happens is recorded here and nowhere else.
 //! Between two entries of the agenda exactly one call is made, and everyone whom it let in has gone on.
 
+mod faults;
+mod process;
+
 use crate::agenda::{Agenda, Next};
-use crate::clock::Clock;
-use crate::plan::{CallKind, End, Phase, Plan, PlannedEffect, Role, When};
+use crate::plan::{End, Phase, Plan, PlannedEffect, Role};
 use crate::random::Stream;
 use crate::target::Target;
+use process::{AnyActor, Running};
 use std::rc::Rc;
 use tourbillon_engine::actors::script::Script;
 use tourbillon_engine::actors::worker::Worker;
-use tourbillon_engine::actors::{Action, Actor, Answered};
+use tourbillon_engine::actors::{Action, Answered};
 use tourbillon_engine::engine::{Answer, Environment};
 use tourbillon_engine::store::locks::Slot;
 use tourbillon_models::history::{History, PlainOp, PlainReply};
@@ -69,61 +72,6 @@ const LOOK_INTERVAL: Micros = Micros::from_millis(250);
 /// Whoever dies of his own program comes back after so long at the earliest, at the latest after a dead interval.
 const SHORTEST_DEATH: Micros = Micros::from_millis(10);
 
-enum AnyActor {
-    Worker(Box<Worker>),
-    Script(Script),
-}
-
-impl AnyActor {
-    fn poll(&mut self, now: Micros, answered: Option<Answered>) -> Action {
-        match self {
-            AnyActor::Worker(worker) => worker.poll(now, answered),
-            AnyActor::Script(script) => script.poll(now, answered),
-        }
-    }
-
-    fn restart(&mut self, now: Micros) {
-        match self {
-            AnyActor::Worker(worker) => worker.restart(now),
-            AnyActor::Script(script) => script.restart(now),
-        }
-    }
-}
-
-/// A planned fault at a point, and how many calls of its kind are still to come before it.
-struct Point {
-    call: CallKind,
-    left: u32,
-    phase: Phase,
-    effect: PlannedEffect,
-}
-
-struct Running {
-    actor: AnyActor,
-    incarnation: u8,
-    connection: Option<(Slot, Session)>,
-    /// The session of the last call that could not even be made.
-    refused_session: Session,
-    /// The session was lost while the process was not looking: its next call fails.
-    lost: bool,
-    ticket: u32,
-    /// What the next poll is told.
-    answered: Option<Answered>,
-    /// A call that a pause holds back.
-    held: Option<PlainOp>,
-    paused_until: Micros,
-    /// Waits for a lock.
-    blocked: bool,
-    /// When the wait gives up.
-    lock_deadline: Option<Micros>,
-    finished: bool,
-    points: Vec<Point>,
-    /// The fault that falls when the call under way is answered.
-    after: Option<PlannedEffect>,
-    latency: Stream,
-    clock: Clock,
-}
-
 struct Scheduler<'a, T: Target> {
     plan: &'a Plan,
     target: &'a mut T,
@@ -169,19 +117,6 @@ impl<'a, T: Target> Scheduler<'a, T> {
         scheduler.place_faults();
         scheduler.agenda.push(plan.faults_end, Event::FaultsEnd);
         scheduler
-    }
-
-    fn place_faults(&mut self) {
-        let plan = self.plan;
-        for (index, fault) in plan.faults.iter().enumerate() {
-            match fault.when {
-                When::Time { at, .. } => self.agenda.push(at, Event::Fault { index: index as u16 }),
-                When::Point { process, call, nth, phase } => {
-                    let point = Point { call, left: nth, phase, effect: fault.what };
-                    self.processes[process.0 as usize].points.push(point);
-                }
-            }
-        }
     }
 
     /// The process's one appointment; an earlier one lapses.
@@ -477,98 +412,6 @@ impl<'a, T: Target> Scheduler<'a, T> {
         self.let_in()
     }
 
-    fn strike(&mut self, index: usize, effect: PlannedEffect) -> Result<(), T::Stop> {
-        match effect {
-            PlannedEffect::Crash { restart_after } => self.crash(index, restart_after),
-            PlannedEffect::Pause { duration } => {
-                let until = self.now + duration;
-                self.note_fault(index, Fault::Pause { until });
-                self.processes[index].paused_until = until;
-                Ok(())
-            }
-            PlannedEffect::LostReply => Ok(()),
-            PlannedEffect::Flush if self.server_up_at > self.now => Ok(()),
-            PlannedEffect::Flush => self.target.flush(),
-            PlannedEffect::ServerCrash { down_for } => self.server_crash(index, down_for),
-            PlannedEffect::ServerClockStep(offset) => {
-                self.set_server_clock(index, offset);
-                Ok(())
-            }
-        }
-    }
-
-    fn set_server_clock(&mut self, index: usize, offset: ClockOffset) {
-        if self.server_clock != offset {
-            self.server_clock = offset;
-            self.note_fault(index, Fault::ClockStep(offset));
-        }
-    }
-
-    fn crash(&mut self, index: usize, restart_after: Micros) -> Result<(), T::Stop> {
-        if self.processes[index].finished {
-            return Ok(());
-        }
-        self.note_fault(index, Fault::Crash);
-        self.hang_up(index)?;
-        let now = self.now;
-        let process = &mut self.processes[index];
-        // A program that kills its process may do so often; who has died 255 times is told apart no further.
-        process.incarnation = process.incarnation.saturating_add(1);
-        process.lost = false;
-        process.answered = None;
-        process.held = None;
-        process.paused_until = Micros(0);
-        process.actor.restart(process.clock.at(now + restart_after));
-        self.wake(index, now + restart_after);
-        Ok(())
-    }
-
-    fn server_crash(&mut self, index: usize, down_for: Micros) -> Result<(), T::Stop> {
-        if self.server_up_at > self.now {
-            return Ok(());
-        }
-        self.note_fault(index, Fault::ServerCrash);
-        self.server_up_at = self.now + down_for;
-        let open: Vec<_> = (0..self.processes.len()).map(|index| (self.xid(index), self.is_open(index))).collect();
-        let lost = self.target.crash()?;
-        for (index, (xid, open)) in open.into_iter().enumerate() {
-            if self.processes[index].blocked {
-                self.processes[index].blocked = false;
-                self.record_with(index, xid, Happening::Return(Reply::Unknown));
-                self.answer(index, Reply::Unknown, Xid(0));
-            } else if self.processes[index].connection.is_some() {
-                self.processes[index].lost = true;
-            }
-            if open {
-                let aborted = Note::Resolved { outcome: Outcome::Aborted };
-                self.record_with(index, xid, Happening::Note(aborted));
-            }
-            self.processes[index].after = None;
-            self.processes[index].connection = None;
-        }
-        self.note_lost(&lost);
-        self.agenda.push(self.server_up_at, Event::ServerUp);
-        Ok(())
-    }
-
-    /// A note for each, in the session in which it had committed. They come in the order of their commits, and of their
-    /// replies.
-    fn note_lost(&mut self, lost: &[Xid]) {
-        self.summary.lost_commits += lost.len() as u64;
-        let mut returns = self.history.records.iter().rev();
-        let mut end_of = |xid: &Xid| {
-            let is_end = |record: &&Record| record.xid == *xid && matches!(record.what, Happening::Return(_));
-            *returns.find(is_end).expect("who has committed was answered")
-        };
-        let ends: Vec<_> = lost.iter().rev().map(&mut end_of).collect();
-        let what = Happening::Note(Note::Resolved { outcome: Outcome::Aborted });
-        ends.into_iter().rev().for_each(|end| self.history.push(Record { at: self.now, what, ..end }));
-    }
-
-    fn is_open(&self, index: usize) -> bool {
-        self.processes[index].connection.is_some_and(|(slot, _)| self.target.engine().is_in_transaction(slot))
-    }
-
     fn note_fault(&mut self, index: usize, fault: Fault) {
         self.record(index, Happening::Fault(fault));
     }
@@ -590,46 +433,6 @@ impl<'a, T: Target> Scheduler<'a, T> {
         let session = process.connection.map_or(process.refused_session, |(_, session)| session);
         let (at, incarnation) = (self.now, process.incarnation);
         self.history.push(Record { at, process: Process(index as u8), incarnation, session, xid, what });
-    }
-}
-
-impl Running {
-    fn new(actor: AnyActor, latency: Stream, clock: Clock) -> Self {
-        Running {
-            actor,
-            incarnation: 0,
-            connection: None,
-            refused_session: Session(0),
-            lost: false,
-            ticket: 0,
-            answered: None,
-            held: None,
-            paused_until: Micros(0),
-            blocked: false,
-            lock_deadline: None,
-            finished: false,
-            points: Vec::new(),
-            after: None,
-            latency,
-            clock,
-        }
-    }
-
-    /// The fault that falls at this call, if one does. Every point counts the calls of its own kind.
-    fn due_point(&mut self, op: &PlainOp) -> Option<(Phase, PlannedEffect)> {
-        let mut due = None;
-        self.points.retain_mut(|point| {
-            if !point.call.matches(op) {
-                return true;
-            }
-            if point.left > 0 || due.is_some() {
-                point.left = point.left.saturating_sub(1);
-                return true;
-            }
-            due = Some((point.phase, point.effect));
-            false
-        });
-        due
     }
 }
 

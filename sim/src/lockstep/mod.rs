@@ -11,35 +11,36 @@
 //! the call itself closes, by the server's own deadlock detection.
 
 mod compare;
+mod connection;
 mod follow;
+mod order;
 mod renaming;
 mod unflushed;
 pub(crate) mod wire;
 
 use crate::postgres::Error;
-use crate::postgres::control::{Expect, Rest};
+use crate::postgres::control::Expect;
 use crate::postgres::server::Server;
-use crate::postgres::session::{Outcome, Session};
 use crate::target::{Chooser, Target};
-use compare::{Ready, Side, for_server, same_answer, same_state};
-use follow::{Follower, Still, Told, Wait, same_waits};
-use renaming::{Mismatch, Pairing, Renaming, Shown};
+use compare::same_state;
+use connection::Connection;
+use follow::{Follower, Told};
+use order::Order;
+use renaming::{Mismatch, Renaming, Shown};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::{Duration, Instant};
 use tourbillon_engine::engine::{Answer, Engine, Environment};
 use tourbillon_engine::guard::{Guard, Guards};
-use tourbillon_engine::sql::ending::{Transaction, refusal};
+use tourbillon_engine::sql::ending::Transaction;
 use tourbillon_engine::sql::ids::Ids;
 use tourbillon_engine::sql::install;
 use tourbillon_engine::sql::mapping::Mapping;
 use tourbillon_engine::sql::state::KINDS;
 use tourbillon_engine::store::locks::Slot;
 use tourbillon_engine::store::unflushed::Durability;
-use tourbillon_models::history::{PlainOp, PlainReply, State};
+use tourbillon_models::history::{PlainOp, State};
 use tourbillon_models::name::{Micros, Xid};
 use tourbillon_models::op::Op;
-use tourbillon_models::reply::{Refusal, Reply};
 use unflushed::Unflushed;
 
 /// A place where the model and the server disagree.
@@ -96,29 +97,6 @@ pub struct Counts {
     pub choices: u64,
     /// Replays, of several, that could not be compared to their end.
     pub not_comparable: u64,
-}
-
-/// One session's connection, and the call that it has under way.
-struct Connection {
-    session: Session,
-    transaction: Transaction,
-    op: Option<PlainOp>,
-    /// The last call, with the model's ids.
-    asked: PlainOp,
-    /// The outcome, taken before the model has gone on.
-    ready: Option<Ready>,
-    /// What its transaction showed first.
-    shown: Vec<Shown>,
-    /// Its backend is stopped.
-    frozen: bool,
-}
-
-/// Who decides what PostgreSQL leaves open.
-enum Order {
-    /// We do, on a server of our own.
-    Imposed(Box<Chooser>),
-    /// The server does, and the model follows.
-    Followed(Follower),
 }
 
 /// The model and the server, side by side.
@@ -206,80 +184,6 @@ impl<'a> Lockstep<'a> {
         }
     }
 
-    /// Keeps what the engine was told, and whom that released.
-    fn told(&mut self, told: impl FnOnce() -> Told) {
-        if let Order::Followed(follower) = &mut self.order {
-            follower.tell(told(), &self.engine.released());
-        }
-    }
-
-    fn planned(&self, released: &[Slot]) -> Option<usize> {
-        match &self.order {
-            Order::Followed(follower) => follower.next(released),
-            Order::Imposed(_) => None,
-        }
-    }
-
-    fn ran_at_once(&self) -> bool {
-        matches!(&self.order, Order::Followed(follower) if follower.ran_at_once())
-    }
-
-    /// Waits until all calls under way have returned or are blocked, and takes in what has returned.
-    fn rest(&mut self) -> Result<BTreeMap<Slot, Wait>, Error> {
-        let under_way = |connection: &&mut Connection| connection.op.is_some();
-        let mut waiting: Vec<&mut Session> =
-            self.connections.values_mut().filter(under_way).map(|connection| &mut connection.session).collect();
-        let waits = self.server.wait_until_all_settled(&mut waiting)?;
-        let slots: Vec<Slot> = self.connections.keys().copied().collect();
-        for slot in slots {
-            let connection = self.connection(slot);
-            let outcome = if connection.op.is_some() { connection.session.take_outcome() } else { None };
-            if let Some(outcome) = outcome {
-                self.take(slot, outcome);
-            }
-        }
-        let slot_of = |pid: i32| self.connections.iter().find(|(_, it)| it.session.pid() == pid).map(|(slot, _)| *slot);
-        let mut found = BTreeMap::new();
-        for wait in waits {
-            let by = self.server.blocked_by(wait.pid)?.into_iter().filter_map(slot_of).collect();
-            let xid = self.server.xid_of(wait.pid)?.map(Xid);
-            found.insert(slot_of(wait.pid).expect("only sessions of ours are asked for"), Wait { by, xid });
-        }
-        Ok(found)
-    }
-
-    /// Finds out in which order those ran that were released together.
-    fn explain(&mut self) -> Result<(), Stop> {
-        let waits = self.rest()?;
-        let still = still(&self.connections, &self.renaming, waits, self.clock);
-        let explained = match &mut self.order {
-            Order::Followed(follower) => follower.explain(&still),
-            Order::Imposed(_) => unreachable!("on a server of our own the order is imposed"),
-        };
-        match explained {
-            true => Ok(()),
-            false => Err(self.diverged(AT_ONCE, "no order explains what they came to".to_owned())),
-        }
-    }
-
-    /// When all those that ran at once are where the model says, the server's must be, too.
-    fn stand_still(&mut self) -> Result<(), Stop> {
-        if self.engine.anyone_released() {
-            return Ok(());
-        }
-        if self.ran_at_once() {
-            let waits = self.rest()?;
-            let still = still(&self.connections, &self.renaming, waits, self.clock);
-            if !same_waits(&self.engine, &still, &mut self.renaming.clone()) {
-                return Err(self.diverged(AT_ONCE, "afterwards others wait than in the model".to_owned()));
-            }
-        }
-        if let Order::Followed(follower) = &mut self.order {
-            follower.stands_still();
-        }
-        Ok(())
-    }
-
     fn set_clock(&mut self, now: Micros) -> Result<(), Error> {
         if self.clock != Some(now) {
             let set = format!("select setval('{}.virtual_clock', $1)", self.schema);
@@ -300,180 +204,6 @@ impl<'a> Lockstep<'a> {
             self.server.execute(&connection.session, &tell, &[&micros])?.done()?;
         }
         Ok(())
-    }
-
-    fn connection(&mut self, slot: Slot) -> &mut Connection {
-        self.connections.get_mut(&slot).expect("a session is connected before it calls")
-    }
-
-    /// A transaction that a crash took may have left its number to another: the server would tell of that one.
-    fn cannot_be_asked(&self, op: &PlainOp) -> bool {
-        matches!(op, Op::Resolve { xid } if !self.renaming.xids.is_known(*xid))
-    }
-
-    fn send(&mut self, slot: Slot, asked: &PlainOp) {
-        let op = for_server(&without_timeout(asked), &self.renaming);
-        let statement = self.mapping.encode(&op, &self.ids);
-        let parameters = statement.params.into_iter().map(wire::parameter).collect();
-        let connection = self.connections.get_mut(&slot).expect("a session is connected before it calls");
-        self.server.start(&mut connection.session, &statement.text, parameters);
-        connection.op = Some(op);
-        connection.asked = asked.clone();
-        self.counts.statements += 1;
-    }
-
-    /// Whether the statement under way is blocked; if not, its answer is ready.
-    fn settle(&mut self, slot: Slot, expect: Expect) -> Result<bool, Error> {
-        let connection = self.connections.get_mut(&slot).expect("a session is connected before it calls");
-        if connection.ready.is_some() {
-            return Ok(false);
-        }
-        match self.server.wait_until_blocked_or_done(&mut connection.session, expect)? {
-            Rest::Blocked(_) => {
-                if matches!(self.order, Order::Imposed(_)) {
-                    self.server.freeze(&connection.session)?;
-                    connection.frozen = true;
-                }
-                Ok(true)
-            }
-            Rest::Done(outcome) => {
-                self.take(slot, outcome);
-                Ok(false)
-            }
-        }
-    }
-
-    /// Takes an outcome in and translates it.
-    fn take(&mut self, slot: Slot, outcome: Outcome) {
-        let connection = self.connections.get_mut(&slot).expect("a session is connected before it calls");
-        let op = connection.op.take().expect("an outcome belongs to a statement");
-        let refused = !matches!(outcome, Outcome::Done(_));
-        let commit = connection.transaction.commit_reply();
-        connection.transaction = connection.transaction.after(&op, refused);
-        let ready = match outcome {
-            Outcome::Done(_) if op == Op::Commit => Ready::Reply(commit, None),
-            Outcome::Done(reply) => {
-                let rows: Vec<_> = reply.rows.iter().map(wire::values).collect();
-                match self.mapping.decode(&op, &rows, &mut self.ids) {
-                    Ok((reply, xid)) => Ready::Reply(reply, xid),
-                    Err(error) => Ready::Strange(error.to_string()),
-                }
-            }
-            Outcome::Refused(error) if error.code == "57014" => Ready::Cancelled,
-            Outcome::Refused(error) => match refusal(&error.code, &error.message) {
-                Some(refusal) => Ready::Refused(refusal),
-                None => Ready::Strange(error.to_string()),
-            },
-            Outcome::Unknown(reason) => Ready::Strange(reason),
-        };
-        connection.ready = Some(ready);
-    }
-
-    /// The model has answered: the server must have, the same.
-    fn check_return(&mut self, slot: Slot, op: &PlainOp, reply: &PlainReply) -> Result<(), Stop> {
-        let name = format!("{op:?}");
-        let is_cancelled = matches!(reply, Reply::Refused(Refusal::Deadlock | Refusal::LockNotAvailable));
-        if self.settle(slot, Expect::Return)? && (is_cancelled || self.stays_blocked(slot)?) {
-            if !is_cancelled {
-                let difference = format!("the model answers {reply:?} and the server blocks");
-                return Err(self.diverged(&name, difference));
-            }
-            self.cancel(slot)?;
-        }
-        let ready = self.connection(slot).ready.take().expect("a statement that is not blocked has its answer");
-        match self.compare(slot, op, reply, &ready) {
-            Ok(()) => {
-                self.end_transaction(slot, op, reply);
-                Ok(())
-            }
-            Err(Mismatch(difference)) if self.is_others_victim(&ready) => {
-                let difference = format!("{difference}, as it broke a deadlock in its own way");
-                let statement = self.counts.statements;
-                Err(Stop::NotComparable(Divergence { statement, op: name, difference }))
-            }
-            Err(Mismatch(difference)) => Err(self.diverged(&name, difference)),
-        }
-    }
-
-    /// A user's server takes its time, one that only its superuser can change, before it lets somebody pass a queue who
-    /// would wait for ever otherwise. The model does so at once.
-    fn stays_blocked(&mut self, slot: Slot) -> Result<bool, Error> {
-        if matches!(self.order, Order::Imposed(_)) {
-            return Ok(true);
-        }
-        let begin = Instant::now();
-        while begin.elapsed() < self.server.deadlock_timeout() + Duration::from_millis(500) {
-            if !self.settle(slot, Expect::Return)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Who dies in a cycle of waits is for the user's server to say.
-    fn is_others_victim(&self, ready: &Ready) -> bool {
-        matches!((&self.order, ready), (Order::Followed(_), Ready::Refused(Refusal::Deadlock)))
-    }
-
-    /// A stopped backend must meet its end before it goes on.
-    fn end_session(&mut self, connection: Connection) -> Result<(), Error> {
-        if connection.frozen {
-            let pid = connection.session.pid();
-            self.server.execute(self.server.control().session(), "select pg_terminate_backend($1)", &[&pid])?.done()?;
-            self.server.thaw(&connection.session)?;
-        }
-        self.server.terminate(connection.session)
-    }
-
-    fn thaw(&mut self, slot: Slot) -> Result<(), Error> {
-        let connection = self.connections.get_mut(&slot).expect("a session is connected before it calls");
-        if std::mem::take(&mut connection.frozen) {
-            self.server.thaw(&connection.session)?;
-        }
-        Ok(())
-    }
-
-    /// Ends the wait of the call under way.
-    fn cancel(&mut self, slot: Slot) -> Result<(), Error> {
-        let connection = self.connections.get_mut(&slot).expect("a session is connected before it calls");
-        self.server.cancel(&connection.session)?;
-        self.thaw(slot)?;
-        let connection = self.connections.get_mut(&slot).expect("a session is connected before it calls");
-        let outcome = self.server.wait_until_done(&mut connection.session)?;
-        self.take(slot, outcome);
-        Ok(())
-    }
-
-    fn compare(&mut self, slot: Slot, op: &PlainOp, reply: &PlainReply, ready: &Ready) -> Result<(), Mismatch> {
-        let xid = self.engine.xid(slot);
-        let connection = self.connections.get_mut(&slot).expect("a session is connected before it calls");
-        let mut pairing = Pairing { renaming: &mut self.renaming, shown: &mut connection.shown };
-        same_answer(&mut pairing, op, Side { reply, xid }, ready)
-    }
-
-    /// Ids that an aborted transaction showed are forgotten; those of a committed one stay.
-    fn end_transaction(&mut self, slot: Slot, op: &PlainOp, reply: &PlainReply) {
-        if self.engine.is_in_transaction(slot) {
-            return;
-        }
-        let committed = match op {
-            Op::Commit => *reply == Reply::Committed,
-            Op::Rollback => false,
-            _ => !matches!(reply, Reply::Refused(_)),
-        };
-        let shown = std::mem::take(&mut self.connection(slot).shown);
-        if !committed {
-            shown.into_iter().for_each(|id| self.renaming.forget(id));
-            return;
-        }
-        let xid = self.engine.xid(slot);
-        if let Some(unflushed) = self.unflushed.as_mut().filter(|_| xid != Xid(0)) {
-            unflushed.committed(self.renaming.xids.to_server(xid), shown);
-            // A transaction that truncates is flushed however it commits, and with it all before it.
-            if !self.engine.may_lose(xid) {
-                unflushed.flushed();
-            }
-        }
     }
 
     /// Ids that only lost transactions have shown may come again. The tick that a queue begins with is shown by whoever
@@ -504,25 +234,6 @@ impl<'a> Lockstep<'a> {
             Err(Mismatch(difference)) => Err(self.diverged("state", difference)),
         }
     }
-}
-
-const AT_ONCE: &str = "calls that were released together";
-
-fn still<'b>(
-    connections: &'b BTreeMap<Slot, Connection>,
-    renaming: &'b Renaming,
-    mut waits: BTreeMap<Slot, Wait>,
-    clock: Option<Micros>,
-) -> Still<'b> {
-    let calls = connections.iter().filter_map(|(slot, connection)| {
-        let rest = match (&connection.ready, waits.remove(slot)) {
-            (Some(ready), _) => follow::Rest::Returned(ready),
-            (None, Some(wait)) => follow::Rest::Blocked(wait),
-            (None, None) => return None,
-        };
-        Some((*slot, (&connection.asked, rest)))
-    });
-    Still { calls: calls.collect(), renaming, now: clock.expect("whoever released them has set the clock") }
 }
 
 impl Target for Lockstep<'_> {
@@ -665,17 +376,5 @@ impl Target for Lockstep<'_> {
 
     fn engine(&self) -> &Engine {
         &self.engine
-    }
-}
-
-/// Longer than any replay.
-const NEVER: Micros = Micros::from_secs(86_400);
-
-/// The model says when a timeout elapses; the server must not.
-fn without_timeout(op: &PlainOp) -> PlainOp {
-    match op {
-        Op::Rotate { queue, .. } => Op::Rotate { queue: *queue, lock_timeout: NEVER },
-        Op::RotateTimers { queue, .. } => Op::RotateTimers { queue: *queue, lock_timeout: NEVER },
-        other => other.clone(),
     }
 }

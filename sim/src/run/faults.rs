@@ -1,0 +1,118 @@
+//! The faults that fall: at their time, at their point, and what each does to the processes and the server.
+//!
+//! What it is not: which fault falls before a call or after it; the scheduler meets those on its way.
+
+use super::process::Point;
+use super::{Event, Scheduler};
+use crate::plan::{PlannedEffect, When};
+use crate::target::Target;
+use tourbillon_models::name::{Micros, Xid};
+use tourbillon_models::record::{ClockOffset, Fault, Happening, Note, Record};
+use tourbillon_models::reply::{Outcome, Reply};
+
+impl<'a, T: Target> Scheduler<'a, T> {
+    pub(super) fn place_faults(&mut self) {
+        let plan = self.plan;
+        for (index, fault) in plan.faults.iter().enumerate() {
+            match fault.when {
+                When::Time { at, .. } => self.agenda.push(at, Event::Fault { index: index as u16 }),
+                When::Point { process, call, nth, phase } => {
+                    let point = Point { call, left: nth, phase, effect: fault.what };
+                    self.processes[process.0 as usize].points.push(point);
+                }
+            }
+        }
+    }
+
+    pub(super) fn strike(&mut self, index: usize, effect: PlannedEffect) -> Result<(), T::Stop> {
+        match effect {
+            PlannedEffect::Crash { restart_after } => self.crash(index, restart_after),
+            PlannedEffect::Pause { duration } => {
+                let until = self.now + duration;
+                self.note_fault(index, Fault::Pause { until });
+                self.processes[index].paused_until = until;
+                Ok(())
+            }
+            PlannedEffect::LostReply => Ok(()),
+            PlannedEffect::Flush if self.server_up_at > self.now => Ok(()),
+            PlannedEffect::Flush => self.target.flush(),
+            PlannedEffect::ServerCrash { down_for } => self.server_crash(index, down_for),
+            PlannedEffect::ServerClockStep(offset) => {
+                self.set_server_clock(index, offset);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn set_server_clock(&mut self, index: usize, offset: ClockOffset) {
+        if self.server_clock != offset {
+            self.server_clock = offset;
+            self.note_fault(index, Fault::ClockStep(offset));
+        }
+    }
+
+    pub(super) fn crash(&mut self, index: usize, restart_after: Micros) -> Result<(), T::Stop> {
+        if self.processes[index].finished {
+            return Ok(());
+        }
+        self.note_fault(index, Fault::Crash);
+        self.hang_up(index)?;
+        let now = self.now;
+        let process = &mut self.processes[index];
+        // A program that kills its process may do so often; who has died 255 times is told apart no further.
+        process.incarnation = process.incarnation.saturating_add(1);
+        process.lost = false;
+        process.answered = None;
+        process.held = None;
+        process.paused_until = Micros(0);
+        process.actor.restart(process.clock.at(now + restart_after));
+        self.wake(index, now + restart_after);
+        Ok(())
+    }
+
+    fn server_crash(&mut self, index: usize, down_for: Micros) -> Result<(), T::Stop> {
+        if self.server_up_at > self.now {
+            return Ok(());
+        }
+        self.note_fault(index, Fault::ServerCrash);
+        self.server_up_at = self.now + down_for;
+        let open: Vec<_> = (0..self.processes.len()).map(|index| (self.xid(index), self.is_open(index))).collect();
+        let lost = self.target.crash()?;
+        for (index, (xid, open)) in open.into_iter().enumerate() {
+            if self.processes[index].blocked {
+                self.processes[index].blocked = false;
+                self.record_with(index, xid, Happening::Return(Reply::Unknown));
+                self.answer(index, Reply::Unknown, Xid(0));
+            } else if self.processes[index].connection.is_some() {
+                self.processes[index].lost = true;
+            }
+            if open {
+                let aborted = Note::Resolved { outcome: Outcome::Aborted };
+                self.record_with(index, xid, Happening::Note(aborted));
+            }
+            self.processes[index].after = None;
+            self.processes[index].connection = None;
+        }
+        self.note_lost(&lost);
+        self.agenda.push(self.server_up_at, Event::ServerUp);
+        Ok(())
+    }
+
+    /// A note for each, in the session in which it had committed. They come in the order of their commits, and of their
+    /// replies.
+    fn note_lost(&mut self, lost: &[Xid]) {
+        self.summary.lost_commits += lost.len() as u64;
+        let mut returns = self.history.records.iter().rev();
+        let mut end_of = |xid: &Xid| {
+            let is_end = |record: &&Record| record.xid == *xid && matches!(record.what, Happening::Return(_));
+            *returns.find(is_end).expect("who has committed was answered")
+        };
+        let ends: Vec<_> = lost.iter().rev().map(&mut end_of).collect();
+        let what = Happening::Note(Note::Resolved { outcome: Outcome::Aborted });
+        ends.into_iter().rev().for_each(|end| self.history.push(Record { at: self.now, what, ..end }));
+    }
+
+    fn is_open(&self, index: usize) -> bool {
+        self.processes[index].connection.is_some_and(|(slot, _)| self.target.engine().is_in_transaction(slot))
+    }
+}

@@ -1,0 +1,106 @@
+//! A process of a run: its actor, its session, and what is to befall it.
+
+use crate::clock::Clock;
+use crate::plan::{CallKind, Phase, PlannedEffect};
+use crate::random::Stream;
+use tourbillon_engine::actors::script::Script;
+use tourbillon_engine::actors::worker::Worker;
+use tourbillon_engine::actors::{Action, Actor, Answered};
+use tourbillon_engine::store::locks::Slot;
+use tourbillon_models::history::PlainOp;
+use tourbillon_models::name::{Micros, Session};
+
+pub(super) enum AnyActor {
+    Worker(Box<Worker>),
+    Script(Script),
+}
+
+impl AnyActor {
+    pub(super) fn poll(&mut self, now: Micros, answered: Option<Answered>) -> Action {
+        match self {
+            AnyActor::Worker(worker) => worker.poll(now, answered),
+            AnyActor::Script(script) => script.poll(now, answered),
+        }
+    }
+
+    pub(super) fn restart(&mut self, now: Micros) {
+        match self {
+            AnyActor::Worker(worker) => worker.restart(now),
+            AnyActor::Script(script) => script.restart(now),
+        }
+    }
+}
+
+/// A planned fault at a point, and how many calls of its kind are still to come before it.
+pub(super) struct Point {
+    pub(super) call: CallKind,
+    pub(super) left: u32,
+    pub(super) phase: Phase,
+    pub(super) effect: PlannedEffect,
+}
+
+pub(super) struct Running {
+    pub(super) actor: AnyActor,
+    pub(super) incarnation: u8,
+    pub(super) connection: Option<(Slot, Session)>,
+    /// The session of the last call that could not even be made.
+    pub(super) refused_session: Session,
+    /// The session was lost while the process was not looking: its next call fails.
+    pub(super) lost: bool,
+    pub(super) ticket: u32,
+    /// What the next poll is told.
+    pub(super) answered: Option<Answered>,
+    /// A call that a pause holds back.
+    pub(super) held: Option<PlainOp>,
+    pub(super) paused_until: Micros,
+    /// Waits for a lock.
+    pub(super) blocked: bool,
+    /// When the wait gives up.
+    pub(super) lock_deadline: Option<Micros>,
+    pub(super) finished: bool,
+    pub(super) points: Vec<Point>,
+    /// The fault that falls when the call under way is answered.
+    pub(super) after: Option<PlannedEffect>,
+    pub(super) latency: Stream,
+    pub(super) clock: Clock,
+}
+
+impl Running {
+    pub(super) fn new(actor: AnyActor, latency: Stream, clock: Clock) -> Self {
+        Running {
+            actor,
+            incarnation: 0,
+            connection: None,
+            refused_session: Session(0),
+            lost: false,
+            ticket: 0,
+            answered: None,
+            held: None,
+            paused_until: Micros(0),
+            blocked: false,
+            lock_deadline: None,
+            finished: false,
+            points: Vec::new(),
+            after: None,
+            latency,
+            clock,
+        }
+    }
+
+    /// The fault that falls at this call, if one does. Every point counts the calls of its own kind.
+    pub(super) fn due_point(&mut self, op: &PlainOp) -> Option<(Phase, PlannedEffect)> {
+        let mut due = None;
+        self.points.retain_mut(|point| {
+            if !point.call.matches(op) {
+                return true;
+            }
+            if point.left > 0 || due.is_some() {
+                point.left = point.left.saturating_sub(1);
+                return true;
+            }
+            due = Some((point.phase, point.effect));
+            false
+        });
+        due
+    }
+}
