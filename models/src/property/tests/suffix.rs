@@ -1,11 +1,11 @@
-//! D4: what asynchronous commits lose.
+//! D4: what asynchronous commits lose. Q9: what becomes of a lost token.
 
-use super::tale::{Q, Tale};
-use crate::name::EventId;
+use super::tale::{C, Q, Tale, claim};
+use crate::name::{EventId, Micros, Tick, Token, WorkerId};
 use crate::op::Op;
-use crate::property::Property;
+use crate::property::{Property, Reach};
 use crate::record::Fault;
-use crate::reply::{Outcome, Reply};
+use crate::reply::{Outcome, Refusal, Reply};
 
 /// Two messages are appended by two processes, one after the other; then the server dies.
 fn crashed() -> Tale {
@@ -58,4 +58,48 @@ fn what_was_shown_before_the_crash_is_nobodys_fault() {
         tale.resolve(who, Outcome::Aborted);
     }
     assert_eq!(tale.broken(), [""; 0]);
+}
+
+/// a has registered, and claimed the window with the event, when the server dies and loses both.
+fn bereft() -> (Tale, (WorkerId, Token), EventId) {
+    let mut tale = Tale::messages();
+    tale.history.header.options.push(("asynchronous_commit".into(), "true".into()));
+    let event = tale.append(2, 1);
+    tale.tick();
+    tale.begin(0);
+    let worker = tale.register(0);
+    let token = tale.claim(0, worker, 1, 2);
+    tale.commit(0);
+    tale.wait(1_000);
+    tale.fault(0, Fault::ServerCrash);
+    tale.resolve(0, Outcome::Aborted);
+    (0..4).for_each(|who| tale.reconnect(who));
+    tale.wait(1_000);
+    (tale, (worker, token), event)
+}
+
+#[test]
+fn q9_a_lost_token_is_given_to_another() {
+    let (mut tale, lease, event) = bereft();
+    let (worker, token) = lease;
+    let (prev, next, victim) = (Tick(1), Tick(2), WorkerId(0));
+    tale.say(1, Op::Register { consumer: C }, Reply::Registered { worker });
+    tale.say(1, claim(worker), Reply::Claimed { token, prev, next, victim, isolated: false });
+    tale.read(1, lease, &[event]);
+    assert_eq!(tale.broken(), [""; 0], "what nobody who is left was given may be given out");
+    tale.handoff(0, lease, &[event]);
+    assert_eq!(tale.broken(), ["Q9"]);
+    assert_eq!(
+        tale.sentence(Property::Q9),
+        "a handed off at 2.000 s as worker-1 under token t000001, which b had been given"
+    );
+}
+
+#[test]
+fn a_lost_token_is_refused() {
+    let (mut tale, (worker, token), _) = bereft();
+    tale.refuse(0, Op::Heartbeat { worker, token, at: Micros(0) }, Refusal::StaleToken);
+    assert_eq!(tale.broken(), [""; 0]);
+    let verdict = tale.verdict();
+    assert_eq!([Reach::AsyncCommitLost, Reach::LostClaimRefused].map(|goal| verdict.reach(goal)), [1, 1]);
 }
