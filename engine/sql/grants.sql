@@ -67,7 +67,7 @@ on function
   tourbillon.window_event_ids,
   tourbillon.raise_window_mismatch,
   tourbillon.require_covered,
-  tourbillon.require_decisions,
+  tourbillon.raise_malformed_decisions,
   tourbillon.fates,
   tourbillon.handoff
 from public;

@@ -2,7 +2,7 @@
 --
 --   handoff    successors and acknowledgement of the whole window, in one statement
 --
--- Internal: window_event_ids, raise_window_mismatch, require_covered, require_decisions, fates.
+-- Internal: window_event_ids, raise_window_mismatch, require_covered, raise_malformed_decisions, fates.
 
 -- The ids of the window's events, in order; null without a window.
 create function tourbillon.window_event_ids(p_queue_id int, p_prev bigint, p_next bigint)
@@ -38,7 +38,8 @@ begin
 end;
 $$;
 
--- Each event of the window is decided exactly once, and nothing else is; of an isolated window it is one event.
+-- Each event of the window is decided exactly once, and nothing else is; of an isolated window it is one event. As many
+-- decisions as events, and one for each event, leave no room for a second one. Nothing is required without a window.
 create function tourbillon.require_covered(
   p_queue_id int,
   p_prev bigint,
@@ -49,95 +50,83 @@ create function tourbillon.require_covered(
 returns void
 language plpgsql
 volatile
+strict
 as $$
 declare
-  v_events bigint[] := tourbillon.window_event_ids(p_queue_id, p_prev, p_next);
-  v_decided bigint[] := array(select event_id from unnest(p_event) event_id order by event_id);
-  v_covers boolean;
+  v_events bigint;
+  v_decided bigint;
 begin
-  if p_isolated then
-    v_covers := cardinality(v_decided) = 1 and v_decided <@ v_events;
-  else
-    v_covers := v_decided = v_events;
-  end if;
-  if not v_covers then
+  execute format(
+    'select count(*), count(*) filter (where e.event_id = any ($1))
+    from (%s) e',
+    tourbillon.window_query(p_queue_id, p_prev, p_next))
+  into v_events, v_decided
+  using p_event;
+  if v_decided <> cardinality(p_event) or v_decided <> (case when p_isolated then 1 else v_events end) then
     perform tourbillon.raise_window_mismatch(
-      format('The window holds %s events, %s were decided.', cardinality(v_events), cardinality(v_decided)));
+      format('The window holds %s events, %s were decided.', v_events, cardinality(p_event)));
   end if;
 end;
 $$;
 
--- A shorter array, or a verb that is none, would silently acknowledge what was meant to continue.
-create function tourbillon.require_decisions(
-  p_event bigint[],
-  p_verb text[],
-  p_workflow uuid[],
-  p_sequence int[],
-  p_step text[],
-  p_attempt int[],
-  p_max_attempts int[],
-  p_delay_us bigint[],
-  p_state text[]
-)
-returns void
+create function tourbillon.raise_malformed_decisions()
+returns text
 language plpgsql
 volatile
 as $$
 begin
-  if (cardinality(p_event) = all (array[
-      cardinality(p_verb),
-      cardinality(p_workflow),
-      cardinality(p_sequence),
-      cardinality(p_step),
-      cardinality(p_attempt),
-      cardinality(p_max_attempts),
-      cardinality(p_delay_us),
-      cardinality(p_state)
-    ])) is not true
-    or exists (
-      select
-      from unnest(p_verb, p_sequence, p_attempt, p_max_attempts, p_delay_us)
-        d (verb, sequence, attempt, max_attempts, delay_us)
-      where case
-        when d.verb in ('acknowledge', 'complete', 'fail', 'reject') then false
-        when d.verb = 'goto' then num_nulls(d.sequence, d.attempt) > 0
-        when d.verb = 'sleep' then num_nulls(d.sequence, d.attempt, d.delay_us) > 0
-        when d.verb = 'retry' then num_nulls(d.sequence, d.attempt, d.delay_us, d.max_attempts) > 0
-        else true
-      end
-    )
-  then
-    raise exception using
-      errcode = 'invalid_parameter_value',
-      message = 'malformed_decisions',
-      hint = 'One element for each event in every array; a verb is goto, sleep, retry, complete, fail, reject or '
-        'acknowledge. What continues has a sequence and an attempt; what sleeps or is retried has a delay; what is '
-        'retried, a number of attempts that it may have.';
-  end if;
+  raise exception using
+    errcode = 'invalid_parameter_value',
+    message = 'malformed_decisions',
+    hint = 'One element for each event in every array; a verb is goto, sleep, retry, complete, fail, reject or '
+      'acknowledge. What continues has a sequence and an attempt; what sleeps or is retried has a delay; what is '
+      'retried, a number of attempts that it may have.';
 end;
 $$;
 
--- What each decision comes to: event, timer, dead, end; null for a message that was dealt with.
-create function tourbillon.fates(p_verb text[], p_attempt int[], p_max_attempts int[], p_delay_us bigint[])
+-- What each decision comes to: event, timer, end; attempts or rejected, the reason of a dead letter; null for a message
+-- that was dealt with. A verb that is none, or lacks what it needs, would silently acknowledge what was meant to continue.
+--
+-- Arrays are walked side by side by unnest in the select list, which gives their elements in order and, unlike unnest in
+-- the from list, keeps no copy of them.
+create function tourbillon.fates(
+  p_verb text[],
+  p_sequence int[],
+  p_attempt int[],
+  p_max_attempts int[],
+  p_delay_us bigint[]
+)
 returns text[]
-language sql
-immutable
+language plpgsql
+volatile
 as $$
-  select coalesce(
-    array_agg(
+begin
+  return array(
+    select
       case
-        when d.verb = 'goto' then 'event'
-        when d.verb = 'sleep' then 'timer'
-        when d.verb = 'retry' and d.attempt > d.max_attempts then 'dead'
-        when d.verb = 'retry' and d.delay_us > 0 then 'timer'
-        when d.verb = 'retry' then 'event'
-        when d.verb = 'reject' then 'dead'
+        when d.verb = 'goto' and d.sequence is not null and d.attempt is not null then 'event'
+        when d.verb = 'sleep' and num_nulls(d.sequence, d.attempt, d.delay_us) = 0 then 'timer'
+        when d.verb = 'retry' and num_nulls(d.sequence, d.attempt, d.max_attempts, d.delay_us) = 0 then
+          case
+            when d.attempt > d.max_attempts then 'attempts'
+            when d.delay_us > 0 then 'timer'
+            else 'event'
+          end
+        when d.verb = 'reject' then 'rejected'
         when d.verb in ('complete', 'fail') then 'end'
+        when d.verb = 'acknowledge' then null
+        else tourbillon.raise_malformed_decisions()
       end
-      order by d.position),
-    '{}')
-  from unnest(p_verb, p_attempt, p_max_attempts, p_delay_us) with ordinality
-    d (verb, attempt, max_attempts, delay_us, position);
+    from (
+      select
+        unnest(p_verb) verb,
+        unnest(p_sequence) sequence,
+        unnest(p_attempt) attempt,
+        unnest(p_max_attempts) max_attempts,
+        unnest(p_delay_us) delay_us
+    ) d
+  );
+end;
 $$;
 
 -- Decisions come as parallel arrays, one element each. workflow, sequence, step, attempt and state are those of the
@@ -172,12 +161,26 @@ declare
   v_isolated boolean;
   v_fate text[];
   v_ended uuid[];
+  v_dead tourbillon.death[];
   v_now timestamptz;
   v_id bigint[];
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
-  perform tourbillon.require_decisions(
-    p_event, p_verb, p_workflow, p_sequence, p_step, p_attempt, p_max_attempts, p_delay_us, p_state);
+  -- A shorter array would do as a verb that is none.
+  if (cardinality(p_event) = all (array[
+      cardinality(p_verb),
+      cardinality(p_workflow),
+      cardinality(p_sequence),
+      cardinality(p_step),
+      cardinality(p_attempt),
+      cardinality(p_max_attempts),
+      cardinality(p_delay_us),
+      cardinality(p_state)
+    ])) is not true
+  then
+    perform tourbillon.raise_malformed_decisions();
+  end if;
+  v_fate := tourbillon.fates(p_verb, p_sequence, p_attempt, p_max_attempts, p_delay_us);
 
   select s.subscription_id, s.queue_id
   into v_own
@@ -206,38 +209,33 @@ begin
     perform tourbillon.end_try(v_own.subscription_id, p_event[1], p_worker);
   end if;
 
-  v_fate := tourbillon.fates(p_verb, p_attempt, p_max_attempts, p_delay_us);
-  if 'end' = any (v_fate) or 'dead' = any (v_fate) then
+  if v_fate && array['end', 'attempts', 'rejected'] then
     v_ended := array(
       select d.workflow_id
-      from unnest(v_fate, p_workflow) d (fate, workflow_id)
+      from (select unnest(v_fate) fate, unnest(p_workflow) workflow_id) d
       where d.fate = 'end');
-    if 'dead' = any (v_fate) then
+    v_dead := array(
+      select row (d.event_id, d.fate)::tourbillon.death
+      from (select unnest(v_fate) fate, unnest(p_event) event_id) d
+      where d.fate in ('attempts', 'rejected'));
+    if v_dead <> '{}' then
       v_ended := v_ended || tourbillon.bury(
-        v_own.queue_id,
-        v_own.subscription_id,
-        v_lease.prev_tick,
-        v_lease.next_tick,
-        array(
-          select row (d.event_id, case d.verb when 'retry' then 'attempts' else 'rejected' end)::tourbillon.death
-          from unnest(p_event, p_verb, v_fate) d (event_id, verb, fate)
-          where d.fate = 'dead'));
+        v_own.queue_id, v_own.subscription_id, v_lease.prev_tick, v_lease.next_tick, v_dead);
     end if;
     perform tourbillon.end_workflows(v_ended);
   end if;
 
-  if 'event' = any (v_fate) or 'timer' = any (v_fate) then
-    v_now := tourbillon.clock();
-    -- In the order of the decisions, and before a table is waited for.
-    v_id := array(
-      select case when d.fate in ('event', 'timer') then nextval('tourbillon.event_id') end
-      from (
-        select u.fate
-        from unnest(v_fate) with ordinality u (fate, position)
-        order by u.position
-      ) d);
-    -- without retry_fresh_sequence: p_sequence := array(select u.sequence - (u.verb = 'retry')::int from unnest(p_verb, p_sequence) with ordinality u (verb, sequence, position) order by u.position);
-  end if;
+  -- In the order of the decisions, and before a table is waited for.
+  v_now := tourbillon.clock();
+  v_id := array(
+    select
+      case
+        when d.fate in ('event', 'timer') then nextval('tourbillon.event_id')
+        when d.fate = 'attempts' then 0
+      end
+    from (select unnest(v_fate) fate) d);
+  appended := array_remove(v_id, null);
+  -- without retry_fresh_sequence: p_sequence := array(select u.sequence - (u.verb = 'retry')::int from unnest(p_verb, p_sequence) with ordinality u (verb, sequence, position) order by u.position);
 
   if 'event' = any (v_fate) then
     select q.current_table
@@ -247,7 +245,16 @@ begin
     execute format(
       'insert into tourbillon.event_%s_%s (event_id, xid, workflow_id, sequence, step, attempt, state)
       select d.event_id, pg_current_xact_id(), d.workflow_id, d.sequence, d.step, d.attempt, d.state
-      from unnest($1, $2, $3, $4, $5, $6, $7) d (fate, event_id, workflow_id, sequence, step, attempt, state)
+      from (
+        select
+          unnest($1) fate,
+          unnest($2) event_id,
+          unnest($3) workflow_id,
+          unnest($4) sequence,
+          unnest($5) step,
+          unnest($6) attempt,
+          unnest($7) state
+      ) d
       where d.fate = ''event''',
       v_own.queue_id, event_table)
     using v_fate, v_id, p_workflow, p_sequence, p_step, p_attempt, p_state;
@@ -263,18 +270,21 @@ begin
       select
         $1 + d.delay_us * interval ''1 microsecond'',
         d.event_id, pg_current_xact_id(), d.workflow_id, d.sequence, d.step, d.attempt, d.state
-      from unnest($2, $3, $4, $5, $6, $7, $8, $9)
-        d (fate, delay_us, event_id, workflow_id, sequence, step, attempt, state)
+      from (
+        select
+          unnest($2) fate,
+          unnest($3) delay_us,
+          unnest($4) event_id,
+          unnest($5) workflow_id,
+          unnest($6) sequence,
+          unnest($7) step,
+          unnest($8) attempt,
+          unnest($9) state
+      ) d
       where d.fate = ''timer''',
       v_own.queue_id, timer_table)
     using v_now, v_fate, p_delay_us, v_id, p_workflow, p_sequence, p_step, p_attempt, p_state;
   end if;
-
-  appended := array(
-    select coalesce(v_id[u.position], 0)
-    from unnest(p_verb) with ordinality u (verb, position)
-    where u.verb in ('goto', 'sleep', 'retry')
-    order by u.position);
 
   -- The lease of an isolated window stays until all of its events are done: see hand_out.
   update tourbillon.worker w

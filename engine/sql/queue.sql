@@ -262,37 +262,45 @@ as $$
   and t.tick = p_tick;
 $$;
 
--- The events of the window (prev, next] as a query. Every reader of windows runs this one, so that what is looked for,
--- handed out and checked at the end is the same. Two scans of the index on xid for each table; with the snapshots as
--- literals, the planner drops the second where nothing was in progress.
+-- The events of the window (prev, next] as a query; none if one of the ticks is gone. Every reader of windows runs this
+-- one, so that what is looked for, handed out and checked at the end is the same. The condition stands outside the union,
+-- from where the planner takes it to each table's index on xid; inside, each table would be a query of its own to parse and
+-- to plan, which costs more than to look for an event.
 create function tourbillon.window_query(p_queue_id int, p_prev bigint, p_next bigint)
 returns text
 language plpgsql
 volatile
 as $$
 declare
-  v_prev pg_snapshot := tourbillon.snapshot_at(p_queue_id, p_prev);
-  v_next pg_snapshot := tourbillon.snapshot_at(p_queue_id, p_next);
-  v_in_progress xid8[] := array(select pg_snapshot_xip(v_prev));
-  v_tables int[];
+  v_from xid8;
+  v_to xid8;
+  v_next pg_snapshot;
+  v_in_progress xid8[];
+  v_tables text;
 begin
-  v_tables := array[0, 1, 2]; -- guard: read_all_tables
-  -- without read_all_tables: v_tables := (select array[q.current_table, (q.current_table + 2) % 3] from tourbillon.queue q where q.queue_id = p_queue_id);
-  return (
-    select string_agg(
-      format(
-        'select e.*
-        from tourbillon.event_%1$s_%2$s e
-        where (
-          e.xid >= pg_snapshot_xmax(%3$L) and e.xid < pg_snapshot_xmax(%4$L)'
-          || ' or e.xid = any (%5$L)' -- guard: in_progress_set
-        || ')
-        and pg_visible_in_snapshot(e.xid, %4$L)',
-        p_queue_id, v_table, v_prev, v_next, v_in_progress),
-      ' union all '
-      order by v_table)
-    from unnest(v_tables) v_table
-  );
+  select
+    pg_snapshot_xmax(p.snapshot),
+    pg_snapshot_xmax(n.snapshot),
+    n.snapshot,
+    nullif(array(select pg_snapshot_xip(p.snapshot)), '{}')
+  into v_from, v_to, v_next, v_in_progress
+  from tourbillon.tick p
+  join tourbillon.tick n on n.queue_id = p.queue_id
+  where p.queue_id = p_queue_id
+  and p.tick = p_prev
+  and n.tick = p_next;
+
+  v_tables := 'event_%1$s_0 union all select * from tourbillon.event_%1$s_1 union all select * from tourbillon.event_%1$s_2'; -- guard: read_all_tables
+  -- without read_all_tables: v_tables := (select format('event_%%1$s_%s union all select * from tourbillon.event_%%1$s_%s', least(q.current_table, (q.current_table + 2) % 3), greatest(q.current_table, (q.current_table + 2) % 3)) from tourbillon.queue q where q.queue_id = p_queue_id);
+  return format(
+    'select e.*
+    from (select * from tourbillon.' || v_tables || ') e
+    where (
+      e.xid >= %2$L and e.xid < %3$L'
+      || coalesce(' or e.xid = any (' || quote_literal(v_in_progress) || ')', '') -- guard: in_progress_set
+    || ')
+    and pg_visible_in_snapshot(e.xid, %4$L)',
+    p_queue_id, v_from, v_to, v_next);
 end;
 $$;
 
