@@ -7,7 +7,8 @@ use crate::guard::Guards;
 use crate::procedures::{Db, dead_letter, handoff, isolation, producer, queue, timer, worker, workload};
 use crate::schema::Schema;
 use crate::store::WalLevel;
-use crate::store::executor::{Executor, Progress};
+use crate::store::executor::Executor;
+pub use crate::store::executor::Progress;
 use crate::store::locks::{SESSIONS, Slot};
 use crate::store::statement::Tx;
 use crate::store::unflushed::Durability;
@@ -28,13 +29,6 @@ pub struct Environment {
     pub now: Micros,
     /// Turned into a token, should the call need one.
     pub random: u64,
-}
-
-/// What became of a call so far.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Answer {
-    Returned(PlainReply),
-    Blocked,
 }
 
 /// The engine core: a store, the procedures over it, and the calls that wait in it.
@@ -90,17 +84,19 @@ impl Engine {
         self.executor.crash()
     }
 
-    /// One statement of a session that has none under way.
-    pub fn call(&mut self, slot: Slot, op: &PlainOp, environment: Environment) -> Answer {
+    /// One statement of a session that has none under way. `reply` is written if it returns.
+    pub fn call(&mut self, slot: Slot, op: &PlainOp, environment: Environment, reply: &mut PlainReply) -> Progress {
         self.executor.store_mut().clock = environment.now;
         if op.is_transaction_control() {
-            return Answer::Returned(self.control(slot, op));
+            *reply = self.control(slot, op);
+            return Progress::Returned;
         }
         {
             let mut store = self.executor.store_mut();
             let transaction = store.transactions.of(slot);
             if transaction.is_open() && transaction.failed {
-                return Answer::Returned(Reply::Refused(Refusal::FailedTransaction));
+                *reply = Refusal::FailedTransaction.into();
+                return Progress::Returned;
             }
             if !transaction.is_open() {
                 store.begin(slot, Isolation::ReadCommitted, false);
@@ -113,8 +109,7 @@ impl Engine {
             random: environment.random,
             caller_clock: op.caller_clock(),
         };
-        let progress = self.executor.start(slot, procedure(db, op));
-        answer(progress)
+        self.executor.start(slot, procedure(db, op), reply)
     }
 
     fn control(&mut self, slot: Slot, op: &PlainOp) -> PlainReply {
@@ -159,9 +154,9 @@ impl Engine {
     }
 
     /// Goes on with a released call, to its end or its next wait.
-    pub fn resume(&mut self, slot: Slot, now: Micros) -> Answer {
+    pub fn resume(&mut self, slot: Slot, now: Micros, reply: &mut PlainReply) -> Progress {
         self.executor.store_mut().clock = now;
-        answer(self.executor.resume(slot))
+        self.executor.resume(slot, reply)
     }
 
     /// How long the session's present wait may last from its beginning, if there is a limit. To be measured by a clock that
@@ -206,14 +201,6 @@ impl Engine {
     /// Whether nothing is left to do.
     pub fn is_drained(&self) -> bool {
         crate::state::is_drained(&self.executor.store())
-    }
-}
-
-fn answer(progress: Progress<PlainReply>) -> Answer {
-    match progress {
-        Progress::Returned(Ok(reply)) => Answer::Returned(reply),
-        Progress::Returned(Err(refusal)) => Answer::Returned(Reply::Refused(refusal)),
-        Progress::Blocked => Answer::Blocked,
     }
 }
 

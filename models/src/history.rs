@@ -263,16 +263,19 @@ impl History {
     }
 
     /// Appends one record whose lists this history keeps: see [`History::keep_op`].
+    #[inline]
     pub fn push(&mut self, record: Record) {
         self.records.push(record);
     }
 
     /// Keeps an operation's list, for a record.
+    #[inline]
     pub fn keep_op(&mut self, op: &PlainOp) -> Op<Span> {
         op.map(|items| span(&mut self.arenas.decisions, items))
     }
 
     /// Keeps a reply's lists, for a record.
+    #[inline]
     pub fn keep_reply(&mut self, reply: &PlainReply) -> Reply<Span, Span> {
         let Arenas { events, ids, .. } = &mut self.arenas;
         reply.map(|items| span(events, items), |items| span(ids, items))

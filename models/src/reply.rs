@@ -201,6 +201,12 @@ pub enum Reply<E, I> {
     Unknown,
 }
 
+impl<E, I> From<Refusal> for Reply<E, I> {
+    fn from(refusal: Refusal) -> Self {
+        Reply::Refused(refusal)
+    }
+}
+
 impl<E, I> Reply<E, I> {
     /// The same reply with its lists held another way.
     pub fn map<E2, I2>(&self, events_as: impl FnOnce(&E) -> E2, mut ids_as: impl FnMut(&I) -> I2) -> Reply<E2, I2> {

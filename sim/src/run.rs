@@ -12,12 +12,12 @@ use crate::random::Stream;
 use crate::target::Target;
 use process::{AnyActor, Running};
 use std::rc::Rc;
+use tourbillon_engine::actors::Action;
 use tourbillon_engine::actors::script::Script;
 use tourbillon_engine::actors::worker::Worker;
-use tourbillon_engine::actors::{Action, Answered};
-use tourbillon_engine::engine::{Answer, Environment};
+use tourbillon_engine::engine::{Environment, Progress};
 use tourbillon_engine::store::locks::Slot;
-use tourbillon_models::history::{History, PlainOp, PlainReply};
+use tourbillon_models::history::{History, PlainOp};
 use tourbillon_models::name::{Micros, Process, Session, Xid};
 use tourbillon_models::op::Op;
 use tourbillon_models::record::{ClockOffset, Fault, Happening, Note, Record, Span};
@@ -195,15 +195,17 @@ impl<'a, T: Target> Scheduler<'a, T> {
             return Ok(());
         }
         if let Some(op) = self.processes[index].held.take() {
-            return self.make_call(index, op);
+            return self.make_call(index, &op);
         }
-        let mut answered = self.processes[index].answered.take();
+        let clock = self.processes[index].clock;
         loop {
-            let clock = self.processes[index].clock;
-            match self.processes[index].actor.poll(clock.at(self.now), answered.take()) {
-                Action::Note(note) => self.record(index, Happening::Note(note)),
+            let process = &mut self.processes[index];
+            let answered = std::mem::take(&mut process.is_answered).then_some(&mut process.answered);
+            let action = process.actor.poll(clock.at(self.now), answered);
+            match &action {
+                Action::Note(note) => self.record(index, Happening::Note(*note)),
                 Action::Sleep(until) => {
-                    self.wake(index, clock.when(until, self.now));
+                    self.wake(index, clock.when(*until, self.now));
                     return Ok(());
                 }
                 Action::Die => {
@@ -220,8 +222,8 @@ impl<'a, T: Target> Scheduler<'a, T> {
     }
 
     /// Faults that fall before a call are met here.
-    fn begin_call(&mut self, index: usize, op: PlainOp) -> Result<(), T::Stop> {
-        let due = self.processes[index].due_point(&op);
+    fn begin_call(&mut self, index: usize, op: &PlainOp) -> Result<(), T::Stop> {
+        let due = self.processes[index].due_point(op);
         if let Some((Phase::Before, effect)) = due {
             self.summary.struck.push((effect, Phase::Before));
         }
@@ -233,26 +235,26 @@ impl<'a, T: Target> Scheduler<'a, T> {
             }
             Some((Phase::Before, PlannedEffect::LostReply)) => {
                 self.connect(index)?;
-                self.record_call(index, &op);
+                self.record_call(index, op);
                 self.note_fault(index, Fault::LostReply);
                 self.answer_unknown(index, Some(Outcome::Aborted));
                 self.hang_up(index)
             }
             Some((Phase::Before, effect @ PlannedEffect::Crash { .. })) => self.strike(index, effect),
             Some((Phase::Before, effect)) => {
-                self.processes[index].held = Some(op);
+                self.processes[index].held = Some(op.clone());
                 self.wake(index, self.now);
                 self.strike(index, effect)
             }
         }
     }
 
-    fn make_call(&mut self, index: usize, op: PlainOp) -> Result<(), T::Stop> {
+    fn make_call(&mut self, index: usize, op: &PlainOp) -> Result<(), T::Stop> {
         if self.processes[index].lost || self.server_up_at > self.now {
             self.sessions += 1;
             self.processes[index].lost = false;
             self.processes[index].refused_session = Session(self.sessions);
-            self.record_call(index, &op);
+            self.record_call(index, op);
             self.answer_unknown(index, Some(Outcome::Aborted));
             return Ok(());
         }
@@ -261,10 +263,10 @@ impl<'a, T: Target> Scheduler<'a, T> {
         let needs_token = matches!(op, Op::Claim { .. } | Op::TakeOver { .. });
         let random = if needs_token { self.tokens.bits() } else { 0 };
         let environment = Environment { now: self.server_clock.at(self.now), random };
-        self.record_call(index, &op);
-        match self.target.call(slot, &op, environment)? {
-            Answer::Returned(reply) => self.end_call(index, reply)?,
-            Answer::Blocked => self.block(index),
+        self.record_call(index, op);
+        match self.target.call(slot, op, environment, &mut self.processes[index].answered.reply)? {
+            Progress::Returned => self.end_call(index)?,
+            Progress::Blocked => self.block(index),
         }
         self.let_in()
     }
@@ -323,23 +325,24 @@ impl<'a, T: Target> Scheduler<'a, T> {
             if released.len() > 1 {
                 self.record(index, Happening::Choice { among: released.len() as u8 });
             }
-            match self.go_on(slot)? {
-                Answer::Returned(reply) => {
+            match self.go_on(index, slot)? {
+                Progress::Returned => {
                     self.processes[index].blocked = false;
-                    self.end_call(index, reply)?;
+                    self.end_call(index)?;
                 }
-                Answer::Blocked => self.watch_deadline(index),
+                Progress::Blocked => self.watch_deadline(index),
             }
         }
         Ok(())
     }
 
     /// A call that only let others into a row's queue goes on at once: a real server cannot be stopped in between.
-    fn go_on(&mut self, slot: Slot) -> Result<Answer, T::Stop> {
+    fn go_on(&mut self, index: usize, slot: Slot) -> Result<Progress, T::Stop> {
+        let reply = &mut self.processes[index].answered.reply;
         loop {
-            let answer = self.target.resume(slot, self.server_clock.at(self.now))?;
-            if answer != Answer::Blocked || !self.target.engine().released().contains(&slot) {
-                return Ok(answer);
+            let progress = self.target.resume(slot, self.server_clock.at(self.now), reply)?;
+            if progress != Progress::Blocked || !self.target.engine().released().contains(&slot) {
+                return Ok(progress);
             }
         }
     }
@@ -350,14 +353,14 @@ impl<'a, T: Target> Scheduler<'a, T> {
     }
 
     /// The server has answered; the process hears of it after a while, unless a fault falls here.
-    fn end_call(&mut self, index: usize, reply: PlainReply) -> Result<(), T::Stop> {
+    fn end_call(&mut self, index: usize) -> Result<(), T::Stop> {
         let xid = self.xid(index);
-        let kept = self.history.keep_reply(&reply);
+        let kept = self.history.keep_reply(&self.processes[index].answered.reply);
         self.record_with(index, xid, Happening::Return(kept));
         let after = self.processes[index].after.take();
         self.summary.struck.extend(after.map(|effect| (effect, Phase::After)));
         match after {
-            None => self.answer(index, reply, xid),
+            None => self.answer(index, xid),
             Some(PlannedEffect::LostReply) => {
                 self.note_fault(index, Fault::LostReply);
                 self.hang_up(index)?;
@@ -365,7 +368,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
             }
             Some(effect @ PlannedEffect::Crash { .. }) => self.strike(index, effect)?,
             Some(effect) => {
-                self.answer(index, reply, xid);
+                self.answer(index, xid);
                 self.strike(index, effect)?;
             }
         }
@@ -376,8 +379,9 @@ impl<'a, T: Target> Scheduler<'a, T> {
         self.processes[index].connection.map_or(Xid(0), |(slot, _)| self.target.xid(slot))
     }
 
-    fn answer(&mut self, index: usize, reply: PlainReply, xid: Xid) {
-        self.processes[index].answered = Some(Answered { reply, xid });
+    fn answer(&mut self, index: usize, xid: Xid) {
+        self.processes[index].answered.xid = xid;
+        self.processes[index].is_answered = true;
         self.wake_after_latency(index);
     }
 
@@ -393,7 +397,8 @@ impl<'a, T: Target> Scheduler<'a, T> {
             self.record(index, Happening::Return(Reply::Unknown));
             self.record(index, Happening::Note(Note::Resolved { outcome }));
         }
-        self.answer(index, Reply::Unknown, Xid(0));
+        self.processes[index].answered.reply = Reply::Unknown;
+        self.answer(index, Xid(0));
     }
 
     /// The process's session ends, and with it what it had not committed.

@@ -4,12 +4,12 @@
 
 use crate::random::Stream;
 use std::convert::Infallible;
-use tourbillon_engine::engine::{Answer, Engine, Environment};
+use tourbillon_engine::engine::{Engine, Environment, Progress};
 use tourbillon_engine::guard::Guards;
 use tourbillon_engine::store::WalLevel;
 use tourbillon_engine::store::locks::Slot;
 use tourbillon_engine::store::unflushed::Durability;
-use tourbillon_models::history::{PlainOp, State};
+use tourbillon_models::history::{PlainOp, PlainReply, State};
 use tourbillon_models::name::{Micros, Xid};
 
 /// A system under test, as the scheduler sees it.
@@ -19,10 +19,17 @@ pub trait Target {
 
     fn connect(&mut self) -> Result<Slot, Self::Stop>;
     fn disconnect(&mut self, slot: Slot, now: Micros) -> Result<(), Self::Stop>;
-    fn call(&mut self, slot: Slot, op: &PlainOp, environment: Environment) -> Result<Answer, Self::Stop>;
+    /// `reply` is written if the call returns, here and when it is resumed.
+    fn call(
+        &mut self,
+        slot: Slot,
+        op: &PlainOp,
+        environment: Environment,
+        reply: &mut PlainReply,
+    ) -> Result<Progress, Self::Stop>;
     /// Which of several sessions whose wait is over goes on first: an index into them.
     fn pick(&mut self, released: &[Slot]) -> Result<usize, Self::Stop>;
-    fn resume(&mut self, slot: Slot, now: Micros) -> Result<Answer, Self::Stop>;
+    fn resume(&mut self, slot: Slot, now: Micros, reply: &mut PlainReply) -> Result<Progress, Self::Stop>;
     /// The session's present wait has taken too long.
     fn time_out(&mut self, slot: Slot, now: Micros) -> Result<(), Self::Stop>;
     /// The server's log reaches the disk.
@@ -93,16 +100,22 @@ impl Target for Direct {
         Ok(())
     }
 
-    fn call(&mut self, slot: Slot, op: &PlainOp, environment: Environment) -> Result<Answer, Infallible> {
-        Ok(self.engine.call(slot, op, environment))
+    fn call(
+        &mut self,
+        slot: Slot,
+        op: &PlainOp,
+        environment: Environment,
+        reply: &mut PlainReply,
+    ) -> Result<Progress, Infallible> {
+        Ok(self.engine.call(slot, op, environment, reply))
     }
 
     fn pick(&mut self, released: &[Slot]) -> Result<usize, Infallible> {
         Ok(self.chooser.pick(released.len()))
     }
 
-    fn resume(&mut self, slot: Slot, now: Micros) -> Result<Answer, Infallible> {
-        Ok(self.engine.resume(slot, now))
+    fn resume(&mut self, slot: Slot, now: Micros, reply: &mut PlainReply) -> Result<Progress, Infallible> {
+        Ok(self.engine.resume(slot, now, reply))
     }
 
     fn time_out(&mut self, slot: Slot, _now: Micros) -> Result<(), Infallible> {

@@ -37,8 +37,8 @@ pub struct Answered {
 
 /// A process that makes calls.
 pub trait Actor {
-    /// `answered` is there exactly once after each call.
-    fn poll(&mut self, now: Micros, answered: Option<Answered>) -> Action;
+    /// `answered` is there exactly once after each call; the actor may take out of it what it wants to keep.
+    fn poll(&mut self, now: Micros, answered: Option<&mut Answered>) -> Action;
 
     /// The process died and starts again, remembering nothing but what it was told to do.
     fn restart(&mut self, now: Micros);

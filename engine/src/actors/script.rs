@@ -148,11 +148,11 @@ impl Script {
         State::Between
     }
 
-    fn take(&mut self, Answered { reply, xid }: Answered, now: Micros) -> State {
-        if xid != Xid(0) {
-            self.xid = xid;
+    fn take(&mut self, Answered { reply, xid }: &Answered, now: Micros) -> State {
+        if *xid != Xid(0) {
+            self.xid = *xid;
         }
-        if let Reply::Scheduled { event, due, .. } = reply {
+        if let Reply::Scheduled { event, due, .. } = *reply {
             self.scheduled = Some((event, due));
         }
         match (self.state, reply) {
@@ -171,7 +171,7 @@ impl Script {
             }
             (State::Called { .. }, Reply::Unknown) => self.take_lost_reply(now),
             (State::Called { index }, Reply::Refused(_)) if self.carries_on() => State::Pause { index: index + 1 },
-            (State::Called { .. }, Reply::Refused(refusal)) => self.take_refusal(refusal, now),
+            (State::Called { .. }, Reply::Refused(refusal)) => self.take_refusal(*refusal, now),
             (State::Called { index }, _) => State::Pause { index: index + 1 },
             (state, reply) => unreachable!("no call of {state:?} is answered by {reply:?}"),
         }
@@ -221,7 +221,7 @@ impl Script {
 }
 
 impl Actor for Script {
-    fn poll(&mut self, now: Micros, answered: Option<Answered>) -> Action {
+    fn poll(&mut self, now: Micros, answered: Option<&mut Answered>) -> Action {
         if let Some(answered) = answered {
             self.state = self.take(answered, now);
         }

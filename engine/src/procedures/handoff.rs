@@ -51,20 +51,24 @@ pub async fn handoff(db: Db, worker: WorkerId, token: Token, decisions: Vec<Deci
         end_try(&db, consumer, decisions.first().map(|decision| decision.event)).await?;
     }
 
-    let fates: Vec<Fate> = decisions.iter().map(fate).collect();
-    let mut ended = with_fate(&decisions, &fates, |fate| fate == Fate::End).map(|it| it.workflow).collect();
-    let dead = decisions.iter().zip(&fates).filter_map(|(decision, fate)| match fate {
-        Fate::Dead(reason) => Some((decision.event, *reason)),
-        _ => None,
-    });
-    let dead: Vec<(EventId, DeadReason)> = dead.collect();
+    let mut ended: Vec<WorkflowId> = Vec::new();
+    let mut dead: Vec<(EventId, DeadReason)> = Vec::new();
+    for decision in &decisions {
+        match fate(decision) {
+            Fate::End => ended.push(decision.workflow),
+            Fate::Dead(reason) => dead.push((decision.event, reason)),
+            Fate::Event | Fate::Timer | Fate::Nothing => {}
+        }
+    }
     if let Some(window) = window
         && !dead.is_empty()
     {
-        Vec::<WorkflowId>::append(&mut ended, &mut bury(&db, queue, consumer, window, &dead).await?);
+        ended.append(&mut bury(&db, queue, consumer, window, &dead).await?);
     }
-    end_workflows(&db, ended).await?;
-    let reply = append_successors(&db, queue, &decisions, &fates).await?;
+    if !ended.is_empty() {
+        end_workflows(&db, ended).await?;
+    }
+    let reply = append_successors(&db, queue, &decisions).await?;
 
     let finish = |row: &mut WorkerRow, _| {
         row.held = None;
@@ -88,14 +92,6 @@ fn fate(decision: &Decision) -> Fate {
         Verb::Complete | Verb::Fail => Fate::End,
         Verb::Acknowledge => Fate::Nothing,
     }
-}
-
-fn with_fate<'a>(
-    decisions: &'a [Decision],
-    fates: &'a [Fate],
-    is_wanted: impl Fn(Fate) -> bool + 'a,
-) -> impl Iterator<Item = &'a Decision> {
-    decisions.iter().zip(fates).filter(move |(_, fate)| is_wanted(**fate)).map(|(decision, _)| decision)
 }
 
 /// Each event of the window is decided exactly once, and nothing else is; of an isolated window it is one event.
@@ -129,26 +125,24 @@ pub async fn window_event_ids(db: &Db, queue: Queue, window: Window) -> Result<V
 }
 
 /// Ids are drawn in the order of the decisions; then all events are appended, then all timers.
-async fn append_successors(
-    db: &Db,
-    queue: Queue,
-    decisions: &[Decision],
-    fates: &[Fate],
-) -> Result<PlainReply, Refusal> {
-    let mut appended = Vec::new();
+async fn append_successors(db: &Db, queue: Queue, decisions: &[Decision]) -> Result<PlainReply, Refusal> {
+    let mut appended = Vec::with_capacity(decisions.len());
     let (mut events, mut timers) = (Vec::new(), Vec::new());
     let now = db.clock();
-    for (decision, fate) in decisions.iter().zip(fates) {
-        match fate {
-            Fate::Event => events.push(successor(db, decision)),
-            Fate::Timer => timers.push((now + decision.delay, successor(db, decision))),
-            Fate::Dead(_) if decision.verb == Verb::Retry => {}
+    for decision in decisions {
+        appended.push(match fate(decision) {
+            Fate::Event => {
+                let event = successor(db, decision);
+                events.push(event);
+                event.id.0
+            }
+            Fate::Timer => {
+                let event = successor(db, decision);
+                timers.push((now + decision.delay, event));
+                event.id.0
+            }
+            Fate::Dead(_) if decision.verb == Verb::Retry => 0,
             Fate::Dead(_) | Fate::End | Fate::Nothing => continue,
-        }
-        appended.push(match fate {
-            Fate::Event => events.last().map_or(0, |event: &Event| event.id.0),
-            Fate::Timer => timers.last().map_or(0, |(_, event): &(Micros, Event)| event.id.0),
-            _ => 0,
         });
     }
     let table = append_events(db, queue, events).await?;

@@ -18,13 +18,15 @@ use tourbillon_models::reply::Refusal;
 type Call<V> = Pin<Box<dyn Future<Output = Result<V, Refusal>>>>;
 
 /// What became of a call so far.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Progress<V> {
-    Returned(Result<V, Refusal>),
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// The reply stands where the caller wanted it.
+    Returned,
     Blocked,
 }
 
-/// A store and the calls that are suspended in it. `V` is what a call returns.
+/// A store and the calls that are suspended in it. `V` is what a call replies; it is written where the caller keeps it,
+/// because a reply that is handed on by value from one to the next costs more than many a call.
 pub struct Executor<T, V> {
     store: Rc<RefCell<Store<T>>>,
     suspended: Vec<Option<Call<V>>>,
@@ -37,7 +39,7 @@ impl<T: Tables, V> Default for Executor<T, V> {
     }
 }
 
-impl<T: Tables, V> Executor<T, V> {
+impl<T: Tables, V: From<Refusal>> Executor<T, V> {
     pub fn store(&self) -> Ref<'_, Store<T>> {
         self.store.borrow()
     }
@@ -51,10 +53,10 @@ impl<T: Tables, V> Executor<T, V> {
     }
 
     /// Runs a call of a session whose transaction is open.
-    pub fn start(&mut self, slot: Slot, mut call: Call<V>) -> Progress<V> {
+    pub fn start(&mut self, slot: Slot, mut call: Call<V>, reply: &mut V) -> Progress {
         assert!(self.suspended[slot as usize].is_none(), "a session has one call at a time");
         match poll(&mut call) {
-            Poll::Ready(result) => self.finish(slot, result),
+            Poll::Ready(result) => self.finish(slot, result, reply),
             Poll::Pending => {
                 self.suspended[slot as usize] = Some(call);
                 Progress::Blocked
@@ -72,32 +74,42 @@ impl<T: Tables, V> Executor<T, V> {
     }
 
     /// Goes on with a call whose wait is over, to its end or its next wait.
-    pub fn resume(&mut self, slot: Slot) -> Progress<V> {
+    pub fn resume(&mut self, slot: Slot, reply: &mut V) -> Progress {
         self.store.borrow_mut().transactions.released.retain(|other| *other != slot);
         let call = self.suspended[slot as usize].as_mut().expect("only a suspended call waits");
         match poll(call) {
             Poll::Ready(result) => {
                 self.suspended[slot as usize] = None;
-                self.finish(slot, result)
+                self.finish(slot, result, reply)
             }
             Poll::Pending => Progress::Blocked,
         }
     }
 
     /// An implicit transaction ends with its call; an explicit one fails with it.
-    fn finish(&mut self, slot: Slot, result: Result<V, Refusal>) -> Progress<V> {
+    fn finish(&mut self, slot: Slot, result: Result<V, Refusal>, reply: &mut V) -> Progress {
         let mut store = self.store.borrow_mut();
         let explicit = store.transactions.of(slot).explicit;
-        match (&result, explicit) {
-            (Ok(_), true) => {}
-            (Ok(_), false) => match store.commit(slot) {
-                Ok(committed) => assert!(committed, "a call that succeeded has not failed its transaction"),
-                Err(refusal) => return Progress::Returned(Err(refusal)),
-            },
-            (Err(_), true) => store.fail(slot),
-            (Err(_), false) => store.rollback(slot),
+        match result {
+            Ok(value) => {
+                *reply = value;
+                if !explicit {
+                    match store.commit(slot) {
+                        Ok(committed) => assert!(committed, "a call that succeeded has not failed its transaction"),
+                        Err(refusal) => *reply = refusal.into(),
+                    }
+                }
+            }
+            Err(refusal) => {
+                *reply = refusal.into();
+                if explicit {
+                    store.fail(slot);
+                } else {
+                    store.rollback(slot);
+                }
+            }
         }
-        Progress::Returned(result)
+        Progress::Returned
     }
 
     pub fn is_suspended(&self, slot: Slot) -> bool {

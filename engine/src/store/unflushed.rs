@@ -57,7 +57,7 @@ impl Unflushed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Answer, Engine, Environment};
+    use crate::engine::{Engine, Environment, Progress};
     use crate::guard::Guards;
     use crate::store::locks::Slot;
     use alloc::vec;
@@ -69,10 +69,10 @@ mod tests {
     const Q: Queue = Queue(0);
 
     fn call(engine: &mut Engine, slot: Slot, op: PlainOp) -> PlainReply {
-        match engine.call(slot, &op, Environment { now: Micros(1), random: 7 }) {
-            Answer::Returned(reply) => reply,
-            Answer::Blocked => panic!("{op:?} blocks"),
-        }
+        let mut reply = Reply::Done;
+        let progress = engine.call(slot, &op, Environment { now: Micros(1), random: 7 }, &mut reply);
+        assert_eq!(progress, Progress::Returned, "{op:?} waits");
+        reply
     }
 
     fn append(engine: &mut Engine, slot: Slot) -> Xid {

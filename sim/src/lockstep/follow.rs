@@ -9,7 +9,7 @@
 use super::compare::{Ready, Side, same_answer};
 use super::renaming::{Pairing, Renaming};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use tourbillon_engine::engine::{Answer, Engine, Environment};
+use tourbillon_engine::engine::{Engine, Environment, Progress};
 use tourbillon_engine::guard::Guards;
 use tourbillon_engine::store::WalLevel;
 use tourbillon_engine::store::locks::Slot;
@@ -114,12 +114,13 @@ impl Follower {
     fn engine(&self) -> Engine {
         let mut engine = Engine::new(self.guards);
         engine.set_wal_level(self.wal_level);
+        let mut reply = Reply::Done;
         for told in &self.told {
             match told {
                 Told::Connect => drop(engine.connect()),
                 Told::Disconnect(slot) => engine.disconnect(*slot),
-                Told::Call(slot, op, environment) => drop(engine.call(*slot, op, *environment)),
-                Told::Resume(slot, now) => drop(engine.resume(*slot, *now)),
+                Told::Call(slot, op, environment) => drop(engine.call(*slot, op, *environment, &mut reply)),
+                Told::Resume(slot, now) => drop(engine.resume(*slot, *now, &mut reply)),
                 Told::TimeOut(slot) => engine.time_out(*slot),
             }
         }
@@ -157,20 +158,23 @@ impl<'a> Attempt<'a> {
             self.made.push((choice, released.len()));
             let slot = released[choice];
             match self.go_on(slot) {
-                Answer::Returned(reply) if self.is_cut_short(slot, &reply) => return true,
-                Answer::Returned(reply) if !self.agrees(slot, &reply) => return false,
-                Answer::Returned(_) | Answer::Blocked => {}
+                Some(reply) if self.is_cut_short(slot, &reply) => return true,
+                Some(reply) if !self.agrees(slot, &reply) => return false,
+                Some(_) | None => {}
             }
         }
         same_waits(&self.engine, self.still, &mut self.renaming)
     }
 
-    fn go_on(&mut self, slot: Slot) -> Answer {
+    /// None if it waits again.
+    fn go_on(&mut self, slot: Slot) -> Option<PlainReply> {
+        let mut reply = Reply::Done;
         loop {
             self.order.push(slot);
-            let answer = self.engine.resume(slot, self.still.now);
-            if answer != Answer::Blocked || !self.engine.released().contains(&slot) {
-                return answer;
+            match self.engine.resume(slot, self.still.now, &mut reply) {
+                Progress::Returned => return Some(reply),
+                Progress::Blocked if !self.engine.released().contains(&slot) => return None,
+                Progress::Blocked => {}
             }
         }
     }

@@ -29,7 +29,7 @@ use order::Order;
 use renaming::{Mismatch, Renaming, Shown};
 use std::collections::BTreeMap;
 use std::fmt;
-use tourbillon_engine::engine::{Answer, Engine, Environment};
+use tourbillon_engine::engine::{Engine, Environment, Progress};
 use tourbillon_engine::guard::{Guard, Guards};
 use tourbillon_engine::sql::ending::Transaction;
 use tourbillon_engine::sql::ids::Ids;
@@ -38,7 +38,7 @@ use tourbillon_engine::sql::mapping::Mapping;
 use tourbillon_engine::sql::state::KINDS;
 use tourbillon_engine::store::locks::Slot;
 use tourbillon_engine::store::unflushed::Durability;
-use tourbillon_models::history::{PlainOp, State};
+use tourbillon_models::history::{PlainOp, PlainReply, State};
 use tourbillon_models::name::{Micros, Xid};
 use tourbillon_models::op::Op;
 use unflushed::Unflushed;
@@ -275,25 +275,31 @@ impl Target for Lockstep<'_> {
         Ok(())
     }
 
-    fn call(&mut self, slot: Slot, op: &PlainOp, environment: Environment) -> Result<Answer, Stop> {
+    fn call(
+        &mut self,
+        slot: Slot,
+        op: &PlainOp,
+        environment: Environment,
+        reply: &mut PlainReply,
+    ) -> Result<Progress, Stop> {
         self.set_clock(environment.now)?;
-        let answer = self.engine.call(slot, op, environment);
+        let progress = self.engine.call(slot, op, environment, reply);
         self.told(|| Told::Call(slot, op.clone(), environment));
         if self.cannot_be_asked(op) {
-            return Ok(answer);
+            return Ok(progress);
         }
         self.tell_begin(slot)?;
         self.send(slot, op);
-        match &answer {
-            Answer::Returned(reply) => self.check_return(slot, op, reply)?,
-            Answer::Blocked => {
+        match progress {
+            Progress::Returned => self.check_return(slot, op, reply)?,
+            Progress::Blocked => {
                 self.counts.blocked += 1;
                 if !self.settle(slot, Expect::Block)? {
                     return Err(self.diverged(&format!("{op:?}"), "the model blocks and the server answers".to_owned()));
                 }
             }
         }
-        Ok(answer)
+        Ok(progress)
     }
 
     fn pick(&mut self, released: &[Slot]) -> Result<usize, Stop> {
@@ -307,19 +313,19 @@ impl Target for Lockstep<'_> {
         Ok(self.planned(released).expect("an order that was found begins with one of the released"))
     }
 
-    fn resume(&mut self, slot: Slot, now: Micros) -> Result<Answer, Stop> {
+    fn resume(&mut self, slot: Slot, now: Micros, reply: &mut PlainReply) -> Result<Progress, Stop> {
         self.set_clock(now)?;
         let op = self.connection(slot).asked.clone();
         self.thaw(slot)?;
-        let answer = self.engine.resume(slot, now);
+        let progress = self.engine.resume(slot, now, reply);
         self.told(|| Told::Resume(slot, now));
-        match &answer {
-            Answer::Returned(reply) => self.check_return(slot, &op, reply)?,
+        match progress {
+            Progress::Returned => self.check_return(slot, &op, reply)?,
             // It let others into the row's queue, and goes on by itself.
-            Answer::Blocked if self.engine.released().contains(&slot) => {}
+            Progress::Blocked if self.engine.released().contains(&slot) => {}
             // On the server it may have been released again already.
-            Answer::Blocked if self.ran_at_once() => {}
-            Answer::Blocked => {
+            Progress::Blocked if self.ran_at_once() => {}
+            Progress::Blocked => {
                 if !self.settle(slot, Expect::Block)? {
                     let op = format!("{op:?}");
                     return Err(self.diverged(&op, "the model still blocks and the server answers".to_owned()));
@@ -327,7 +333,7 @@ impl Target for Lockstep<'_> {
             }
         }
         self.stand_still()?;
-        Ok(answer)
+        Ok(progress)
     }
 
     fn time_out(&mut self, slot: Slot, now: Micros) -> Result<(), Stop> {

@@ -40,8 +40,9 @@ impl Model {
         assert!(FIRST_CELLS > 0 && session_count > 0, "somebody must insert the first rows");
         let slot = self.slots[0];
         self.executor.store_mut().begin(slot, Isolation::ReadCommitted, false);
-        let furnished = self.executor.start(slot, Box::pin(furnish(self.handle(slot))));
-        assert_eq!(furnished, Progress::Returned(Ok(Answer::Done)), "nobody is in the way yet");
+        let mut furnished = Answer::Rows(Vec::new());
+        let progress = self.executor.start(slot, Box::pin(furnish(self.handle(slot))), &mut furnished);
+        assert_eq!((progress, furnished), (Progress::Returned, Answer::Done), "nobody is in the way yet");
     }
 
     fn connect(&mut self) -> Slot {
@@ -98,12 +99,12 @@ impl Model {
     pub fn start(&mut self, session: SessionIndex, statement: Statement) -> Reached {
         let slot = self.slots[session];
         if statement.is_transaction_control() {
-            return Reached::Returned(self.control(slot, statement).unwrap_or_else(refused));
+            return Reached::Returned(self.control(slot, statement).unwrap_or_else(Answer::from));
         }
         {
             let mut store = self.executor.store_mut();
             if store.transactions.of(slot).is_open() && store.transactions.of(slot).failed {
-                return Reached::Returned(refused(Refusal::FailedTransaction));
+                return Reached::Returned(Refusal::FailedTransaction.into());
             }
             if !store.transactions.of(slot).is_open() {
                 store.begin(slot, Isolation::ReadCommitted, false);
@@ -114,7 +115,9 @@ impl Model {
             }
         }
         let call = call(self.handle(slot), statement);
-        reached(self.executor.start(slot, call))
+        let mut answer = Answer::Done;
+        let progress = self.executor.start(slot, call, &mut answer);
+        reached(progress, answer)
     }
 
     fn control(&mut self, slot: Slot, statement: Statement) -> Result<Answer, Refusal> {
@@ -204,7 +207,9 @@ impl Model {
 
     /// Goes on with a released session.
     pub fn resume(&mut self, session: SessionIndex) -> Reached {
-        reached(self.executor.resume(self.slots[session]))
+        let mut answer = Answer::Done;
+        let progress = self.executor.resume(self.slots[session], &mut answer);
+        reached(progress, answer)
     }
 
     /// Ends a session's wait.
@@ -226,13 +231,15 @@ impl Model {
     }
 }
 
-fn reached(progress: Progress<Answer>) -> Reached {
+fn reached(progress: Progress, answer: Answer) -> Reached {
     match progress {
-        Progress::Returned(result) => Reached::Returned(result.unwrap_or_else(refused)),
+        Progress::Returned => Reached::Returned(answer),
         Progress::Blocked => Reached::Blocked,
     }
 }
 
-fn refused(refusal: Refusal) -> Answer {
-    Answer::Refused(refusal.sqlstate().to_string())
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        Answer::Refused(refusal.sqlstate().to_string())
+    }
 }

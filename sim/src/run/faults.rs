@@ -62,7 +62,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
         // A program that kills its process may do so often; who has died 255 times is told apart no further.
         process.incarnation = process.incarnation.saturating_add(1);
         process.lost = false;
-        process.answered = None;
+        process.is_answered = false;
         process.held = None;
         process.paused_until = Micros(0);
         process.actor.restart(process.clock.at(now + restart_after));
@@ -82,7 +82,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
             if self.processes[index].blocked {
                 self.processes[index].blocked = false;
                 self.record_with(index, xid, Happening::Return(Reply::Unknown));
-                self.answer(index, Reply::Unknown, Xid(0));
+                self.answer_unknown(index, None);
             } else if self.processes[index].connection.is_some() {
                 self.processes[index].lost = true;
             }

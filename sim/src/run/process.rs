@@ -8,7 +8,8 @@ use tourbillon_engine::actors::worker::Worker;
 use tourbillon_engine::actors::{Action, Actor, Answered};
 use tourbillon_engine::store::locks::Slot;
 use tourbillon_models::history::PlainOp;
-use tourbillon_models::name::{Micros, Session};
+use tourbillon_models::name::{Micros, Session, Xid};
+use tourbillon_models::reply::Reply;
 
 pub(super) enum AnyActor {
     Worker(Box<Worker>),
@@ -16,7 +17,7 @@ pub(super) enum AnyActor {
 }
 
 impl AnyActor {
-    pub(super) fn poll(&mut self, now: Micros, answered: Option<Answered>) -> Action {
+    pub(super) fn poll(&mut self, now: Micros, answered: Option<&mut Answered>) -> Action {
         match self {
             AnyActor::Worker(worker) => worker.poll(now, answered),
             AnyActor::Script(script) => script.poll(now, answered),
@@ -48,8 +49,9 @@ pub(super) struct Running {
     /// The session was lost while the process was not looking: its next call fails.
     pub(super) lost: bool,
     pub(super) ticket: u32,
-    /// What the next poll is told.
-    pub(super) answered: Option<Answered>,
+    /// What the next poll is told, if it has not been told yet. Replies are written here and nowhere else.
+    pub(super) answered: Answered,
+    pub(super) is_answered: bool,
     /// A call that a pause holds back.
     pub(super) held: Option<PlainOp>,
     pub(super) paused_until: Micros,
@@ -74,7 +76,8 @@ impl Running {
             refused_session: Session(0),
             lost: false,
             ticket: 0,
-            answered: None,
+            answered: Answered { reply: Reply::Done, xid: Xid(0) },
+            is_answered: false,
             held: None,
             paused_until: Micros(0),
             blocked: false,

@@ -16,6 +16,7 @@ use super::{Action, Actor, Answered};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::mem::take;
 use decision::decide;
 use lease::Lease;
 use options::{BurialHabit, ClaimHabit, ErrorHabit, HandoffHabit, IdentityHabit, WorkerOptions};
@@ -53,7 +54,7 @@ impl Worker {
     }
 
     /// Takes the answer in: every state that waits for one has its successor here.
-    fn take(&mut self, state: State, Answered { reply, xid: _ }: Answered, now: Micros) -> State {
+    fn take(&mut self, state: State, reply: &mut PlainReply, now: Micros) -> State {
         self.in_doubt |= matches!(reply, Reply::Unknown);
         match (state, reply) {
             (State::Subscribing, Reply::Subscribed { .. }) => State::Register,
@@ -62,7 +63,7 @@ impl Worker {
             (State::Subscribing, _) => State::Finished,
 
             (State::Registering, Reply::Registered { worker }) => {
-                self.identity = worker;
+                self.identity = *worker;
                 self.in_doubt = false;
                 State::Claim
             }
@@ -79,15 +80,15 @@ impl Worker {
             (State::CommittingClaim { lease: None }, Reply::Committed | Reply::RolledBack) => State::Idle,
             (State::CommittingClaim { .. }, _) => State::Register,
 
-            (State::Reading { lease }, Reply::Events(events)) => self.take_page(lease, events),
+            (State::Reading { lease }, Reply::Events(events)) => self.take_page(lease, take(events)),
             (State::Reading { lease }, Reply::Unknown) => State::Read { lease },
             (State::Reading { .. }, _) => State::Drop,
 
             (State::HandingOut { lease }, Reply::HandedOut { events, dead, .. }) => {
-                self.take_event(lease, events, &dead, now)
+                self.take_event(lease, take(events), dead, now)
             }
             (State::HandingOut { lease }, Reply::Unknown) => State::HandOut { lease },
-            (State::HandingOut { lease }, Reply::Refused(refusal)) if is_victim(refusal) => State::HandOut { lease },
+            (State::HandingOut { lease }, Reply::Refused(refusal)) if is_victim(*refusal) => State::HandOut { lease },
             (State::HandingOut { .. }, _) => State::Drop,
 
             (State::Beating { mut lease, index }, Reply::Done) => {
@@ -103,13 +104,13 @@ impl Worker {
             (State::Guarding { lease, index }, Reply::Done) => State::Effecting { lease, index },
             (State::Effecting { lease, index }, Reply::Done) => State::Guard { lease, index: index + 1 },
             (State::HandingOff { mut lease }, Reply::HandedOff { appended, .. }) => {
-                lease.handed_off(&appended);
+                lease.handed_off(appended);
                 if lease.needs_transaction() { State::Committing { lease } } else { self.finish(lease, now) }
             }
             (State::Undoing { lease, index }, Reply::Done) => State::Guard { lease, index },
             (State::Committing { lease }, Reply::Committed) => self.finish(lease, now),
             (State::Committing { lease }, Reply::Unknown) => State::Begin { lease },
-            (State::Committing { lease }, Reply::Refused(refusal)) if is_victim(refusal) => State::Begin { lease },
+            (State::Committing { lease }, Reply::Refused(refusal)) if is_victim(*refusal) => State::Begin { lease },
             (State::Committing { .. }, Reply::Refused(Refusal::HeldWindow)) => {
                 self.handoff = HandoffHabit::Whole;
                 State::Drop
@@ -119,7 +120,7 @@ impl Worker {
                 State::Undo { lease, index: index + 1 }
             }
             (State::HandingOff { lease }, Reply::Refused(refusal)) if self.swallows() && lease.needs_transaction() => {
-                self.learn(refusal);
+                self.learn(*refusal);
                 let index = lease.effects.len() + 1;
                 State::Undo { lease, index }
             }
@@ -142,9 +143,9 @@ impl Worker {
         }
     }
 
-    fn take_claim(&mut self, reply: PlainReply, now: Micros) -> State {
+    fn take_claim(&mut self, reply: &PlainReply, now: Micros) -> State {
         let in_transaction = matches!(self.options.claim, ClaimHabit::InTransaction { .. });
-        let lease = match reply {
+        let lease = match *reply {
             Reply::Claimed { token, isolated, .. } => Some(Lease::new(token, isolated, now)),
             Reply::Idle => None,
             // Whatever the claim may have opened is nobody's now: somebody takes it over.
@@ -188,7 +189,7 @@ impl Worker {
 
     /// The handoff is committed.
     fn finish(&mut self, mut lease: Box<Lease>, now: Micros) -> State {
-        self.bury(core::mem::take(&mut lease.dead), now);
+        self.bury(take(&mut lease.dead), now);
         if lease.is_isolated { State::HandOut { lease } } else { State::Claim }
     }
 
@@ -208,9 +209,9 @@ impl Worker {
         }
     }
 
-    fn take_failed_handoff(&mut self, lease: Box<Lease>, reply: PlainReply) -> State {
+    fn take_failed_handoff(&mut self, lease: Box<Lease>, reply: &PlainReply) -> State {
         let in_transaction = lease.needs_transaction();
-        let then = match reply {
+        let then = match *reply {
             Reply::Unknown => return State::Begin { lease },
             Reply::Refused(refusal) if is_victim(refusal) => Then::Begin { lease },
             Reply::Refused(refusal) => {
@@ -372,10 +373,10 @@ const fn is_victim(refusal: Refusal) -> bool {
 }
 
 impl Actor for Worker {
-    fn poll(&mut self, now: Micros, answered: Option<Answered>) -> Action {
+    fn poll(&mut self, now: Micros, answered: Option<&mut Answered>) -> Action {
         let mut state = core::mem::replace(&mut self.state, State::Finished);
-        if let Some(answered) = answered {
-            state = self.take(state, answered, now);
+        if let Some(Answered { reply, .. }) = answered {
+            state = self.take(state, reply, now);
         }
         loop {
             let (next, action) = self.act(state, now);

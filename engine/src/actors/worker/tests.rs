@@ -52,7 +52,7 @@ fn handed_off(appended: Vec<u32>) -> PlainReply {
 fn calls(worker: &mut Worker, replies: Vec<PlainReply>) -> Vec<String> {
     let (mut now, mut answered, mut replies, mut told) = (Micros(0), None, replies.into_iter(), Vec::new());
     loop {
-        match worker.poll(now, answered.take()) {
+        match worker.poll(now, answered.take().as_mut()) {
             Action::Sleep(until) => now = until,
             Action::Note(Note::Dropped) => told.push(String::from("[dropped]")),
             Action::Note(_) => {}

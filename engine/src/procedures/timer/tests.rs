@@ -1,6 +1,6 @@
 //! Timers on the engine as a whole: the subtle parts told by hand, then random schedules.
 
-use crate::engine::{Answer, Engine, Environment};
+use crate::engine::{Engine, Environment, Progress};
 use crate::guard::{Guard, Guards};
 use crate::schema::FORBIDDEN_STATE;
 use crate::store::locks::Slot;
@@ -37,27 +37,26 @@ impl Stage {
         self.engine.connect().expect("there are enough")
     }
 
-    fn try_call(&mut self, slot: Slot, op: PlainOp) -> Answer {
+    /// None if it waits.
+    fn try_call(&mut self, slot: Slot, op: PlainOp) -> Option<PlainReply> {
         self.calls += 1;
-        self.engine.call(slot, &op, Environment { now: self.now, random: self.calls })
+        let mut reply = Reply::Done;
+        let progress = self.engine.call(slot, &op, Environment { now: self.now, random: self.calls }, &mut reply);
+        (progress == Progress::Returned).then_some(reply)
     }
 
     #[track_caller]
     fn call(&mut self, slot: Slot, op: PlainOp) -> PlainReply {
-        match self.try_call(slot, op.clone()) {
-            Answer::Returned(reply) => reply,
-            Answer::Blocked => panic!("{op:?} waits"),
-        }
+        self.try_call(slot, op.clone()).unwrap_or_else(|| panic!("{op:?} waits"))
     }
 
     /// What a call that waited says once it is let in.
     #[track_caller]
     fn resume(&mut self, slot: Slot) -> PlainReply {
         assert_eq!(self.engine.released(), [slot]);
-        match self.engine.resume(slot, self.now) {
-            Answer::Returned(reply) => reply,
-            Answer::Blocked => panic!("it waits again"),
-        }
+        let mut reply = Reply::Done;
+        assert_eq!(self.engine.resume(slot, self.now, &mut reply), Progress::Returned, "it waits again");
+        reply
     }
 
     #[track_caller]
@@ -327,7 +326,7 @@ fn who_believes_a_rotated_table_to_be_current_is_found_all_the_same() {
     stage.call(other, Op::Peek { queue: PLAIN, table: 0 });
     stage.rotate(slot);
     let timer = stage.schedule(other, 1);
-    assert_eq!(stage.try_call(slot, rotate()), Answer::Blocked, "table 0 looked empty, and is in use");
+    assert_eq!(stage.try_call(slot, rotate()), None, "table 0 looked empty, and is in use");
     stage.call(other, Op::Commit);
     assert_eq!(stage.resume(slot), Reply::TimersRotated { table: 0, moved: 1 });
     stage.pass(1);
@@ -362,7 +361,7 @@ fn a_cancel_waits_for_a_drain_and_then_comes_too_late() {
     stage.tick(slot);
     stage.call(slot, BEGIN);
     assert_eq!(stage.drain(slot, 1), (vec![timer], false));
-    assert_eq!(stage.try_call(other, cancel(timer, due)), Answer::Blocked);
+    assert_eq!(stage.try_call(other, cancel(timer, due)), None);
     stage.call(slot, Op::Commit);
     assert_eq!(stage.resume(other), Reply::TooLate);
     let mut stage = Stage::new(&[Guard::CancelLock]);
@@ -410,7 +409,7 @@ fn what_is_done_after_a_failed_page_is_of_one_transaction() {
     stage.call(slot, Op::Savepoint { level: 1 });
     assert_eq!(stage.drain(slot, 10), (vec![timers[0]], true));
     assert_eq!(stage.state(), before, "nobody sees it before it commits");
-    assert_eq!(stage.try_call(other, drain(10)), Answer::Blocked);
+    assert_eq!(stage.try_call(other, drain(10)), None);
     stage.call(slot, Op::RollbackTo { level: 1 });
     let reply = stage.resume(other);
     assert!(matches!(reply, Reply::Drained { is_done: true, .. }), "{reply:?}");
@@ -478,7 +477,7 @@ fn a_drain_waits_for_the_event_table_inside_its_block() {
     stage.tick(slot);
     stage.call(other, BEGIN);
     stage.call(other, Op::LockTable { queue: PLAIN, table: 0, mode: TableLock::AccessExclusive });
-    assert_eq!(stage.try_call(slot, drain(10)), Answer::Blocked);
+    assert_eq!(stage.try_call(slot, drain(10)), None);
     stage.call(other, Op::Commit);
     let reply = stage.resume(slot);
     assert!(matches!(reply, Reply::Drained { ref fired, .. } if *fired == [timer]), "{reply:?}");
@@ -559,9 +558,9 @@ fn random_schedule(seed: u64, removed: &[Guard]) -> bool {
                 known.note_fired(&stage, reply);
             }
             14 => match stage.try_call(duty, rotate()) {
-                Answer::Returned(_) => {}
+                Some(_) => {}
                 // A client has the table: it may not wait for ever.
-                Answer::Blocked => {
+                None => {
                     stage.engine.time_out(duty);
                     stage.resume(duty);
                 }

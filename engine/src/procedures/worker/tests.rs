@@ -1,6 +1,6 @@
 //! Leases while the server's clock is set, and while the workers' own are wrong.
 
-use crate::engine::{Answer, Engine, Environment};
+use crate::engine::{Engine, Environment, Progress};
 use crate::guard::{Guard, Guards};
 use crate::store::locks::Slot;
 use tourbillon_models::history::{PlainOp, PlainReply};
@@ -38,9 +38,10 @@ impl Stage {
 
     fn call(&mut self, now: Micros, op: PlainOp) -> PlainReply {
         self.calls += 1;
-        match self.engine.call(self.slot, &op, Environment { now, random: self.calls }) {
-            Answer::Returned(reply) => reply,
-            Answer::Blocked => panic!("{op:?} waits"),
+        let mut reply = Reply::Done;
+        match self.engine.call(self.slot, &op, Environment { now, random: self.calls }, &mut reply) {
+            Progress::Returned => reply,
+            Progress::Blocked => panic!("{op:?} waits"),
         }
     }
 
