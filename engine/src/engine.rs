@@ -109,7 +109,10 @@ impl Engine {
             random: environment.random,
             caller_clock: op.caller_clock(),
         };
-        self.executor.start(slot, procedure(db, op), reply)
+        match at_once(&db, op, reply) {
+            Some(result) => self.executor.finish(slot, result, reply),
+            None => self.executor.start(slot, procedure(db, op), reply),
+        }
     }
 
     fn control(&mut self, slot: Slot, op: &PlainOp) -> PlainReply {
@@ -204,6 +207,21 @@ impl Engine {
     }
 }
 
+/// Calls that take no lock, and so never wait, need no future: they are many. None for all others.
+fn at_once(db: &Db, op: &PlainOp, reply: &mut PlainReply) -> Option<Result<(), Refusal>> {
+    let result = match *op {
+        Op::Claim { worker, dead_interval, .. } => match worker::is_idle(db, worker, dead_interval) {
+            Ok(true) => Ok(Reply::Idle),
+            Ok(false) => return None,
+            Err(refusal) => Err(refusal),
+        },
+        Op::Effect { workflow, sequence, step } => Ok(workload::effect(db, workflow, sequence, step)),
+        Op::Resolve { xid } => Ok(workload::resolve(db, xid)),
+        _ => return None,
+    };
+    Some(result.map(|value| *reply = value))
+}
+
 type Procedure = Pin<Box<dyn Future<Output = Result<PlainReply, Refusal>>>>;
 
 fn procedure(db: Db, op: &PlainOp) -> Procedure {
@@ -212,10 +230,6 @@ fn procedure(db: Db, op: &PlainOp) -> Procedure {
         Op::Subscribe { queue, consumer } => Box::pin(queue::subscribe(db, queue, consumer)),
         Op::Append { queue, payload } => Box::pin(producer::append(db, queue, payload)),
         Op::Start { queue, key, step, state } => Box::pin(producer::start(db, queue, key, step, state)),
-        Op::Effect { workflow, sequence, step } => {
-            let reply = workload::effect(&db, workflow, sequence, step);
-            Box::pin(core::future::ready(Ok(reply)))
-        }
         Op::Register { consumer } => Box::pin(worker::register(db, consumer)),
         Op::Heartbeat { worker, token, .. } => Box::pin(worker::heartbeat(db, worker, token)),
         Op::Claim { worker, dead_interval, .. } => Box::pin(worker::claim(db, worker, dead_interval)),
@@ -235,7 +249,7 @@ fn procedure(db: Db, op: &PlainOp) -> Procedure {
         Op::RotateTimers { queue, lock_timeout } => Box::pin(timer::rotate_timers(db, queue, lock_timeout)),
         Op::Peek { queue, table } => Box::pin(workload::peek(db, queue, table)),
         Op::LockTable { queue, table, mode } => Box::pin(workload::lock_table(db, queue, table, mode)),
-        Op::Resolve { xid } => Box::pin(core::future::ready(Ok(workload::resolve(&db, xid)))),
+        Op::Effect { .. } | Op::Resolve { .. } => unreachable!("it never waits"),
         Op::Begin { .. } | Op::Savepoint { .. } | Op::RollbackTo { .. } | Op::Commit | Op::Rollback => {
             unreachable!("transaction control is not a procedure")
         }

@@ -9,13 +9,11 @@ use std::collections::BinaryHeap;
 use tourbillon_models::name::Micros;
 
 /// When, and before whom of those at the same time: the seeded tie, then the sequence.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Order {
     at: Micros,
     tie: u64,
 }
-
-const NEVER: Order = Order { at: Micros(u64::MAX), tie: u64::MAX };
 
 /// What is next: some process's turn, or an event.
 pub enum Next<E> {
@@ -24,7 +22,7 @@ pub enum Next<E> {
 }
 
 pub struct Agenda<E> {
-    turns: Vec<Order>,
+    turns: Turns,
     events: BinaryHeap<Reverse<(Order, E)>>,
     ties: Stream,
     sequence: u32,
@@ -32,7 +30,7 @@ pub struct Agenda<E> {
 
 impl<E: Ord> Agenda<E> {
     pub fn new(seed: u64, process_count: usize) -> Self {
-        let (turns, events) = (vec![NEVER; process_count], BinaryHeap::new());
+        let (turns, events) = (Turns::new(process_count), BinaryHeap::new());
         Agenda { turns, events, ties: Stream::new(seed, "tie", 0), sequence: 0 }
     }
 
@@ -44,7 +42,8 @@ impl<E: Ord> Agenda<E> {
 
     /// The process's one appointment; an earlier one lapses.
     pub fn wake(&mut self, process: usize, at: Micros) {
-        self.turns[process] = self.order(at);
+        let order = self.order(at);
+        self.turns.set(process, order);
     }
 
     pub fn push(&mut self, at: Micros, event: E) {
@@ -52,31 +51,80 @@ impl<E: Ord> Agenda<E> {
         self.events.push(Reverse((order, event)));
     }
 
-    /// Takes what is next. Cost: a look at every process, which for the few there are is less than a heap's.
+    /// Takes what is next.
     pub fn pop(&mut self) -> Option<(Micros, Next<E>)> {
-        let (process, first) = self.first_turn();
+        let turn = self.turns.first();
         match self.events.peek() {
-            Some(Reverse((order, _))) if *order < first => {
+            Some(Reverse((order, _))) if turn.is_none_or(|turn| *order < turn) => {
                 let Reverse((order, event)) = self.events.pop()?;
                 Some((order.at, Next::Event(event)))
             }
-            _ if first == NEVER => None,
-            _ => {
-                self.turns[process] = NEVER;
-                Some((first.at, Next::Turn(process)))
-            }
+            _ => self.turns.pop().map(|(order, process)| (order.at, Next::Turn(process))),
         }
     }
+}
 
-    fn first_turn(&self) -> (usize, Order) {
-        // First the least time alone: that loop has no branch to mispredict.
-        let at = self.turns.iter().fold(u64::MAX, |least, turn| least.min(turn.at.0));
-        let (mut process, mut first) = (0, NEVER);
-        for (index, turn) in self.turns.iter().enumerate() {
-            if turn.at.0 == at && turn.tie < first.tie {
-                (process, first) = (index, *turn);
+/// The processes' appointments, the next one last. They are few, and most are made for soon: a new one passes those before
+/// it one by one, which costs less than a heap or a look at all of them.
+struct Turns {
+    queue: Vec<(Order, usize)>,
+    /// Whether a process has one.
+    has: Vec<bool>,
+}
+
+impl Turns {
+    fn new(process_count: usize) -> Self {
+        Turns { queue: Vec::with_capacity(process_count), has: vec![false; process_count] }
+    }
+
+    fn first(&self) -> Option<Order> {
+        self.queue.last().map(|(order, _)| *order)
+    }
+
+    fn pop(&mut self) -> Option<(Order, usize)> {
+        let next = self.queue.pop()?;
+        self.has[next.1] = false;
+        Some(next)
+    }
+
+    fn set(&mut self, process: usize, order: Order) {
+        if std::mem::replace(&mut self.has[process], true) {
+            self.queue.retain(|(_, other)| *other != process);
+        }
+        let mut place = self.queue.len();
+        self.queue.push((order, process));
+        while place > 0 && self.queue[place - 1].0 < order {
+            self.queue[place] = self.queue[place - 1];
+            place -= 1;
+        }
+        self.queue[place] = (order, process);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Against what a look at every appointment would find.
+    #[test]
+    fn the_next_appointment_comes_first_and_a_later_one_replaces_it() {
+        for process_count in [1, 2, 7, 64] {
+            let (mut turns, mut all) = (Turns::new(process_count as usize), BTreeMap::new());
+            let mut stream = Stream::new(process_count, "turns", 0);
+            for tie in 0..500 {
+                if stream.below(3) == 0 {
+                    let least = all.iter().map(|(process, order)| (*order, *process)).min();
+                    assert_eq!(turns.first(), least.map(|(order, _)| order));
+                    assert_eq!(turns.pop(), least);
+                    all.retain(|process, _| least.is_none_or(|(_, popped)| popped != *process));
+                } else {
+                    let process = stream.below(process_count) as usize;
+                    let order = Order { at: Micros(stream.below(10)), tie };
+                    turns.set(process, order);
+                    all.insert(process, order);
+                }
             }
         }
-        (process, first)
     }
 }

@@ -9,7 +9,6 @@ use crate::guard::Guard;
 use crate::schema::{Sequence, SubscriptionRow, Window, WorkerRow};
 use crate::store::rows::RowLock;
 use crate::store::statement::{Has, Policy};
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use tourbillon_models::history::{DeadReason, PlainReply};
 use tourbillon_models::name::{Consumer, EventId, Micros, Queue, Tick, Token, WorkerId};
@@ -70,28 +69,21 @@ pub fn has_token(row: &WorkerRow, token: Token) -> bool {
     row.window.is_some_and(|window| window.token == token)
 }
 
-pub async fn claim(db: Db, worker: WorkerId, dead_interval: Micros) -> Result<PlainReply, Refusal> {
+/// The beginning of a claim: a cheap look, without locks. Idle workers must not queue for the subscription.
+pub fn is_idle(db: &Db, worker: WorkerId, dead_interval: Micros) -> Result<bool, Refusal> {
     db.require_read_committed()?;
-    let subscription = free_worker(&db, worker)?;
-    let consumer = subscription.consumer;
-    // A cheap look, without locks: idle workers must not queue for the subscription.
-    if !has_stale_worker(&db, consumer, dead_before(&db, dead_interval)) && !has_tick_after(&db, &subscription) {
-        return Ok(Reply::Idle);
-    }
-    // Boxed: a call's future is moved when it is made, and most claims have nothing to do.
-    Box::pin(claim_window(&db, worker, consumer, dead_interval)).await
+    let subscription = free_worker(db, worker)?;
+    let has_stale = has_stale_worker(db, subscription.consumer, dead_before(db, dead_interval));
+    Ok(!has_stale && !has_tick_after(db, &subscription))
 }
 
-async fn claim_window(
-    db: &Db,
-    worker: WorkerId,
-    consumer: Consumer,
-    dead_interval: Micros,
-) -> Result<PlainReply, Refusal> {
-    let subscription = lock_subscription(db, consumer).await?;
-    match take_over_stale(db, worker, consumer, dead_interval).await? {
+/// The rest of a claim that has found something to do.
+pub async fn claim(db: Db, worker: WorkerId, dead_interval: Micros) -> Result<PlainReply, Refusal> {
+    let consumer = free_worker(&db, worker)?.consumer;
+    let subscription = lock_subscription(&db, consumer).await?;
+    match take_over_stale(&db, worker, consumer, dead_interval).await? {
         Some(claimed) => Ok(claimed),
-        None => claim_next(db, worker, &subscription, dead_interval).await,
+        None => claim_next(&db, worker, &subscription, dead_interval).await,
     }
 }
 

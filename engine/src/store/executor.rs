@@ -55,7 +55,7 @@ impl<T: Tables, V: From<Refusal>> Executor<T, V> {
     /// Runs a call of a session whose transaction is open.
     pub fn start(&mut self, slot: Slot, mut call: Call<V>, reply: &mut V) -> Progress {
         assert!(self.suspended[slot as usize].is_none(), "a session has one call at a time");
-        match poll(&mut call) {
+        match poll(&mut call, reply) {
             Poll::Ready(result) => self.finish(slot, result, reply),
             Poll::Pending => {
                 self.suspended[slot as usize] = Some(call);
@@ -77,7 +77,7 @@ impl<T: Tables, V: From<Refusal>> Executor<T, V> {
     pub fn resume(&mut self, slot: Slot, reply: &mut V) -> Progress {
         self.store.borrow_mut().transactions.released.retain(|other| *other != slot);
         let call = self.suspended[slot as usize].as_mut().expect("only a suspended call waits");
-        match poll(call) {
+        match poll(call, reply) {
             Poll::Ready(result) => {
                 self.suspended[slot as usize] = None;
                 self.finish(slot, result, reply)
@@ -86,28 +86,27 @@ impl<T: Tables, V: From<Refusal>> Executor<T, V> {
         }
     }
 
-    /// An implicit transaction ends with its call; an explicit one fails with it.
-    fn finish(&mut self, slot: Slot, result: Result<V, Refusal>, reply: &mut V) -> Progress {
+    /// The end of a call whose reply, if it succeeded, is written. An implicit transaction ends with its call; an explicit
+    /// one fails with it.
+    pub fn finish(&mut self, slot: Slot, result: Result<(), Refusal>, reply: &mut V) -> Progress {
         let mut store = self.store.borrow_mut();
         let explicit = store.transactions.of(slot).explicit;
-        match result {
-            Ok(value) => {
-                *reply = value;
-                if !explicit {
-                    match store.commit(slot) {
-                        Ok(committed) => assert!(committed, "a call that succeeded has not failed its transaction"),
-                        Err(refusal) => *reply = refusal.into(),
-                    }
-                }
+        let ended = match (result, explicit) {
+            (Ok(()), true) => Ok(()),
+            (Ok(()), false) => store.commit(slot).map(|committed| {
+                assert!(committed, "a call that succeeded has not failed its transaction");
+            }),
+            (Err(refusal), true) => {
+                store.fail(slot);
+                Err(refusal)
             }
-            Err(refusal) => {
-                *reply = refusal.into();
-                if explicit {
-                    store.fail(slot);
-                } else {
-                    store.rollback(slot);
-                }
+            (Err(refusal), false) => {
+                store.rollback(slot);
+                Err(refusal)
             }
+        };
+        if let Err(refusal) = ended {
+            *reply = refusal.into();
         }
         Progress::Returned
     }
@@ -150,6 +149,13 @@ impl<T: Tables, V: From<Refusal>> Executor<T, V> {
     }
 }
 
-fn poll<V>(call: &mut Call<V>) -> Poll<Result<V, Refusal>> {
-    call.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+fn poll<V>(call: &mut Call<V>, reply: &mut V) -> Poll<Result<(), Refusal>> {
+    match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(value)) => {
+            *reply = value;
+            Poll::Ready(Ok(()))
+        }
+        Poll::Ready(Err(refusal)) => Poll::Ready(Err(refusal)),
+        Poll::Pending => Poll::Pending,
+    }
 }
