@@ -75,7 +75,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     pair(&mut setup, &mut workers)?;
     let pairs = (0..arguments.pairs).map(|_| pair(&mut setup, &mut workers)).collect::<Result<Vec<_>>>()?;
     // The server has counted what a connection did at the latest when that is closed.
-    drop(workers);
+    drop((setup, workers));
     let updates = updates(&server, &site, arguments.pairs + 1)?;
     tell(arguments, console, &server, &pairs, updates);
     server.drop_schema(&site.schema)?;
