@@ -89,7 +89,7 @@ fn the_sound_engine_is_clean_over_many_more_seeds() {
 }
 
 /// What no guard breaks so far: these have failed on histories told by hand, beside the properties.
-const BY_HAND_ALONE: [Property; 6] = [D1, D3, D4, Q2, Q7, T1];
+const BY_HAND_ALONE: [Property; 5] = [D1, D3, D4, Q7, T1];
 
 #[test]
 fn every_other_property_has_failed_on_a_guard() {

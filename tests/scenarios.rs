@@ -37,7 +37,7 @@ fn nothing_is_wrong_where_nothing_goes_wrong() {
     clean_sweep(0..150, Limits { faults: Vec::new() }, works);
 }
 
-/// A seed draws each fault that it is allowed half of the time.
+/// A seed draws each fault that it is allowed half of the time, or more rarely.
 #[test]
 fn each_fault_alone_comes_about_and_breaks_nothing() {
     for kind in FaultKind::ALL {

@@ -41,7 +41,7 @@ pub struct Options {
 /// One seed in so many draws this kind of fault.
 const fn rarity(kind: FaultKind) -> u64 {
     match kind {
-        // It makes less of what is acknowledged, and so of all other bugs.
+        // What it loses is not judged: it hides other bugs.
         FaultKind::AsyncCommitLoss => 4,
         _ => 2,
     }

@@ -34,7 +34,7 @@ pub struct WorkerOptions {
     pub errors: ErrorHabit,
     #[serde(default)]
     pub burial: BurialHabit,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "IdentityHabit::is_kept")]
     pub identity: IdentityHabit,
 }
 
@@ -97,6 +97,12 @@ pub enum IdentityHabit {
     /// It registers again before it claims. A crash may have lost the registration, and given its identity to another;
     /// who has it still would claim for that one.
     Renewed,
+}
+
+impl IdentityHabit {
+    pub fn is_kept(&self) -> bool {
+        *self == IdentityHabit::Kept
+    }
 }
 
 /// What a worker does about its dead letters.
