@@ -34,4 +34,5 @@ pub mod procedures;
 pub mod schema;
 pub mod sql;
 pub mod state;
+pub mod storage;
 pub mod store;
