@@ -21,10 +21,11 @@ pub enum FaultKind {
     ReplayTwice,
     ClockDrift,
     ServerClockStep,
+    IdleTimeout,
 }
 
 impl FaultKind {
-    pub const ALL: [FaultKind; 18] = [
+    pub const ALL: [FaultKind; 19] = [
         FaultKind::WorkerCrash,
         FaultKind::WorkerPause,
         FaultKind::LostReply,
@@ -43,6 +44,7 @@ impl FaultKind {
         FaultKind::ReplayTwice,
         FaultKind::ClockDrift,
         FaultKind::ServerClockStep,
+        FaultKind::IdleTimeout,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -65,6 +67,7 @@ impl FaultKind {
             FaultKind::ReplayTwice => "replay_twice",
             FaultKind::ClockDrift => "clock_drift",
             FaultKind::ServerClockStep => "server_clock_step",
+            FaultKind::IdleTimeout => "idle_timeout",
         }
     }
 
@@ -95,6 +98,7 @@ impl FaultKind {
             FaultKind::ReplayTwice => "every dead letter is replayed, and then once more",
             FaultKind::ClockDrift => "a worker's clock is wrong and runs at another rate, until it is set and steps",
             FaultKind::ServerClockStep => "the server's wall clock steps forward or back, and is set right in the end",
+            FaultKind::IdleTimeout => "a worker stands still inside its transaction until the server ends its session",
         }
     }
 

@@ -3,6 +3,8 @@
 //! Virtual time, event-driven: idle time costs nothing. Everything that happens is recorded here and nowhere else.
 //! Between two entries of the agenda exactly one call is made, and everyone whom it let in has gone on.
 
+mod idle;
+
 use crate::agenda::{Agenda, Next};
 use crate::clock::Clock;
 use crate::plan::{CallKind, End, Phase, Plan, PlannedEffect, Role, When};
@@ -54,6 +56,11 @@ enum Event {
     },
     Fault {
         index: u16,
+    },
+    /// The session has been idle for so long that the server ends it.
+    IdleTimeout {
+        process: u8,
+        session: Session,
     },
     ServerUp,
     FaultsEnd,
@@ -216,6 +223,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
                 let fault = self.plan.faults[index as usize];
                 self.strike(fault.when.process().0 as usize, fault.what)?;
             }
+            Event::IdleTimeout { process, session } => self.idle_timeout(process as usize, session)?,
             Event::ServerUp => self.note_fault(0, Fault::ServerRestart),
             Event::FaultsEnd => {
                 // A plan that somebody cut may have lost its last step.
@@ -479,9 +487,11 @@ impl<'a, T: Target> Scheduler<'a, T> {
         match effect {
             PlannedEffect::Crash { restart_after } => self.crash(index, restart_after),
             PlannedEffect::Pause { duration } => {
-                let until = self.now + duration;
-                self.note_fault(index, Fault::Pause { until });
-                self.processes[index].paused_until = until;
+                self.pause(index, duration);
+                Ok(())
+            }
+            PlannedEffect::IdleTimeout { idle, duration } => {
+                self.stand_idle(index, idle, duration);
                 Ok(())
             }
             PlannedEffect::LostReply => Ok(()),
