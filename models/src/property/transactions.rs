@@ -615,8 +615,7 @@ impl Pass<'_> {
     fn holds(&mut self, session: Session) -> bool {
         let history = self.history;
         let state = self.session(session);
-        let is_hold =
-            |call: u32| matches!(history.records[call as usize].what, Happening::Call(Op::Hold { .. }));
+        let is_hold = |call: u32| matches!(history.records[call as usize].what, Happening::Call(Op::Hold { .. }));
         state.in_transaction && !state.dead && state.writes.iter().any(|write| is_hold(write.call))
     }
 

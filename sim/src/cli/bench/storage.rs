@@ -1,7 +1,7 @@
 //! `bench storage`: whether what a long run leaves behind stays bounded, in the store and on a server.
 //!
-//! The same simulated week in both, on a virtual clock: see `week`. Each tenth of it shows the most that lay there. What
-//! is kept for ever, the keys under which workflows were started, is told and not judged.
+//! The same simulated week in both, on a virtual clock: see `week`. Each tenth of it shows the most that lay there, and both
+//! must have had the same rows. What is kept for ever, the keys under which workflows were started, is told and not judged.
 
 mod places;
 mod week;
@@ -35,7 +35,7 @@ pub struct Arguments {
 }
 
 /// What a kind of table holds at one time: rows that are seen, and what they take, in versions or bytes.
-#[derive(Clone, Copy, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize)]
 struct Held {
     rows: u64,
     space: u64,
@@ -102,6 +102,26 @@ fn growth(parts: &[Held; PARTS], grain: u64) -> f64 {
     if last <= middle + grain { 1.0 } else { last as f64 / middle.max(1) as f64 }
 }
 
+#[derive(Serialize)]
+struct Report {
+    configuration: &'static str,
+    courses: Vec<Course>,
+    /// In the store and on the server, in each part of each kind.
+    same_rows: bool,
+}
+
+impl Report {
+    fn of(courses: Vec<Course>) -> Report {
+        let rows = |course: &Course| -> Vec<u64> { course.parts.values().flatten().map(|held| held.rows).collect() };
+        let same_rows = courses.windows(2).all(|pair| rows(&pair[0]) == rows(&pair[1]));
+        Report { configuration: week::CONFIGURATION, courses, same_rows }
+    }
+
+    fn holds(&self) -> bool {
+        self.same_rows && self.courses.iter().all(|course| course.growing.is_empty())
+    }
+}
+
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     console.say("a week in the store …");
     let mut courses = vec![week::course(&mut InStore::new()?, "the store".to_owned(), Unit::Versions)?];
@@ -114,15 +134,16 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
         courses.push(week::course(&mut OnServer::new(&server, &site)?, place, Unit::Bytes)?);
         server.drop_schema(site.schema())?;
     }
+    let report = Report::of(courses);
     match arguments.json {
-        true => console.print_json(&courses),
-        false => console.print(&text(&courses)),
+        true => console.print_json(&report),
+        false => console.print(&text(&report)),
     }
-    Ok(if courses.iter().all(|course| course.growing.is_empty()) { Exit::Clean } else { Exit::Broken })
+    Ok(if report.holds() { Exit::Clean } else { Exit::Broken })
 }
 
-fn text(courses: &[Course]) -> String {
-    let mut text = format!("{}\n", week::CONFIGURATION);
+fn text(Report { configuration, courses, same_rows }: &Report) -> String {
+    let mut text = format!("{configuration}\n");
     for Course { place, unit, seconds, parts, growing } in courses {
         let (space, scale) = match unit {
             Unit::Versions => ("versions, those included that nobody sees", 1),
@@ -145,6 +166,9 @@ fn text(courses: &[Course]) -> String {
             text += &format!("  {kind:<13}{}\n", line(&|held| held.rows));
             text += &format!("  {:<13}{}  {verdict}\n", "", line(&|held| held.space.div_ceil(scale)));
         }
+    }
+    if !same_rows {
+        text += "\nthe store and the server have had DIFFERENT ROWS\n";
     }
     text + &format!("\nflat: the last three tenths hold at most {LIMIT} times what the four before them did\n")
 }

@@ -15,6 +15,7 @@ use crate::cli::{Console, Exit, server};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 use std::time::Duration;
 use store::InStore;
 use tourbillon_models::history::{PlainOp, PlainReply};
@@ -119,7 +120,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
         measured.push(on_server::measure(&mut server)?);
     }
     match arguments.json {
-        true => console.print_json(&measured),
+        true => console.print_json(&json!({ "configuration": configuration(), "measured": measured })),
         false => console.print(&text(&measured)),
     }
     let holds = |it: &Measured| it.ratios.iter().all(Ratio::holds) && !it.is_plan_bad;
@@ -228,13 +229,17 @@ fn ratios(costs: &[Cost]) -> Vec<Ratio> {
     pending.chain(snapshot).collect()
 }
 
-fn text(measured: &[Measured]) -> String {
-    let mut text = format!(
+fn configuration() -> String {
+    format!(
         "one queue of messages; timers that are due in ten days or more pending; rounds of {} timers due at once, in pages \
-         of as many, {ROUNDS} of each kind, lower quartiles in microseconds; held: another session has a REPEATABLE READ snapshot \
-         open since before the rounds\n",
+         of as many, {ROUNDS} of each kind, lower quartiles in microseconds; held: another session has a REPEATABLE READ \
+         snapshot open since before the rounds",
         count(PAGE.into())
-    );
+    )
+}
+
+fn text(measured: &[Measured]) -> String {
+    let mut text = configuration() + "\n";
     for Measured { place, costs, ratios, plan, indexes, is_plan_bad } in measured {
         text += &format!("\n{place}\n  pending    held");
         Cost::WHAT.iter().for_each(|(what, _)| text += &format!("  {what:>12}"));
