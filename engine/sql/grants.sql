@@ -35,6 +35,7 @@ on function
   tourbillon.is_delivered,
   tourbillon.cancel,
   tourbillon.with_round,
+  tourbillon.page_query,
   tourbillon.page,
   tourbillon.append_timers,
   tourbillon.bury_timer,

@@ -16,7 +16,7 @@
 --
 -- Order of locks, obeyed everywhere: advisory lock (of ticks, or of rotation and subscribers); subscription row; lease
 -- row (another worker's only with skip locked); tries, by whoever has the lease; dead letters by id; start key; live rows
--- by id; cursor of timers; event tables by number; timer tables by number; queue row, by rotation alone. Ticks and pointers
+-- by id; cursor of timers, and what was cancelled; event tables by number; timer tables by number; queue row, by rotation alone. Ticks and pointers
 -- are read without locks. Readers of windows and of timers take their share of the tables earlier than that, which is sound:
 -- whoever has a table for himself waits for nothing that another could hold. A drain writes dead letters, and deletes live
 -- rows of theirs, under the cursor's lock, which is sound too: the timer was all that was left of the workflow.
@@ -88,6 +88,14 @@ create table tourbillon.drain (
   position_due timestamptz,
   position_event bigint
 ) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- A timer that was cancelled. Its place in the timer table comes back only when that is truncated, and this row goes then.
+create table tourbillon.cancelled (
+  queue_id int not null,
+  timer_table smallint not null,
+  event_id bigint not null,
+  primary key (queue_id, event_id)
+) with (autovacuum_vacuum_scale_factor = 0.05);
 
 -- cursor is the tick up to which windows were claimed. Only the keys are indexed, so that moving it stays HOT.
 create table tourbillon.subscription (

@@ -5,7 +5,7 @@
 --   drain          makes events of what is due, a page at a time
 --   rotate_timers  truncates the older timer table and makes it current
 --
--- Internal: insert_timer, is_timer_due, is_delivered, with_round, page, append_timers, bury_timer, deliver,
+-- Internal: insert_timer, is_timer_due, is_delivered, with_round, page_query, page, append_timers, bury_timer, deliver,
 -- rotate_older.
 --
 -- A timer is the event that it will be, under the id that it has from the time when it is scheduled. Its row is written once;
@@ -168,7 +168,13 @@ begin
     using p_due, p_event, v_cursor;
     get diagnostics v_count = row_count;
     cancelled := v_count > 0;
-    exit when cancelled;
+    if cancelled then
+      -- A row of its own, not a number in the cursor: a snapshot held open would keep all versions of that.
+      insert into tourbillon.cancelled (queue_id, timer_table, event_id)
+      values (v_queue.queue_id, v_table, p_event)
+      on conflict do nothing;
+      exit;
+    end if;
   end loop;
 end;
 $$;
@@ -197,24 +203,18 @@ begin
 end;
 $$;
 
--- At most so many timers of the cursor's round, by (due, event_id), behind the position; null if there are none. By the index
--- on (due, event_id) those whose time came in the round; by that on xid, as above, those that are late. They come first, so
--- behind the first that is not late there are none.
-create function tourbillon.page(p_cursor tourbillon.drain, p_limit int)
-returns tourbillon.timer[]
+-- The timers of a round behind a position, by (due, event_id): $1 how many at most; ($2, $3) the position; $4 and $5 the open
+-- tick's clock and snapshot; $6 and $7 the done one's; ($8, $9) the position among the late. By the index on (due, event_id)
+-- those whose time came in the round; by that on xid, as above, those that are late. They come first, so behind the first
+-- that is not late there are none.
+create function tourbillon.page_query(p_queue_id int, p_has_late boolean)
+returns text
 language plpgsql
-volatile
+immutable
 as $$
 declare
-  v_due timestamptz := p_cursor.done_at;
-  v_event bigint := 9223372036854775807;
   v_parts text[];
-  v_page tourbillon.timer[];
 begin
-  if p_cursor.position_due > p_cursor.done_at then
-    v_due := p_cursor.position_due;
-    v_event := p_cursor.position_event;
-  end if;
   v_parts := array(
     select format(
       '(
@@ -226,12 +226,12 @@ begin
         order by t.due, t.event_id
         limit $1
       )',
-      p_cursor.queue_id, v_table)
+      p_queue_id, v_table)
     from generate_series(0, 1) v_table
     order by v_table);
 
   -- guard: drain_late_path begin
-  if v_due = p_cursor.done_at then
+  if p_has_late then
     v_parts := v_parts || array(
       select format(
         '(
@@ -247,13 +247,13 @@ begin
           and (r.due, r.event_id) > ($8, $9)
           and pg_visible_in_snapshot(r.xid, $5)
         )',
-        p_cursor.queue_id, v_table)
+        p_queue_id, v_table)
       from generate_series(0, 1) v_table
       order by v_table);
   end if;
   -- guard: drain_late_path end
 
-  execute format(
+  return format(
     'select array_agg(row(p.*)::tourbillon.timer order by p.due, p.event_id)
     from (
       select *
@@ -261,7 +261,27 @@ begin
       order by u.due, u.event_id
       limit $1
     ) p',
-    array_to_string(v_parts, ' union all '))
+    array_to_string(v_parts, ' union all '));
+end;
+$$;
+
+-- At most so many timers of the cursor's round behind the position; null if there are none.
+create function tourbillon.page(p_cursor tourbillon.drain, p_limit int)
+returns tourbillon.timer[]
+language plpgsql
+volatile
+as $$
+declare
+  v_due timestamptz := p_cursor.done_at;
+  v_event bigint := 9223372036854775807;
+  v_page tourbillon.timer[];
+begin
+  if p_cursor.position_due > p_cursor.done_at then
+    v_due := p_cursor.position_due;
+    v_event := p_cursor.position_event;
+  end if;
+
+  execute tourbillon.page_query(p_cursor.queue_id, v_due = p_cursor.done_at)
   into v_page
   using
     p_limit,
@@ -477,24 +497,31 @@ volatile
 as $$
 declare
   v_is_to_move text;
-  v_delivered bigint;
-  v_pending bigint;
+  v_over bigint;
+  v_count bigint;
 begin
   v_is_to_move := 'not tourbillon.is_delivered($1, t.due, t.event_id, t.xid)'; -- guard: timer_move_whole
   -- without timer_move_whole: v_is_to_move := 't.due > coalesce(($1).open_at, ($1).done_at)';
   timer_table := 1 - p_cursor.current_table;
 
-  -- A cheap look, so that a table in use is not locked for nothing: is there more to be moved than was delivered? It costs
-  -- what was delivered, not what is pending.
+  -- A cheap look, so that a table in use is not locked for nothing: is there more to be moved than is over, delivered or
+  -- cancelled, in either table? It costs what is over, not what is pending.
   rotated := false;
-  execute format(
-    'select count(*)
-    from tourbillon.timer_%s_%s t
-    where t.due <= $2
-    and not (%s)',
-    p_cursor.queue_id, timer_table, v_is_to_move)
-  into v_delivered
-  using p_cursor, greatest(p_cursor.done_at, p_cursor.position_due);
+  select count(*)
+  into v_over
+  from tourbillon.cancelled c
+  where c.queue_id = p_cursor.queue_id;
+  for v_table in 0..1 loop
+    execute format(
+      'select count(*)
+      from tourbillon.timer_%s_%s t
+      where t.due <= $2
+      and not (%s)',
+      p_cursor.queue_id, v_table, v_is_to_move)
+    into v_count
+    using p_cursor, greatest(p_cursor.done_at, p_cursor.position_due);
+    v_over := v_over + v_count;
+  end loop;
   execute format(
     'select count(*)
     from (
@@ -504,9 +531,9 @@ begin
       limit $2
     ) p',
     p_cursor.queue_id, timer_table, v_is_to_move)
-  into v_pending
-  using p_cursor, v_delivered + 1;
-  if v_pending > v_delivered then
+  into v_count
+  using p_cursor, v_over + 1;
+  if v_count > v_over then
     return;
   end if;
 
@@ -524,6 +551,10 @@ begin
 
   execute format('truncate tourbillon.timer_%s_%s', p_cursor.queue_id, timer_table);
 
+  delete from tourbillon.cancelled c
+  where c.queue_id = p_cursor.queue_id
+  and c.timer_table = rotate_older.timer_table;
+
   update tourbillon.drain d
   set current_table = rotate_older.timer_table
   where d.queue_id = p_cursor.queue_id;
@@ -532,7 +563,9 @@ begin
 end;
 $$;
 
--- When the older table holds at least as much that is delivered as must be moved, never by period alone.
+-- When at least as much is over, delivered or cancelled, as must be moved, never by period alone. What is over counts in
+-- whichever table it lies: one timer that is due in a year would otherwise keep the older table, and all that ever came to
+-- the current one. It counts in two rotations at most, as each table is truncated in every other.
 create function tourbillon.rotate_timers(
   p_queue text,
   p_lock_timeout interval,

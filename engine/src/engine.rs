@@ -6,6 +6,7 @@
 use crate::guard::Guards;
 use crate::procedures::{Db, dead_letter, handoff, isolation, producer, queue, timer, worker, workload};
 use crate::schema::Schema;
+use crate::storage::Stored;
 use crate::store::WalLevel;
 use crate::store::executor::Executor;
 pub use crate::store::executor::Progress;
@@ -199,6 +200,11 @@ impl Engine {
     /// All committed rows.
     pub fn state(&self) -> State {
         crate::state::state(&self.executor.store())
+    }
+
+    /// What each kind of table holds.
+    pub fn storage(&self) -> Vec<Stored> {
+        crate::storage::storage(&self.executor.store())
     }
 
     /// Whether nothing is left to do.

@@ -38,4 +38,5 @@ pub mod procedures;
 pub mod schema;
 pub mod sql;
 pub mod state;
+pub mod storage;
 pub mod store;

@@ -32,6 +32,7 @@ const FIRST_TIMER_TABLE: u8 = FIRST_EVENT_TABLE + (QUEUES * EVENT_TABLES) as u8;
 const DRAIN: u8 = FIRST_TIMER_TABLE + (QUEUES * TIMER_TABLES) as u8;
 const TRIES: u8 = DRAIN + 1;
 const DEAD_LETTERS: u8 = DRAIN + 2;
+const CANCELLED: u8 = DRAIN + 3;
 
 /// The number of one of a queue's event tables.
 pub const fn event_table(queue: Queue, table: u8) -> u8 {
@@ -173,6 +174,14 @@ pub struct DrainRow {
     pub window_end: Micros,
 }
 
+/// A timer that was cancelled, and the table that it lay in, until that is truncated.
+#[derive(Clone, Debug)]
+pub struct CancelledRow {
+    pub queue: Queue,
+    pub table: u8,
+    pub event: EventId,
+}
+
 /// The sequences, by number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sequence {
@@ -195,6 +204,7 @@ pub struct Schema {
     tries: Rows<TriesRow>,
     dead_letters: Rows<DeadLetterRow>,
     drains: Rows<DrainRow>,
+    cancelled: Rows<CancelledRow>,
     pub ledger: Appends<LedgerRow>,
     pub events: [[Appends<Event>; EVENT_TABLES]; QUEUES],
     pub timers: [[Ordered<Timer>; TIMER_TABLES]; QUEUES],
@@ -238,6 +248,7 @@ table!(WorkflowRow, workflows, 5, Ascending<WorkflowId>, |row| row.workflow);
 table!(TriesRow, tries, TRIES, Any<(Consumer, EventId)>, |row| (row.consumer, row.event));
 table!(DeadLetterRow, dead_letters, DEAD_LETTERS, Any<(Option<Consumer>, EventId)>, |row| (row.consumer, row.event.id));
 table!(DrainRow, drains, DRAIN, Any<Queue>, |row| row.queue);
+table!(CancelledRow, cancelled, CANCELLED, Any<(Queue, EventId)>, |row| (row.queue, row.event));
 
 impl Ordinal for (Queue, Tick) {
     fn ordinal(self) -> u64 {
@@ -297,7 +308,7 @@ impl Schema {
 }
 
 impl Tables for Schema {
-    const COUNT: usize = DEAD_LETTERS as usize + 1;
+    const COUNT: usize = CANCELLED as usize + 1;
     const SEQUENCES: usize = 4;
 
     fn undo(&mut self, change: Undo) {
@@ -318,6 +329,7 @@ impl Tables for Schema {
                 TriesRow::TABLE => Schema::undo_row(&mut self.tries, change),
                 DeadLetterRow::TABLE => Schema::undo_row(&mut self.dead_letters, change),
                 DrainRow::TABLE => Schema::undo_row(&mut self.drains, change),
+                CancelledRow::TABLE => Schema::undo_row(&mut self.cancelled, change),
                 _ => unreachable!("table {table} has no rows"),
             },
             Undo::Lock { .. } => unreachable!("locks are the store's"),
@@ -332,6 +344,7 @@ impl Tables for Schema {
             Undo::Delete { table: TickRow::TABLE, row } => self.ticks.reclaim(row),
             Undo::Delete { table: WorkflowRow::TABLE, row } => self.workflows.reclaim(row),
             Undo::Delete { table: TriesRow::TABLE, row } => self.tries.reclaim(row),
+            Undo::Delete { table: CancelledRow::TABLE, row } => self.cancelled.reclaim(row),
             Undo::Truncate { table } => self.appends(table).forget_truncated(),
             _ => {}
         }
@@ -358,6 +371,7 @@ impl Tables for Schema {
         self.tries.clear();
         self.dead_letters.clear();
         self.drains.clear();
+        self.cancelled.clear();
         self.ledger.clear();
         self.events.iter_mut().flatten().for_each(Appends::clear);
         self.timers.iter_mut().flatten().for_each(Ordered::clear);

@@ -44,6 +44,8 @@ pub enum Fault {
     ServerCrash,
     /// The server answers again.
     ServerRestart,
+    /// The server ends the process's session, which was idle in its transaction: that aborts.
+    SessionEnd,
     /// The server's wall clock is set: from here on it is off by so much.
     ClockStep(ClockOffset),
     /// No fault begins after this record.

@@ -16,7 +16,7 @@ use tourbillon_models::record::{ClockOffset, Fault, Happening, Span};
 const KINDS: usize = FaultKind::ALL.len();
 
 /// The faults that fall at a point, and its two sides.
-const POINTS: [(FaultKind, Phase); 8] = [
+const POINTS: [(FaultKind, Phase); 10] = [
     (FaultKind::WorkerCrash, Phase::Before),
     (FaultKind::WorkerCrash, Phase::After),
     (FaultKind::WorkerPause, Phase::Before),
@@ -25,6 +25,8 @@ const POINTS: [(FaultKind, Phase); 8] = [
     (FaultKind::LostReply, Phase::After),
     (FaultKind::ServerCrash, Phase::Before),
     (FaultKind::ServerCrash, Phase::After),
+    (FaultKind::IdleTimeout, Phase::Before),
+    (FaultKind::IdleTimeout, Phase::After),
 ];
 
 /// Counts for one run, or for many.
@@ -88,6 +90,7 @@ impl Activations {
             PlannedEffect::Pause { .. } => FaultKind::WorkerPause,
             PlannedEffect::LostReply => FaultKind::LostReply,
             PlannedEffect::ServerCrash { .. } => FaultKind::ServerCrash,
+            PlannedEffect::IdleTimeout { .. } => FaultKind::IdleTimeout,
             PlannedEffect::Flush => return,
             // It falls at a time.
             PlannedEffect::ServerClockStep(_) => return,
@@ -103,6 +106,7 @@ impl Activations {
             Fault::Pause { .. } => FaultKind::DutyStop,
             Fault::LostReply => FaultKind::LostReply,
             Fault::ServerCrash => FaultKind::ServerCrash,
+            Fault::SessionEnd => FaultKind::IdleTimeout,
             Fault::ClockStep(ClockOffset::NONE) | Fault::ServerRestart | Fault::End => return,
             Fault::ClockStep(_) => FaultKind::ServerClockStep,
         };

@@ -22,10 +22,11 @@ pub enum FaultKind {
     ClockDrift,
     ServerClockStep,
     AsyncCommitLoss,
+    IdleTimeout,
 }
 
 impl FaultKind {
-    pub const ALL: [FaultKind; 19] = [
+    pub const ALL: [FaultKind; 20] = [
         FaultKind::WorkerCrash,
         FaultKind::WorkerPause,
         FaultKind::LostReply,
@@ -45,6 +46,7 @@ impl FaultKind {
         FaultKind::ClockDrift,
         FaultKind::ServerClockStep,
         FaultKind::AsyncCommitLoss,
+        FaultKind::IdleTimeout,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -68,6 +70,7 @@ impl FaultKind {
             FaultKind::ClockDrift => "clock_drift",
             FaultKind::ServerClockStep => "server_clock_step",
             FaultKind::AsyncCommitLoss => "async_commit_loss",
+            FaultKind::IdleTimeout => "idle_timeout",
         }
     }
 
@@ -101,6 +104,7 @@ impl FaultKind {
             FaultKind::AsyncCommitLoss => {
                 "sessions commit asynchronously, and a crash of the server loses what was not flushed"
             }
+            FaultKind::IdleTimeout => "a worker stands still inside its transaction until the server ends its session",
         }
     }
 

@@ -4,6 +4,7 @@
 //! Between two entries of the agenda exactly one call is made, and everyone whom it let in has gone on.
 
 mod faults;
+mod idle;
 mod process;
 
 use crate::agenda::{Agenda, Next};
@@ -59,6 +60,11 @@ enum Event {
     },
     Fault {
         index: u16,
+    },
+    /// The session has been idle for so long that the server ends it.
+    IdleTimeout {
+        process: u8,
+        session: Session,
     },
     ServerUp,
     FaultsEnd,
@@ -153,6 +159,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
                 let fault = self.plan.faults[index as usize];
                 self.strike(fault.when.process().0 as usize, fault.what)?;
             }
+            Event::IdleTimeout { process, session } => self.idle_timeout(process as usize, session)?,
             Event::ServerUp => self.note_fault(0, Fault::ServerRestart),
             Event::FaultsEnd => {
                 // A plan that somebody cut may have lost its last step.

@@ -44,11 +44,11 @@ use super::queue::{latest_tick, set_lock_timeout, tick_at};
 use crate::designs::delayed_rotation;
 use crate::guard::Guard;
 use crate::schema::{
-    DrainRow, Edge, QueueRow, Sequence, SubscriptionRow, TIMER_TABLES, Timer, event_table, timer_table,
+    CancelledRow, DrainRow, Edge, QueueRow, Sequence, SubscriptionRow, TIMER_TABLES, Timer, event_table, timer_table,
 };
 use crate::store::locks::{LockKey, Mode};
 use crate::store::ordered::{Deletion, Keyed};
-use crate::store::rows::RowLock;
+use crate::store::rows::{Row, RowLock};
 use crate::store::snapshot::Snapshot;
 use crate::store::statement::{Has, Policy};
 use crate::store::transaction::{Target, Undo};
@@ -142,6 +142,10 @@ pub async fn cancel(db: Db, queue: Queue, event: EventId, due: Micros) -> Result
     for table in 0..TIMER_TABLES as u8 {
         db.tx.lock(LockKey::Table(timer_table(queue, table)), Mode::RowExclusive).await?;
         if delete(&db, &cursor, table, (due, event)).await? {
+            if !delayed_rotation::is_used(&db, queue) {
+                // A row of its own, not a number in the cursor: a snapshot held open would keep all versions of that.
+                db.tx.insert_or_nothing(CancelledRow { queue, table, event }).await?;
+            }
             return Ok(Reply::Cancelled);
         }
     }
@@ -357,6 +361,9 @@ async fn rotate_older(db: &Db, queue: Queue) -> Result<PlainReply, Refusal> {
         store.tables.timers[queue.0 as usize][older as usize].truncate();
         store.transactions.of_mut(slot).undo.push(Undo::Truncate { table: timer_table(queue, older) });
     });
+    for cancelled in cancelled(db, queue).into_iter().filter(|row| row.table == older) {
+        db.tx.delete::<CancelledRow>(cancelled.key(), |_| true).await?;
+    }
     db.tx.update::<DrainRow>(queue, |_| true, |row, _| row.current_table = older).await?;
     Ok(Reply::TimersRotated { table: older, moved: moved.len() as u32 })
 }
@@ -368,19 +375,35 @@ fn is_to_move(db: &Db, cursor: &DrainRow, timer: &Timer) -> bool {
     }
 }
 
-/// Whether more would have to be moved than has been delivered. Costs what is delivered.
-async fn is_mostly_pending(db: &Db, cursor: &DrainRow, table: u8) -> Result<bool, Refusal> {
+/// Whether more would have to be moved than is over, delivered or cancelled. What is over counts in whichever table it lies:
+/// one timer that is due in a year would otherwise keep the older table, and all that ever came to the current one. It
+/// counts in two rotations at most, as each table is truncated in every other. Costs what is over.
+async fn is_mostly_pending(db: &Db, cursor: &DrainRow, older: u8) -> Result<bool, Refusal> {
     let queue = cursor.queue;
-    db.tx.lock(LockKey::Table(timer_table(queue, table)), Mode::AccessShare).await?;
     let reached = cursor.position.map_or(cursor.done.at, |(due, _)| due.max(cursor.done.at));
+    let is_to_move = |timer: &Timer| is_to_move(db, cursor, timer);
+    let mut over = cancelled(db, queue).len();
+    for table in 0..TIMER_TABLES as u8 {
+        db.tx.lock(LockKey::Table(timer_table(queue, table)), Mode::AccessShare).await?;
+        over += db.tx.with(|store, slot| {
+            let timers = &store.tables.timers[queue.0 as usize][table as usize];
+            let past = timers.range(..=end_of(reached), &store.transactions, slot);
+            past.filter(|(_, timer)| !is_to_move(timer)).count()
+        });
+    }
     Ok(db.tx.with(|store, slot| {
-        let timers = &store.tables.timers[queue.0 as usize][table as usize];
-        let is_to_move = |timer: &Timer| is_to_move(db, cursor, timer);
-        let past = timers.range(..=end_of(reached), &store.transactions, slot);
-        let delivered = past.filter(|(_, timer)| !is_to_move(timer)).count();
+        let timers = &store.tables.timers[queue.0 as usize][older as usize];
         let pending = timers.range(.., &store.transactions, slot).filter(|(_, timer)| is_to_move(timer));
-        pending.take(delivered + 1).count() > delivered
+        pending.take(over + 1).count() > over
     }))
+}
+
+fn cancelled(db: &Db, queue: Queue) -> Vec<CancelledRow> {
+    let keys = (queue, EventId(0))..=(queue, EventId(u32::MAX));
+    db.tx.with(|store, slot| {
+        let rows = Has::<CancelledRow>::rows(&store.tables).range(keys, &store.transactions, slot);
+        rows.map(|(_, row)| row.clone()).collect()
+    })
 }
 
 #[cfg(test)]

@@ -98,6 +98,11 @@ impl<E> Appends<E> {
         self.range(0..u64::MAX, transactions, me)
     }
 
+    /// Rows, those included that were rolled back.
+    pub fn version_count(&self) -> usize {
+        self.rows.len()
+    }
+
     pub fn truncate(&mut self) {
         self.base += self.rows.len() as u64;
         let rows = core::mem::replace(&mut self.rows, core::mem::take(&mut self.spare));

@@ -114,6 +114,11 @@ impl<E: Keyed> Ordered<E> {
         self.content.by_key.is_empty()
     }
 
+    /// Rows, those included that were deleted or rolled back.
+    pub fn version_count(&self) -> usize {
+        self.content.rows.len()
+    }
+
     /// The place of the new row; the transaction must have its id.
     pub fn append(&mut self, item: E, transactions: &Transactions, me: Slot) -> u32 {
         let place = self.content.rows.len() as u32;

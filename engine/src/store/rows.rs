@@ -243,6 +243,12 @@ impl<R: Row> Rows<R> {
         self.chains.iter().flat_map(of_chain).map(|version| &version.row)
     }
 
+    /// Rows and all their versions, whether anybody may still see them or not.
+    pub fn version_count(&self) -> usize {
+        let older: usize = self.chains.iter().map(|chain| chain.older.len()).sum();
+        self.chains.len() - self.free.len() + older
+    }
+
     pub fn all<'a>(&'a self, transactions: &'a Transactions, me: Slot) -> impl Iterator<Item = (Found, &'a R)> {
         self.range(.., transactions, me)
     }

@@ -107,6 +107,8 @@ goals! {
     /// A process died while its transaction held its window.
     CrashWhileHolding "crash-while-holding"
     Pause "pause"
+    /// The server ended a session that was idle while its transaction held a window.
+    SessionEndWhileHolding "session-end-while-holding"
     LostReply "lost-reply"
 }
 

@@ -566,6 +566,7 @@ impl Pass<'_> {
             Fault::Crash => self.process_crashed(index, record.process, record.session),
             Fault::Pause { .. } => self.found.sees(Reach::Pause),
             Fault::LostReply => self.reply_withheld(index, record.process),
+            Fault::SessionEnd => self.session_ended(index, record.session),
             Fault::ClockStep(_) => self.found.sees(Reach::ServerClockStep),
             Fault::ServerRestart | Fault::End => {}
             Fault::ServerCrash => {
@@ -595,19 +596,29 @@ impl Pass<'_> {
     fn process_crashed(&mut self, index: u32, process: Process, session: Session) {
         self.found.sees(Reach::Crash);
         let session = self.memory.session_of_process[process.0 as usize].unwrap_or(session);
-        let history = self.history;
         let state = self.session(session);
         if state.in_transaction && !state.dead {
-            let holds = state
-                .writes
-                .iter()
-                .any(|write| matches!(history.records[write.call as usize].what, Happening::Call(Op::Hold { .. })));
             self.found.sees(Reach::CrashInTransaction);
-            if holds {
+            if self.holds(session) {
                 self.found.sees(Reach::CrashWhileHolding);
             }
         }
         self.session_died(index, session);
+    }
+
+    fn session_ended(&mut self, index: u32, session: Session) {
+        if self.holds(session) {
+            self.found.sees(Reach::SessionEndWhileHolding);
+        }
+        self.session_died(index, session);
+    }
+
+    /// Whether the session's open transaction holds a window.
+    fn holds(&mut self, session: Session) -> bool {
+        let history = self.history;
+        let state = self.session(session);
+        let is_hold = |call: u32| matches!(history.records[call as usize].what, Happening::Call(Op::Hold { .. }));
+        state.in_transaction && !state.dead && state.writes.iter().any(|write| is_hold(write.call))
     }
 
     pub(super) fn blocked(&mut self, session: Session) {

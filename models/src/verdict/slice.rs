@@ -132,6 +132,7 @@ fn fault(fault: Fault) -> String {
         Fault::Crash => "the process dies".into(),
         Fault::Pause { until } => format!("the process stands still until {until}"),
         Fault::LostReply => "the next reply is lost".into(),
+        Fault::SessionEnd => "the server ends the session, idle in its transaction".into(),
         Fault::ServerCrash => "the server dies".into(),
         Fault::ServerRestart => "the server answers again".into(),
         Fault::ClockStep(ClockOffset::NONE) => "the server's clock is set right".into(),

@@ -8,10 +8,13 @@ use nix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
 mod checker;
+mod connected;
 mod handoff;
 mod parity;
 mod replay;
 mod sim;
+mod storage;
+mod timers;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -23,6 +26,10 @@ pub enum Command {
     Replay(replay::Arguments),
     /// Claim and handoff of windows on a real server, beside a plain insert of the same rows
     Handoff(handoff::Arguments),
+    /// Scheduling and draining, with a thousand and a million other timers pending, in the store and on a real server
+    Timers(timers::Arguments),
+    /// What a simulated week leaves behind, in the store and on a real server
+    Storage(storage::Arguments),
     /// Random schedules of primitive statements on the store and on a real server
     Parity(parity::Arguments),
 }
@@ -33,6 +40,8 @@ pub fn run(command: &Command, console: &mut Console) -> Result<Exit> {
         Command::Checker(arguments) => checker::run(arguments, console),
         Command::Replay(arguments) => replay::run(arguments, console),
         Command::Handoff(arguments) => handoff::run(arguments, console),
+        Command::Timers(arguments) => timers::run(arguments, console),
+        Command::Storage(arguments) => storage::run(arguments, console),
         Command::Parity(arguments) => parity::run(arguments, console),
     }
 }
@@ -61,6 +70,12 @@ impl Stopwatch {
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
     time.expect("a thread may read its own clock").into()
+}
+
+/// One of several measurements that a quarter of them is below: what something costs on a machine that does other things too.
+fn lower_quartile(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 4]
 }
 
 /// The middle one of several measurements.

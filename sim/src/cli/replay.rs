@@ -252,6 +252,9 @@ fn in_words(plan: &Plan, fault: &PlannedFault) -> String {
         PlannedEffect::Crash { restart_after } => format!("{name} dies, and starts again after {restart_after}"),
         PlannedEffect::Pause { duration } => format!("{name} stands still for {duration}"),
         PlannedEffect::LostReply => format!("{name} gets no reply"),
+        PlannedEffect::IdleTimeout { idle, duration } => {
+            format!("{name} stands still for {duration}; its session ends after {idle} if that is in a transaction")
+        }
         PlannedEffect::ServerCrash { down_for } => format!("the server dies for {down_for} (at {name})"),
         PlannedEffect::Flush => "the server's log is flushed".to_owned(),
         PlannedEffect::ServerClockStep(ClockOffset { ahead, behind }) => {

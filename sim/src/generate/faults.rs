@@ -86,6 +86,9 @@ pub fn add_faults(plan: &mut Plan, options: &Options) {
     if options.has(FaultKind::ServerClockStep) {
         faults.extend(clock_steps(plan.seed, options));
     }
+    if options.has(FaultKind::IdleTimeout) {
+        faults.extend(idle_timeouts(plan.seed, options, &workers));
+    }
     plan.faults = faults;
     if options.is_resurrection {
         resurrection::add_to(plan, options);
@@ -119,6 +122,28 @@ fn clock_steps(seed: u64, options: &Options) -> Vec<PlannedFault> {
     let when = When::Time { at: options.faults_end, process: Process(0) };
     let last = PlannedFault { when, what: PlannedEffect::ServerClockStep(ClockOffset::NONE) };
     (0..stream.between(1, 5)).map(|_| step(&mut stream)).chain([last]).collect()
+}
+
+/// Inside the step's transaction, for less than the dead interval and for more.
+fn idle_timeouts(seed: u64, options: &Options, workers: &[Process]) -> Vec<PlannedFault> {
+    use CallKind::{Commit, Effect, Handoff, Hold};
+    let mut stream = Stream::new(seed, "idle-timeout", 0);
+    let dead = options.dead_interval.0;
+    let timeout = |stream: &mut Stream| {
+        let (call, phase) = *stream.choose(&[
+            (Hold, Phase::After),
+            (Effect, Phase::Before),
+            (Effect, Phase::After),
+            (Handoff, Phase::Before),
+            (Handoff, Phase::After),
+            (Commit, Phase::Before),
+        ]);
+        let when = When::Point { process: *stream.choose(workers), call, nth: stream.below(6) as u32, phase };
+        let idle = Micros(stream.between(dead / 10, 2 * dead));
+        let duration = idle + Micros(stream.between(1, 2 * dead));
+        PlannedFault { when, what: PlannedEffect::IdleTimeout { idle, duration } }
+    };
+    (0..stream.between(1, 4)).map(|_| timeout(&mut stream)).collect()
 }
 
 /// Outside the step's transaction and inside it.

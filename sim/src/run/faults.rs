@@ -28,9 +28,11 @@ impl<'a, T: Target> Scheduler<'a, T> {
         match effect {
             PlannedEffect::Crash { restart_after } => self.crash(index, restart_after),
             PlannedEffect::Pause { duration } => {
-                let until = self.now + duration;
-                self.note_fault(index, Fault::Pause { until });
-                self.processes[index].paused_until = until;
+                self.pause(index, duration);
+                Ok(())
+            }
+            PlannedEffect::IdleTimeout { idle, duration } => {
+                self.stand_idle(index, idle, duration);
                 Ok(())
             }
             PlannedEffect::LostReply => Ok(()),

@@ -319,6 +319,45 @@ fn a_table_that_is_mostly_pending_is_kept() {
 }
 
 #[test]
+fn a_timer_of_next_year_keeps_neither_what_is_delivered_nor_what_is_cancelled() {
+    let mut stage = Stage::new(&[]);
+    let slot = stage.session();
+    stage.schedule(slot, 31_536_000);
+    stage.rotate(slot);
+    assert_eq!(stage.call(slot, rotate()), Reply::TimersKept, "the older table holds what is not due");
+    let taken_back = stage.schedule(slot, 3600);
+    assert_eq!(stage.call(slot, rotate()), Reply::TimersKept);
+    assert_eq!(stage.call(slot, cancel(taken_back, stage.now + Micros::from_secs(3600))), Reply::Cancelled);
+    assert_eq!(stage.rotate(slot), 1, "one is over, and one must be moved");
+    assert_eq!(stage.rotate(slot), 1, "it still lies in the table that is truncated now");
+    assert_eq!(stage.call(slot, rotate()), Reply::TimersKept, "and counts no more");
+
+    let delivered = stage.schedule(slot, 1);
+    stage.pass(1);
+    stage.tick(slot);
+    assert_eq!(stage.drain(slot, 10), (vec![delivered], true));
+    assert_eq!((stage.rotate(slot), stage.rotate(slot)), (1, 1));
+    assert_eq!(stage.state().timers.len(), 1);
+    assert_eq!(stage.call(slot, rotate()), Reply::TimersKept);
+}
+
+#[test]
+fn a_cancel_that_is_rolled_back_counts_for_no_rotation() {
+    let mut stage = Stage::new(&[]);
+    let slot = stage.session();
+    let due = stage.now + Micros::from_secs(50);
+    stage.schedule(slot, 60);
+    let timer = stage.schedule(slot, 50);
+    stage.rotate(slot);
+    stage.call(slot, BEGIN);
+    assert_eq!(stage.call(slot, cancel(timer, due)), Reply::Cancelled);
+    stage.call(slot, Op::Rollback);
+    assert_eq!(stage.call(slot, rotate()), Reply::TimersKept);
+    assert_eq!(stage.call(slot, cancel(timer, due)), Reply::Cancelled);
+    assert_eq!(stage.rotate(slot), 1);
+}
+
+#[test]
 fn who_believes_a_rotated_table_to_be_current_is_found_all_the_same() {
     let mut stage = Stage::new(&[]);
     let (slot, other) = (stage.session(), stage.session());

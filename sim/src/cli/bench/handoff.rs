@@ -12,24 +12,16 @@
 //! and the ids sent back. Not counted is `read`: a plain insert has no reader of its rows either. But no connection waits
 //! for another's `read`, so that takes processor time from what is counted.
 
+use super::connected::{Connected, Site};
 use super::median;
 use crate::cli::figures::count;
 use crate::cli::{Console, Exit, name, server};
-use crate::lockstep::wire::{parameter, values};
 use crate::postgres::server::Server;
-use crate::postgres::session::{Outcome, Session};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
-use tokio_postgres::Config;
-use tokio_postgres::types::ToSql;
-use tourbillon_engine::guard::Guards;
-use tourbillon_engine::sql::ids::Ids;
-use tourbillon_engine::sql::install;
-use tourbillon_engine::sql::mapping::Mapping;
-use tourbillon_models::history::{PlainOp, PlainReply};
 use tourbillon_models::name::{Consumer, EventId, Micros, Queue, Step, WorkerId};
 use tourbillon_models::op::{Decision, Op, QueueKind, Verb};
 use tourbillon_models::reply::{Event, Reply};
@@ -63,14 +55,12 @@ struct Pair {
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let server = arguments.server.choice().open()?;
     let mut server = server.context("bench handoff needs a server: --postgres auto, or the address of yours")?;
-    let schema = server.create_schema()?;
-    server.install(&install::install(&schema, Guards::ALL))?;
-    server.install(&tables(&schema))?;
-    let site = Site { config: server.config().clone(), mapping: Mapping::new(&schema, Guards::ALL, &STEPS), schema };
+    let site = Site::install(&mut server, &STEPS)?;
     let mut setup = Connected::open(&site)?;
     setup.call(&Op::CreateQueue { queue: QUEUE, kind: QueueKind::Workflow })?;
     setup.call(&Op::Subscribe { queue: QUEUE, consumer: Consumer(0) })?;
-    setup.script(&in_schema(SOURCE, &site.schema))?;
+    setup.script(TABLES)?;
+    setup.script(SOURCE)?;
     let mut workers = (0..CONNECTIONS).map(|_| Connected::open(&site)).collect::<Result<Vec<_>>>()?;
     pair(&mut setup, &mut workers)?;
     let pairs = (0..arguments.pairs).map(|_| pair(&mut setup, &mut workers)).collect::<Result<Vec<_>>>()?;
@@ -78,15 +68,15 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     drop((setup, workers));
     let updates = updates(&server, &site, arguments.pairs + 1)?;
     tell(arguments, console, &server, &pairs, updates);
-    server.drop_schema(&site.schema)?;
+    server.drop_schema(site.schema())?;
     Ok(Exit::Clean)
 }
 
 fn pair(setup: &mut Connected<'_>, workers: &mut [Connected<'_>]) -> Result<Pair> {
-    setup.script(&in_schema(EMPTY, &setup.site.schema))?;
+    setup.script(EMPTY)?;
     let raw = turn(workers, raw)?;
     for _ in 0..CONNECTIONS * WINDOWS {
-        setup.script(&in_schema(FILL, &setup.site.schema))?;
+        setup.script(FILL)?;
         setup.call(&Op::Tick { queue: QUEUE })?;
     }
     Ok(Pair { raw, handoff: turn(workers, handoff)? })
@@ -121,25 +111,13 @@ fn tell(arguments: &Arguments, console: &mut Console, server: &Server, pairs: &[
     }
 }
 
-/// What the connections share.
-struct Site {
-    config: Config,
-    mapping: Mapping,
-    schema: String,
-}
-
 /// The same columns and index as an event table.
-fn tables(schema: &str) -> String {
-    in_schema(
-        "create table tourbillon.bench_raw (
-           event_id bigint not null, xid xid8 not null, workflow_id uuid, sequence int not null, step text,
-           attempt int not null, state text
-         ) with (autovacuum_enabled = false);
-         create index on tourbillon.bench_raw (xid);
-         create table tourbillon.bench_source (workflow_id uuid, sequence int, state text);",
-        schema,
-    )
-}
+const TABLES: &str = "create table tourbillon.bench_raw (
+      event_id bigint not null, xid xid8 not null, workflow_id uuid, sequence int not null, step text,
+      attempt int not null, state text
+    ) with (autovacuum_enabled = false);
+    create index on tourbillon.bench_raw (xid);
+    create table tourbillon.bench_source (workflow_id uuid, sequence int, state text);";
 
 const SOURCE: &str = "insert into tourbillon.bench_source
     select gen_random_uuid(), 1, i::text from generate_series(1, 1000) i;
@@ -158,51 +136,6 @@ const RAW: &str = "insert into tourbillon.bench_raw (event_id, xid, workflow_id,
     select nextval('tourbillon.event_id'), pg_current_xact_id(), workflow_id, sequence + 1, 'act', 1, state
     from tourbillon.bench_source";
 
-fn in_schema(sql: &str, schema: &str) -> String {
-    sql.replace("tourbillon.", &format!("{schema}."))
-}
-
-/// A connection of its own, with the names of the ids that it has seen.
-struct Connected<'a> {
-    site: &'a Site,
-    runtime: tokio::runtime::Runtime,
-    session: Session,
-    ids: Ids,
-}
-
-impl<'a> Connected<'a> {
-    fn open(site: &'a Site) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let session = runtime.block_on(Session::open(&site.config))?;
-        Ok(Connected { site, runtime, session, ids: Ids::new() })
-    }
-
-    fn script(&mut self, sql: &str) -> Result<()> {
-        self.runtime.block_on(self.session.execute_script(sql)).done()?;
-        Ok(())
-    }
-
-    fn call(&mut self, op: &PlainOp) -> Result<PlainReply> {
-        let statement = self.site.mapping.encode(op, &self.ids);
-        let parameters: Vec<_> = statement.params.into_iter().map(parameter).collect();
-        let borrowed: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|it| &**it as _).collect();
-        match self.runtime.block_on(self.session.execute(&statement.text, &borrowed)) {
-            Outcome::Done(reply) => {
-                let rows: Vec<_> = reply.rows.iter().map(values).collect();
-                Ok(self.site.mapping.decode(op, &rows, &mut self.ids).map_err(|error| anyhow::anyhow!("{error}"))?.0)
-            }
-            other => bail!("{op:?} came to {other:?}"),
-        }
-    }
-
-    /// How long a call takes, the encoding of its parameters included.
-    fn timed(&mut self, op: &PlainOp) -> Result<(PlainReply, Duration)> {
-        let begun = Instant::now();
-        let reply = self.call(op)?;
-        Ok((reply, begun.elapsed()))
-    }
-}
-
 /// All connections do the same at once; rows a second of all together.
 fn turn(workers: &mut [Connected<'_>], each: fn(&mut Connected<'_>, &Barrier) -> Result<Duration>) -> Result<f64> {
     let barrier = Barrier::new(workers.len());
@@ -217,12 +150,11 @@ fn turn(workers: &mut [Connected<'_>], each: fn(&mut Connected<'_>, &Barrier) ->
 }
 
 fn raw(connected: &mut Connected<'_>, barrier: &Barrier) -> Result<Duration> {
-    let sql = in_schema(RAW, &connected.site.schema);
-    connected.runtime.block_on(connected.session.prepare(&sql)).done()?;
+    connected.prepare(RAW)?;
     barrier.wait();
     let begun = Instant::now();
     for _ in 0..WINDOWS {
-        connected.runtime.block_on(connected.session.execute(&sql, &[])).done()?;
+        connected.rows(RAW)?;
     }
     Ok(begun.elapsed())
 }
@@ -279,7 +211,7 @@ fn updates(server: &Server, site: &Site, pairs: u64) -> Result<Updates> {
     let windows = pairs * u64::from(CONNECTIONS * WINDOWS);
     let begun = Instant::now();
     loop {
-        let reply = server.execute(&session, UPDATES, &[&site.schema])?.done()?;
+        let reply = server.execute(&session, UPDATES, &[&site.schema()])?.done()?;
         // One more in each pair of turns was ours: see EMPTY.
         let [all, hot] = [0, 1].map(|column| reply.rows[0].get::<_, i64>(column) - pairs as i64);
         if all >= 3 * windows as i64 || begun.elapsed() > Duration::from_secs(10) {
