@@ -33,7 +33,7 @@ impl Program for LongSleep {
     fn decide(&self, StepInput { step, state, .. }: StepInput) -> StepOutcome {
         let next = match step {
             // Nobody can say so before it is due; then it is a dead letter, and the workflow has failed.
-            DOZE if state >> 8 & 15 == 0 => {
+            DOZE if state >> 8 & 15 == 2 => {
                 Next::Sleep { step: WAKE, state: FORBIDDEN, delay: millis_of(state, 30_000, 150_000) }
             }
             DOZE => Next::Sleep { step: WAKE, state: stir(state), delay: millis_of(state, 30_000, 150_000) },

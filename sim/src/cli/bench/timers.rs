@@ -73,8 +73,11 @@ struct Cost {
     idle_tick: f64,
 }
 
+/// A name, and what it is the name of.
+type Figure = (&'static str, fn(&Cost) -> f64);
+
 impl Cost {
-    const WHAT: [(&'static str, fn(&Cost) -> f64); 4] = [
+    const WHAT: [Figure; 4] = [
         ("schedule one", |cost| cost.schedule_one),
         ("drain one", |cost| cost.drain_one),
         ("empty round", |cost| cost.empty_round),
