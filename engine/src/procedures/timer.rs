@@ -35,7 +35,9 @@
 //!     dead letter in the same transaction.
 //!
 //! Cost: by the index on (due, id), what is due; by that on xid, what was scheduled since the done tick, at the beginning of
-//! a round; nothing for what is pending.
+//! a round; nothing for what is pending. A rotation looks at what is over and moves at most as much, and what is over counts
+//! in two rotations at most: so each timer is paid for twice in all, and what is over never outweighs what is pending by
+//! more than comes to an end in a period.
 
 use super::Db;
 use super::dead_letter::{dead_letter, end_workflows};
