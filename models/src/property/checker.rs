@@ -5,6 +5,7 @@
 
 use super::dead_letter::DeadLetters;
 use super::dense::Dense;
+use super::fate::Known;
 use super::isolation::{HandOut, Tries};
 use super::judge::Findings;
 use super::lease::{Suspicion, Worker};
@@ -15,7 +16,7 @@ use super::storage::Doubt;
 use super::suffix::Suffix;
 use super::timer::{Content, Delay, Timers};
 use super::tokens::Tokens;
-use super::transactions::{Known, NONE, SessionState, Write};
+use super::transactions::{NONE, SessionState, Write};
 use super::window::Subscription;
 use super::workflow::{Keys, LedgerLine, Workflow};
 use super::{Property, Reach};

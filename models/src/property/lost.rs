@@ -6,9 +6,10 @@
 use super::Property;
 use super::checker::{Done, Pass};
 use super::clue::Clue;
+use super::fate::Known;
 use super::log::{Entry, UNTOLD, UNTOLD_TABLE};
 use super::timer::Content;
-use super::transactions::{Known, NONE};
+use super::transactions::NONE;
 use super::workflow::{Workflow, is_delayed};
 use crate::name::{EventId, Key, Queue, Step, WorkerId, WorkflowId};
 use crate::op::{Decision, Op};

@@ -1,10 +1,10 @@
 //! The properties: what must hold of every history, whoever made it.
 //!
 //! A [`Checker`] reads a history once, front to back, and dispatches each record to the nouns that it concerns:
-//! [transactions](self::transactions) (what is pending, what became of it), the [log], [windows](self::window),
-//! [leases](self::lease), [isolation](self::isolation), [workflows](self::workflow), [retries](self::retry),
-//! [timers](self::timer), [dead letters](self::dead_letter), [storage], and, at the end, [liveness] and the rows of the
-//! state record. Each file opens with the exact definitions that it judges and what breaks them.
+//! [transactions](self::transactions) (what is pending) and their [fate], the [log] and its [delivery],
+//! [windows](self::window), [leases](self::lease), [isolation](self::isolation), [workflows](self::workflow) and their
+//! [work], [retries](self::retry), [timers](self::timer), [dead letters](self::dead_letter), [storage], and, at the end,
+//! [liveness] and the rows of the state record. Each file opens with the exact definitions that it judges and what breaks them.
 //!
 //! Three rules make a verdict hold on every target:
 //!
@@ -21,7 +21,9 @@
 mod checker;
 mod clue;
 mod dead_letter;
+mod delivery;
 mod dense;
+mod fate;
 mod isolation;
 mod judge;
 mod lease;
@@ -38,6 +40,7 @@ mod timer;
 mod tokens;
 mod transactions;
 mod window;
+mod work;
 mod workflow;
 
 pub use checker::Checker;

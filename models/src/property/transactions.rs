@@ -1,24 +1,19 @@
-//! Transactions: what a session has pending, and what became of it. D1, D2 (in part), D3, D5 (in part).
+//! Transactions: what a session has pending, until it commits or is given up. What became of one that nobody was told of:
+//! [`fate`](super::fate). D2 and D5 in part.
 //!
 //! A call outside `begin … commit` is a transaction of its own, committed by a reply that is no refusal. Inside, what
 //! was done waits for the commit; a refusal fails the transaction, `rollback to` takes back what followed its savepoint,
 //! a refused commit ends it. The death of a session (a lost reply, a crash of its process or of the server) aborts what
 //! no commit was asked for; of what one was asked for, the note in that session tells.
-//!
-//! - **D1** An acknowledged commit is a fact: a later answer or note that calls it aborted or in progress breaks it, and
-//!   so does a final state without its rows (judged in [`liveness`](super::liveness)). Broken by asynchronous commits.
-//! - **D3** What a lost reply's note says is what every later answer about that transaction says, and what was never
-//!   asked to commit did not. Unknown if no note says it. Broken by retrying blindly, by a target that guesses.
 
 use super::checker::{Done, Pass};
 use super::clue::{Clue, holder};
+use super::fate::Known;
 use super::{Property, Reach};
-use crate::history::History;
 use crate::name::{Micros, Process, Session, Xid};
 use crate::op::{Isolation, Op};
 use crate::record::{Fault, Happening, Record, Span};
 use crate::reply::{Outcome, Refusal, Reply};
-use alloc::format;
 use alloc::vec::Vec;
 
 /// Stands for "no record".
@@ -36,8 +31,8 @@ pub(super) struct SessionState {
     /// The call without a return, or [`NONE`].
     pub(super) call: u32,
     /// The return of `call` was looked up ahead, and counts already.
-    settled: bool,
-    blocked: bool,
+    pub(super) settled: bool,
+    pub(super) blocked: bool,
     pub(super) in_transaction: bool,
     repeatable_read: bool,
     failed: bool,
@@ -50,10 +45,10 @@ pub(super) struct SessionState {
     pub(super) worker: u32,
     pub(super) writes: Vec<Write>,
     savepoints: Vec<(u8, u32)>,
-    resolution: Option<Outcome>,
-    lost_reply: bool,
+    pub(super) resolution: Option<Outcome>,
+    pub(super) lost_reply: bool,
     /// Died in an open transaction that nobody had asked to commit.
-    never_asked: bool,
+    pub(super) never_asked: bool,
 }
 
 impl SessionState {
@@ -86,17 +81,6 @@ impl SessionState {
         savepoints.clear();
         *self = SessionState { writes, savepoints, ..SessionState::new() };
     }
-}
-
-/// What is known of a transaction by its number.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
-    /// Committed at that record, and its client was told so.
-    Acknowledged(u32),
-    /// A note said so, at that record.
-    Resolved(Outcome, u32),
-    /// Rolled back, and its client was told so.
-    RolledBack,
 }
 
 impl Pass<'_> {
@@ -370,197 +354,6 @@ impl Pass<'_> {
         }
     }
 
-    /// Everything that the transaction did is known; whether it committed, the note says.
-    fn commit_in_flight(&mut self, session: Session, call: u32) {
-        match self.fate(session, call) {
-            Some((Outcome::Committed, note)) => {
-                self.commit(session, call, note);
-            }
-            Some((Outcome::Aborted, _)) => self.abort(session, false),
-            Some((Outcome::InProgress, _)) | None => {
-                let state = self.session(session);
-                state.undecided = !state.writes.is_empty();
-                state.call = call;
-                if state.undecided {
-                    self.memory.in_doubt.push(call);
-                } else {
-                    self.abort(session, false);
-                }
-            }
-        }
-    }
-
-    /// A transaction of one call: what it did is known only from what it was asked to do.
-    fn call_in_flight(&mut self, index: u32, session: Session, call: u32, op: &Op<Span>) {
-        let xid = xid_of(self.history, index, call);
-        let fate = self.fate(session, call);
-        match fate {
-            Some((Outcome::Committed, note)) => {
-                let xid = if xid.0 != 0 { xid } else { self.history.records[note as usize].xid };
-                let done = Done { call, ret: NONE, begun: call, commit_call: call, commit: note, xid };
-                self.apply_lost(op, done, false);
-            }
-            Some((Outcome::Aborted, _)) => {}
-            Some((Outcome::InProgress, _)) | None => {
-                self.memory.in_doubt.push(call);
-                let done = Done { call, ret: NONE, begun: call, commit_call: call, commit: NONE, xid };
-                self.apply_lost(op, done, true);
-            }
-        }
-    }
-
-    /// What the note in this session, after that record, says. The notes are gathered once, when one is first needed.
-    fn fate(&mut self, session: Session, call: u32) -> Option<(Outcome, u32)> {
-        let history = self.history;
-        let notes = self.memory.notes.get_or_insert_with(|| {
-            let mut notes: Vec<(u16, u32, Outcome)> = Vec::new();
-            for (record, index) in history.records.iter().zip(0..) {
-                if let Happening::Note(crate::record::Note::Resolved { outcome }) = record.what {
-                    notes.push((record.session.0, index, outcome));
-                }
-            }
-            notes.sort_unstable_by_key(|(session, index, _)| (*session, *index));
-            notes
-        });
-        let first = notes.partition_point(|(other, index, _)| (*other, *index) <= (session.0, call));
-        let of_session = notes[first..].iter().take_while(|(other, ..)| *other == session.0);
-        let last = of_session.last()?;
-        Some((last.2, last.1))
-    }
-
-    /// A note says what became of the transaction that the session's death left open.
-    pub(super) fn resolved(&mut self, index: u32, record: &Record, outcome: Outcome) {
-        self.found.exercised(Property::D3);
-        self.session_died(index, record.session);
-        let state = self.session(record.session);
-        let before = state.resolution.replace(outcome);
-        let (lost_reply, never_asked) = (state.lost_reply, state.never_asked);
-        match outcome {
-            Outcome::Committed if lost_reply => self.found.sees(Reach::LostReplyCommitted),
-            Outcome::Aborted if lost_reply => self.found.sees(Reach::LostReplyAborted),
-            _ => {}
-        }
-        let clue = Clue(self.history);
-        let contradicts = before.is_some_and(|before| before != Outcome::InProgress && before != outcome);
-        if contradicts || (never_asked && outcome == Outcome::Committed) {
-            self.found.violated(Property::D3, &[index], || {
-                let before =
-                    if contradicts { "the opposite was said before" } else { "nobody had asked for its commit" };
-                let (session, process) = (record.session, clue.process(index));
-                format!("the transaction of {process} in session {session} is said to have {outcome:?}, but {before}")
-            });
-        }
-        self.answered_about(index, record.xid, outcome, NONE);
-        if record.xid.0 != 0 {
-            self.note_outcome(record.xid, Known::Resolved(outcome, index));
-        }
-    }
-
-    /// Somebody was told what became of a transaction: it must not contradict what is known. `call` is the question's
-    /// record, or [`NONE`] for a note.
-    pub(super) fn answered_about(&mut self, index: u32, xid: Xid, outcome: Outcome, call: u32) {
-        let clue = Clue(self.history);
-        match self.memory.outcomes.get(xid.0) {
-            Some(Known::Acknowledged(commit)) if *commit < call && outcome != Outcome::Committed => {
-                let commit = *commit;
-                self.found.violated(Property::D1, &[commit, index], || {
-                    let (process, at) = (clue.process(commit), clue.at(commit));
-                    format!(
-                        "{process} was told at {at} that {xid} had committed; at {} it is {outcome:?}",
-                        clue.at(index)
-                    )
-                });
-            }
-            Some(Known::Resolved(known, note))
-                if *known != outcome && *known != Outcome::InProgress && outcome != Outcome::InProgress =>
-            {
-                let (known, note) = (*known, *note);
-                self.found.violated(Property::D3, &[note, index], || {
-                    format!("{xid} was found {known:?} at {}, and {outcome:?} at {}", clue.at(note), clue.at(index))
-                });
-            }
-            Some(Known::RolledBack) if outcome == Outcome::Committed => {
-                self.found.violated(Property::D3, &[index], || {
-                    format!("{xid} was rolled back, and at {} it is said to have committed", clue.at(index))
-                });
-            }
-            _ => {}
-        }
-    }
-
-    fn note_outcome(&mut self, xid: Xid, known: Known) {
-        if xid.0 != 0 {
-            if !self.memory.suffix.is_asynchronous {
-                self.found.exercised(Property::D1);
-            }
-            self.memory.outcomes.insert(xid.0, known);
-        }
-    }
-
-    /// Looks whether a call in flight, or one whose fate nobody told, has done what somebody has just seen: if so it
-    /// counts from here on. `seen` is asked about each call and the reply that it is going to have.
-    pub(super) fn settle(&mut self, index: u32, seen: impl Fn(&Op<Span>, &Reply<Span, Span>) -> bool) -> bool {
-        let mut found = false;
-        for place in 0..self.memory.used_sessions.len() {
-            let session = self.memory.used_sessions[place];
-            let state = &self.memory.sessions[session.0 as usize];
-            if state.call == NONE || state.settled || (state.dead && !state.undecided) {
-                continue;
-            }
-            let (call, in_transaction, undecided) = (state.call, state.in_transaction, state.undecided);
-            let matches = match in_transaction {
-                true => state.writes.iter().any(|write| self.would_show(write.call, write.ret, &seen)),
-                false => false,
-            };
-            let clue = Clue(self.history);
-            let Some(op) = clue.op(call) else { continue };
-            if undecided && matches {
-                self.session(session).undecided = false;
-                self.memory.no_doubt(call);
-                self.session(session).call = NONE;
-                self.commit(session, call, index);
-                found = true;
-            } else if !undecided && (matches && matches!(op, Op::Commit) || !in_transaction) {
-                found |= self.settle_ahead(index, session, call, &op, &seen);
-            }
-        }
-        found
-    }
-
-    fn would_show(&self, call: u32, ret: u32, seen: &impl Fn(&Op<Span>, &Reply<Span, Span>) -> bool) -> bool {
-        let clue = Clue(self.history);
-        matches!((clue.op(call), clue.reply(ret)), (Some(op), Some(reply)) if seen(&op, &reply))
-    }
-
-    fn settle_ahead(
-        &mut self,
-        index: u32,
-        session: Session,
-        call: u32,
-        op: &Op<Span>,
-        seen: &impl Fn(&Op<Span>, &Reply<Span, Span>) -> bool,
-    ) -> bool {
-        let clue = Clue(self.history);
-        let Some(ret) = clue.return_of(call) else { return false };
-        let Some(reply) = clue.reply(ret) else { return false };
-        let xid = self.history.records[ret as usize].xid;
-        if self.session(session).in_transaction {
-            if !matches!(reply, Reply::Committed) {
-                return false;
-            }
-            self.session(session).settled = true;
-            self.commit(session, call, index);
-            return true;
-        }
-        if !may_write(op) || !seen(op, &reply) {
-            return false;
-        }
-        self.session(session).settled = true;
-        self.note_outcome(xid, Known::Acknowledged(index));
-        self.apply(op, &reply, Done { call, ret, begun: call, commit_call: call, commit: index, xid });
-        true
-    }
-
     pub(super) fn fault(&mut self, index: u32, record: &Record, fault: &Fault) {
         match fault {
             Fault::Crash => self.process_crashed(index, record.process, record.session),
@@ -625,37 +418,10 @@ impl Pass<'_> {
         self.found.sees(Reach::BlockedCall);
         self.session(session).blocked = true;
     }
-
-    /// The calls that the history leaves in doubt: without a note, or still running when it ends.
-    pub(super) fn doubts(&self) -> Vec<u32> {
-        let used = self.memory.used_sessions.iter().map(|session| &self.memory.sessions[session.0 as usize]);
-        let in_flight = used.filter(|state| {
-            let decides = match Clue(self.history).op(state.call) {
-                Some(Op::Commit) => state.in_transaction && !state.writes.is_empty(),
-                Some(op) => !state.in_transaction && may_write(&op),
-                None => false,
-            };
-            decides && !state.dead && !state.settled && !state.blocked
-        });
-        let mut doubts: Vec<u32> =
-            self.memory.in_doubt.iter().copied().chain(in_flight.map(|state| state.call)).collect();
-        doubts.sort_unstable();
-        doubts
-    }
-}
-
-/// The number of a transaction of one call, as far as the call's own records tell it.
-fn xid_of(history: &History, index: u32, call: u32) -> Xid {
-    let asked = history.records[call as usize].xid;
-    let ended = &history.records[index as usize];
-    match ended.what {
-        Happening::Return(Reply::Unknown) if asked.0 == 0 => ended.xid,
-        _ => asked,
-    }
 }
 
 /// Whether a call can change anything that other sessions see.
-fn may_write(op: &Op<Span>) -> bool {
+pub(super) fn may_write(op: &Op<Span>) -> bool {
     !matches!(op, Op::Read { .. } | Op::Peek { .. } | Op::LockTable { .. } | Op::Resolve { .. })
         && !op.is_transaction_control()
 }
