@@ -218,7 +218,7 @@ begin
       select row (d.event_id, d.fate)::tourbillon.death
       from (select unnest(v_fate) fate, unnest(p_event) event_id) d
       where d.fate in ('attempts', 'rejected'));
-    if v_dead <> '{}' then
+    if v_dead <> '{}' and v_lease.next_tick is not null then
       v_ended := v_ended || tourbillon.bury(
         v_own.queue_id, v_own.subscription_id, v_lease.prev_tick, v_lease.next_tick, v_dead);
     end if;

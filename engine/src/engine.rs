@@ -8,8 +8,7 @@ use crate::procedures::{Db, dead_letter, handoff, isolation, producer, queue, ti
 use crate::schema::Schema;
 use crate::storage::Stored;
 use crate::store::WalLevel;
-use crate::store::executor::Executor;
-pub use crate::store::executor::Progress;
+use crate::store::executor::{Executor, Progress};
 use crate::store::locks::{SESSIONS, Slot};
 use crate::store::statement::Tx;
 use crate::store::unflushed::Durability;
@@ -216,7 +215,7 @@ impl Engine {
 /// Calls that take no lock, and so never wait, need no future: they are many. None for all others.
 fn at_once(db: &Db, op: &PlainOp, reply: &mut PlainReply) -> Option<Result<(), Refusal>> {
     let result = match *op {
-        Op::Claim { worker, dead_interval, .. } => match worker::is_idle(db, worker, dead_interval) {
+        Op::Claim { worker, dead_interval, .. } => match worker::is_claim_idle(db, worker, dead_interval) {
             Ok(true) => Ok(Reply::Idle),
             Ok(false) => return None,
             Err(refusal) => Err(refusal),
@@ -238,7 +237,7 @@ fn procedure(db: Db, op: &PlainOp) -> Procedure {
         Op::Start { queue, key, step, state } => Box::pin(producer::start(db, queue, key, step, state)),
         Op::Register { consumer } => Box::pin(worker::register(db, consumer)),
         Op::Heartbeat { worker, token, .. } => Box::pin(worker::heartbeat(db, worker, token)),
-        Op::Claim { worker, dead_interval, .. } => Box::pin(worker::claim(db, worker, dead_interval)),
+        Op::Claim { worker, dead_interval, .. } => Box::pin(worker::claim_window(db, worker, dead_interval)),
         Op::TakeOver { worker, dead_interval, .. } => Box::pin(worker::take_over(db, worker, dead_interval)),
         Op::Read { worker, token, after, limit } => Box::pin(worker::read(db, worker, token, after, limit)),
         Op::Hold { worker, token, .. } => Box::pin(worker::hold(db, worker, token)),

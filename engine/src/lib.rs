@@ -4,7 +4,8 @@
 //! A call returns or waits, as a statement does on a server:
 //!
 //! ```
-//! use tourbillon_engine::engine::{Engine, Environment, Progress};
+//! use tourbillon_engine::engine::{Engine, Environment};
+//! use tourbillon_engine::store::executor::Progress;
 //! use tourbillon_engine::guard::Guards;
 //! use tourbillon_models::name::{Micros, Queue};
 //! use tourbillon_models::op::{Isolation, Op, QueueKind};

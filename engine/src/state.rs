@@ -2,7 +2,8 @@
 
 use crate::procedures::timer::is_delivered;
 use crate::schema::{
-    self, DrainRow, EVENT_TABLES, QUEUES, Schema, SubscriptionRow, TIMER_TABLES, TickRow, Timer, WorkerRow, WorkflowRow,
+    self, CancelledRow, DrainRow, EVENT_TABLES, QUEUES, Schema, SubscriptionRow, TIMER_TABLES, TickRow, Timer,
+    WorkerRow, WorkflowRow,
 };
 use crate::store::Store;
 use crate::store::locks::{SESSIONS, Slot};
@@ -37,6 +38,7 @@ pub fn state(store: &Store<Schema>) -> State {
         drains: rows::<DrainRow>(store).map(drain_row).collect(),
         tries: rows::<schema::TriesRow>(store).map(tries_row).collect(),
         dead_letters: dead_letter_rows(store),
+        cancelled: rows::<CancelledRow>(store).map(cancelled_row).collect(),
     }
 }
 
@@ -124,6 +126,10 @@ fn timer_rows(store: &Store<Schema>) -> Vec<history::TimerRow> {
         }
     }
     found
+}
+
+fn cancelled_row(row: &CancelledRow) -> history::CancelledRow {
+    history::CancelledRow { queue: row.queue, table: row.table, event: row.event }
 }
 
 fn tries_row(row: &schema::TriesRow) -> history::TriesRow {

@@ -1,4 +1,4 @@
-//! How much each kind of table holds: what an onlooker sees, and what lies there.
+//! How much each kind of the engine's tables holds: what an onlooker sees, and what lies there.
 //!
 //! Without a figure of how large a row is. For measurements: no procedure looks here.
 

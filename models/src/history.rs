@@ -73,6 +73,8 @@ pub struct State {
     pub tries: Vec<TriesRow>,
     #[serde(default)]
     pub dead_letters: Vec<DeadLetterRow>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cancelled: Vec<CancelledRow>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -137,6 +139,14 @@ pub struct TimerRow {
     pub due: Micros,
     /// As it will be appended; its xid is that of who scheduled it.
     pub event: Event,
+}
+
+/// A timer that was cancelled, until the table in which it lay is truncated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CancelledRow {
+    pub queue: Queue,
+    pub table: u8,
+    pub event: EventId,
 }
 
 /// How far a queue's timers are delivered: all that were due at tick `done`, and of those due at tick `open` all up to

@@ -4,9 +4,10 @@
 
 use crate::random::Stream;
 use std::convert::Infallible;
-use tourbillon_engine::engine::{Engine, Environment, Progress};
+use tourbillon_engine::engine::{Engine, Environment};
 use tourbillon_engine::guard::Guards;
 use tourbillon_engine::store::WalLevel;
+use tourbillon_engine::store::executor::Progress;
 use tourbillon_engine::store::locks::Slot;
 use tourbillon_engine::store::unflushed::Durability;
 use tourbillon_models::history::{PlainOp, PlainReply, State};

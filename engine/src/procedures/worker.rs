@@ -69,16 +69,16 @@ pub fn has_token(row: &WorkerRow, token: Token) -> bool {
     row.window.is_some_and(|window| window.token == token)
 }
 
-/// The beginning of a claim: a cheap look, without locks. Idle workers must not queue for the subscription.
-pub fn is_idle(db: &Db, worker: WorkerId, dead_interval: Micros) -> Result<bool, Refusal> {
+/// The first half of `claim`: a cheap look, without locks. Idle workers must not queue for the subscription.
+pub fn is_claim_idle(db: &Db, worker: WorkerId, dead_interval: Micros) -> Result<bool, Refusal> {
     db.require_read_committed()?;
     let subscription = free_worker(db, worker)?;
     let has_stale = has_stale_worker(db, subscription.consumer, dead_before(db, dead_interval));
     Ok(!has_stale && !has_tick_after(db, &subscription))
 }
 
-/// The rest of a claim that has found something to do.
-pub async fn claim(db: Db, worker: WorkerId, dead_interval: Micros) -> Result<PlainReply, Refusal> {
+/// The second half of `claim`, where the first has found something to do.
+pub async fn claim_window(db: Db, worker: WorkerId, dead_interval: Micros) -> Result<PlainReply, Refusal> {
     let consumer = free_worker(&db, worker)?.consumer;
     let subscription = lock_subscription(&db, consumer).await?;
     match take_over_stale(&db, worker, consumer, dead_interval).await? {

@@ -11,14 +11,14 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use tourbillon_models::history::{
-    DeadLetterRow, DeadReason, DrainRow, EventRow, LedgerRow, QueueRow, StartKeyRow, State, SubscriptionRow, TickRow,
-    TimerRow, TriesRow, WorkerRow, WorkflowRow,
+    CancelledRow, DeadLetterRow, DeadReason, DrainRow, EventRow, LedgerRow, QueueRow, StartKeyRow, State,
+    SubscriptionRow, TickRow, TimerRow, TriesRow, WorkerRow, WorkflowRow,
 };
 use tourbillon_models::name::{Consumer, EventId, Key, Micros, Queue, Tick, WorkerId, WorkflowId, Xid};
 use tourbillon_models::op::QueueKind;
 
 /// The kinds of rows, in the order of [`State`]'s fields.
-pub const KINDS: usize = 12;
+pub const KINDS: usize = 13;
 
 /// Orders are those of names, not of random ids, so that workflows which appear first in a dump are numbered alike
 /// in every run.
@@ -47,6 +47,8 @@ const QUERIES: [&str; KINDS] = [
     "select q.name, s.name, d.event_id, d.reason, d.sequence, d.step, d.attempt, d.state, d.replayed_as \
      from tourbillon.dead_letter d join tourbillon.queue q using (queue_id) \
      left join tourbillon.subscription s using (subscription_id)",
+    "select q.name, c.timer_table, c.event_id \
+     from tourbillon.cancelled c join tourbillon.queue q using (queue_id)",
 ];
 
 impl Mapping {
@@ -71,6 +73,7 @@ impl Mapping {
             drains,
             tries,
             dead_letters,
+            cancelled,
         ] = rows;
         let mut state = State {
             queues: each(queues, queue)?,
@@ -85,6 +88,7 @@ impl Mapping {
             drains: each(drains, drain)?,
             tries: each(tries, tries_row)?,
             dead_letters: each(dead_letters, |columns| self.dead_letter(columns))?,
+            cancelled: each(cancelled, cancelled_row)?,
         };
         state.queues.sort_by_key(|row| row.queue);
         state.ticks.sort_by_key(|row| (row.queue, row.tick));
@@ -98,6 +102,7 @@ impl Mapping {
         state.drains.sort_by_key(|row| row.queue);
         state.tries.sort_by_key(|row| (row.consumer, row.event));
         state.dead_letters.sort_by_key(|row| (row.consumer, row.event));
+        state.cancelled.sort_by_key(|row| (row.queue, row.event));
         Ok(state)
     }
 
@@ -202,6 +207,10 @@ fn tries_row(columns: &mut Columns<'_>) -> Result<TriesRow, DecodeError> {
         tries: columns.small()?,
         is_done: columns.bool()?,
     })
+}
+
+fn cancelled_row(columns: &mut Columns<'_>) -> Result<CancelledRow, DecodeError> {
+    Ok(CancelledRow { queue: queue_name(columns)?, table: columns.table()?, event: EventId(columns.id()?) })
 }
 
 fn reason(name: Option<&str>) -> Result<DeadReason, DecodeError> {

@@ -57,8 +57,9 @@ impl Unflushed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Engine, Environment, Progress};
+    use crate::engine::{Engine, Environment};
     use crate::guard::Guards;
+    use crate::store::executor::Progress;
     use crate::store::locks::Slot;
     use alloc::vec;
     use tourbillon_models::history::{PlainOp, PlainReply};

@@ -246,7 +246,8 @@ pub fn same_state(renaming: &Renaming, model: &State, server: State) -> Result<(
     same_rows("timers", &model.timers, &server.timers)?;
     same_rows("cursors of timers", &model.drains, &server.drains)?;
     same_rows("tries", &model.tries, &server.tries)?;
-    same_rows("dead letters", &model.dead_letters, &server.dead_letters)
+    same_rows("dead letters", &model.dead_letters, &server.dead_letters)?;
+    same_rows("cancelled timers", &model.cancelled, &server.cancelled)
 }
 
 /// Rows without an order of their own are put into one.
@@ -260,6 +261,7 @@ fn in_order(mut state: State) -> State {
     state.timers.sort_by_key(|row| (row.queue, row.table, row.due, row.event.id));
     state.tries.sort_by_key(|row| (row.consumer, row.event));
     state.dead_letters.sort_by_key(|row| (row.consumer, row.event));
+    state.cancelled.sort_by_key(|row| (row.queue, row.event));
     state
 }
 
@@ -301,6 +303,9 @@ fn for_model(renaming: &Renaming, mut state: State) -> Result<State, Mismatch> {
         }
     }
     for row in &mut state.tries {
+        row.event = renaming.events.to_model(row.event)?;
+    }
+    for row in &mut state.cancelled {
         row.event = renaming.events.to_model(row.event)?;
     }
     for row in &mut state.dead_letters {

@@ -9,9 +9,10 @@
 use super::compare::{Ready, Side, same_answer};
 use super::renaming::{Pairing, Renaming};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use tourbillon_engine::engine::{Engine, Environment, Progress};
+use tourbillon_engine::engine::{Engine, Environment};
 use tourbillon_engine::guard::Guards;
 use tourbillon_engine::store::WalLevel;
+use tourbillon_engine::store::executor::Progress;
 use tourbillon_engine::store::locks::Slot;
 use tourbillon_models::history::{PlainOp, PlainReply};
 use tourbillon_models::name::{Micros, Xid};

@@ -1,8 +1,10 @@
 //! Timers on the engine as a whole: the subtle parts told by hand, then random schedules.
 
-use crate::engine::{Engine, Environment, Progress};
+use crate::engine::{Engine, Environment};
+
 use crate::guard::{Guard, Guards};
 use crate::schema::FORBIDDEN_STATE;
+use crate::store::executor::Progress;
 use crate::store::locks::Slot;
 use alloc::collections::BTreeMap;
 use alloc::vec;

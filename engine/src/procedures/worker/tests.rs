@@ -1,7 +1,9 @@
 //! Leases while the server's clock is set, and while the workers' own are wrong.
 
-use crate::engine::{Engine, Environment, Progress};
+use crate::engine::{Engine, Environment};
+
 use crate::guard::{Guard, Guards};
+use crate::store::executor::Progress;
 use crate::store::locks::Slot;
 use tourbillon_models::history::{PlainOp, PlainReply};
 use tourbillon_models::name::{Consumer, Micros, Queue, Token, WorkerId};

@@ -3,8 +3,9 @@
 use super::{Delay, NOW, QUEUE, Site};
 use anyhow::{Context, Result, bail};
 use std::time::{Duration, Instant};
-use tourbillon_engine::engine::{Engine, Environment, Progress};
+use tourbillon_engine::engine::{Engine, Environment};
 use tourbillon_engine::guard::Guards;
+use tourbillon_engine::store::executor::Progress;
 use tourbillon_engine::store::locks::Slot;
 use tourbillon_models::history::{PlainOp, PlainReply};
 use tourbillon_models::name::Micros;
