@@ -1,7 +1,7 @@
 //! What an asynchronous commit may lose. D4.
 //!
 //! Judged where the header's option `asynchronous_commit` is `true`; there D1 is not judged. A transaction whose commit was
-//! acknowledged is lost if a note after the server's crash says, under its number, that it aborted.
+//! acknowledged before a crash of the server is lost if a note after that crash says, under its number, that it aborted.
 //!
 //! - **D4** What a crash of the server loses is a suffix of what was acknowledged before it: no transaction that survives
 //!   began its commit after the acknowledgement of one that is lost. Broken by a log that is not written in order.
@@ -25,12 +25,18 @@ use alloc::vec::Vec;
 /// The header's option that says so.
 pub const ASYNCHRONOUS_COMMIT: &str = "asynchronous_commit";
 
+/// A crash of the server, and the acknowledgement of the first commit that it lost, or [`NONE`].
+struct Crash {
+    at: u32,
+    first_lost: u32,
+}
+
 #[derive(Default)]
 pub(super) struct Suffix {
     pub(super) is_asynchronous: bool,
     lost: BTreeSet<u32>,
-    /// From the first commit that a crash lost, up to that crash; in order.
-    doomed: Vec<(u32, u32)>,
+    /// In order.
+    crashes: Vec<Crash>,
     /// Since the last crash: the first acknowledgement of a lost transaction, and the last commit call of one that
     /// survives, with their records and numbers.
     first_lost: Option<(u32, Xid)>,
@@ -44,24 +50,14 @@ impl Suffix {
         *self = Suffix::default();
     }
 
-    /// Reads the notes ahead: what is lost counts from its commit on.
+    /// Reads ahead what each crash lost: what is lost counts from its acknowledgement on.
     pub(super) fn read(&mut self, history: &History) {
         self.is_asynchronous = history.header.option(ASYNCHRONOUS_COMMIT).is_some_and(|value| value == "true");
         if !self.is_asynchronous {
             return;
         }
-        for record in &history.records {
-            if let Happening::Note(Note::Resolved { outcome: Outcome::Aborted }) = record.what
-                && record.xid.0 != 0
-            {
-                self.lost.insert(record.xid.0);
-            }
-        }
-        self.find_doomed(history);
-    }
-
-    fn find_doomed(&mut self, history: &History) {
-        let mut first = NONE;
+        // By transaction.
+        let mut acknowledged: BTreeMap<u32, u32> = BTreeMap::new();
         // The sessions that are in a transaction, with its number as far as it is known.
         let mut open: BTreeMap<Session, Xid> = BTreeMap::new();
         // Those whose transaction ends with the reply to come, whatever it says.
@@ -74,34 +70,45 @@ impl Suffix {
                     let ends = ending.remove(&record.session);
                     let own = if ends { open.remove(&record.session) } else { None };
                     let inside = open.get_mut(&record.session);
-                    let is_acknowledgement = inside.is_none() && !matches!(reply, Reply::RolledBack);
+                    let is_acknowledgement =
+                        inside.is_none() && !matches!(reply, Reply::RolledBack | Reply::Refused(_) | Reply::Unknown);
                     inside.into_iter().for_each(|xid| xid.0 = xid.0.max(record.xid.0));
                     let xid = own.filter(|own| own.0 != 0).unwrap_or(record.xid);
-                    if first == NONE && is_acknowledgement && self.lost.contains(&xid.0) {
-                        first = index;
+                    if is_acknowledgement && xid.0 != 0 {
+                        acknowledged.insert(xid.0, index);
                     }
                 }
                 Happening::Fault(Fault::ServerCrash) => {
                     open.clear();
                     ending.clear();
-                    if first != NONE {
-                        self.doomed.push((first, index));
-                        first = NONE;
-                    }
+                    self.crashes.push(Crash { at: index, first_lost: NONE });
+                }
+                Happening::Note(Note::Resolved { outcome: Outcome::Aborted }) => {
+                    let commit = acknowledged.get(&record.xid.0);
+                    commit.into_iter().for_each(|commit| self.lose(record.xid, *commit));
                 }
                 _ => {}
             }
         }
     }
 
+    /// An acknowledged transaction is said to have aborted: the first crash after that lost it, if there was one.
+    fn lose(&mut self, xid: Xid, acknowledged: u32) {
+        let place = self.crashes.partition_point(|crash| crash.at < acknowledged);
+        if let Some(crash) = self.crashes.get_mut(place) {
+            crash.first_lost = crash.first_lost.min(acknowledged);
+            self.lost.insert(xid.0);
+        }
+    }
+
     /// Whether a crash before this record has lost something.
     pub(super) fn has_lost_before(&self, index: u32) -> bool {
-        self.doomed.iter().any(|(_, crash)| *crash < index)
+        self.crashes.iter().any(|crash| crash.at < index && crash.first_lost != NONE)
     }
 
     /// Whether what a reply shows there may be gone after the crash.
     pub(super) fn is_doomed(&self, index: u32) -> bool {
-        self.is_asynchronous && self.doomed.iter().any(|(first, crash)| (*first..*crash).contains(&index))
+        self.crashes.iter().any(|crash| (crash.first_lost..crash.at).contains(&index))
     }
 }
 

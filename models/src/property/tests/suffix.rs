@@ -60,6 +60,49 @@ fn what_was_shown_before_the_crash_is_nobodys_fault() {
     assert_eq!(tale.broken(), [""; 0]);
 }
 
+/// An event that was in progress at one tick is missing from the window up to the next, as what `before` tells is, and
+/// then the server dies.
+fn a_gap_before_a_crash(before: impl FnOnce(&mut Tale)) -> Tale {
+    let mut tale = Tale::messages();
+    tale.history.header.options.push(("asynchronous_commit".into(), "true".into()));
+    before(&mut tale);
+    let worker = tale.register(0);
+    tale.begin(1);
+    tale.append(1, 1);
+    tale.tick();
+    tale.commit(1);
+    let quick = tale.append(2, 2);
+    tale.tick();
+    let token = tale.claim(0, worker, 2, 3);
+    tale.read(0, (worker, token), &[quick]);
+    tale.fault(0, Fault::ServerCrash);
+    tale
+}
+
+#[test]
+fn a_commit_that_never_was_is_no_loss() {
+    let tale = a_gap_before_a_crash(|tale| {
+        tale.begin(2);
+        tale.append(2, 3);
+        tale.lose(2, Op::Commit, Some(Outcome::Aborted));
+    });
+    assert_eq!(tale.broken(), ["Q5"]);
+}
+
+#[test]
+fn a_call_that_waited_when_the_server_died_is_no_loss() {
+    let tale = a_gap_before_a_crash(|tale| {
+        tale.call(2, Op::Append { queue: Q, payload: 3 });
+        tale.write(2);
+        tale.blocked(2);
+        tale.fault(0, Fault::ServerCrash);
+        tale.answer(2, Reply::Unknown);
+        tale.resolve(2, Outcome::Aborted);
+        (0..4).for_each(|who| tale.reconnect(who));
+    });
+    assert_eq!(tale.broken(), ["Q5"]);
+}
+
 /// a has registered, and claimed the window with the event, when the server dies and loses both.
 fn bereft() -> (Tale, (WorkerId, Token), EventId) {
     let mut tale = Tale::messages();
