@@ -14,7 +14,7 @@ use super::clue::Clue;
 use super::transactions::NONE;
 use super::{Property, Reach};
 use crate::history::History;
-use crate::name::{Session, Token, Xid};
+use crate::name::{Process, Session, Token, Xid};
 use crate::op::Op;
 use crate::record::{Fault, Happening, Note, Span};
 use crate::reply::{Outcome, Refusal, Reply};
@@ -43,6 +43,8 @@ pub(super) struct Suffix {
     last_kept: Option<(u32, Xid)>,
     /// The tokens of claims that are lost.
     lost_claims: Vec<Token>,
+    /// Whose last claim is lost.
+    bereft: BTreeSet<Process>,
 }
 
 impl Suffix {
@@ -106,6 +108,16 @@ impl Suffix {
         self.crashes.iter().any(|crash| crash.at < index && crash.first_lost != NONE)
     }
 
+    /// Whether a process goes by a claim that is lost, before the crash or after it.
+    pub(super) fn is_bereft(&self, process: Process) -> bool {
+        self.bereft.contains(&process)
+    }
+
+    /// A process was given a window that it keeps.
+    pub(super) fn is_given(&mut self, process: Process) {
+        self.bereft.remove(&process);
+    }
+
     /// Whether what a reply shows there may be gone after the crash.
     pub(super) fn is_doomed(&self, index: u32) -> bool {
         self.crashes.iter().any(|crash| (crash.first_lost..crash.at).contains(&index))
@@ -136,8 +148,10 @@ impl Pass<'_> {
 
     /// What this reply shows is lost.
     pub(super) fn lost_write(&mut self, ret: u32) {
-        if let Happening::Return(Reply::Claimed { token, .. }) = self.history.records[ret as usize].what {
+        let record = &self.history.records[ret as usize];
+        if let Happening::Return(Reply::Claimed { token, .. }) = record.what {
             self.memory.suffix.lost_claims.push(token);
+            self.memory.suffix.bereft.insert(record.process);
         }
     }
 

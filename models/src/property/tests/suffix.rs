@@ -4,7 +4,7 @@ use super::tale::{C, Q, Tale, claim};
 use crate::name::{EventId, Micros, Tick, Token, WorkerId};
 use crate::op::Op;
 use crate::property::{Property, Reach};
-use crate::record::Fault;
+use crate::record::{Fault, Note};
 use crate::reply::{Outcome, Refusal, Reply};
 
 /// Two messages are appended by two processes, one after the other; then the server dies.
@@ -145,4 +145,30 @@ fn a_lost_token_is_refused() {
     assert_eq!(tale.broken(), [""; 0]);
     let verdict = tale.verdict();
     assert_eq!([Reach::AsyncCommitLost, Reach::LostClaimRefused].map(|goal| verdict.reach(goal)), [1, 1]);
+}
+
+#[test]
+fn w6_what_a_lost_claim_started_does_not_count() {
+    let (mut tale, (worker, token), event) = bereft();
+    let (prev, next, victim) = (Tick(1), Tick(2), WorkerId(0));
+    tale.say(1, Op::Register { consumer: C }, Reply::Registered { worker });
+    tale.say(1, claim(worker), Reply::Claimed { token, prev, next, victim, isolated: false });
+    tale.note(0, Note::WorkStarted { event });
+    tale.note(1, Note::WorkStarted { event });
+    tale.note(0, Note::WorkStarted { event });
+    assert_eq!(tale.broken(), [""; 0]);
+    assert_eq!(tale.verdict().of(Property::W6).exercised, 0);
+    tale.note(1, Note::WorkStarted { event });
+    assert_eq!(tale.broken(), ["W6"], "b has no excuse");
+}
+
+#[test]
+fn w6_a_loss_excuses_nobody_who_claims_after_it() {
+    let (mut tale, _, event) = bereft();
+    let worker = tale.register(0);
+    tale.claim(0, worker, 1, 2);
+    tale.note(0, Note::WorkStarted { event });
+    assert_eq!(tale.broken(), [""; 0]);
+    tale.note(0, Note::WorkStarted { event });
+    assert_eq!(tale.broken(), ["W6"]);
 }
