@@ -1,10 +1,12 @@
-//! What an asynchronous commit may lose. D4.
+//! What an asynchronous commit may lose. D4, and D1 for what no crash may take back.
 //!
-//! Judged where the header's option `asynchronous_commit` is `true`; there D1 is not judged. A transaction whose commit was
+//! Judged where the header's option `asynchronous_commit` is `true`. A transaction whose commit was
 //! acknowledged before a crash of the server is lost if a note after that crash says, under its number, that it aborted.
 //!
 //! - **D4** What a crash of the server loses is a suffix of what was acknowledged before it: no transaction that survives
 //!   began its commit after the acknowledgement of one that is lost. Broken by a log that is not written in order.
+//! - **D1** What was acknowledged before the log reached the disk is not lost in a crash after that, and without a crash
+//!   nothing is (judged in [`fate`](super::fate)). Broken by a flush that leaves out something.
 //!
 //! A lost transaction counts as rolled back. What others were shown between its commit and the crash is nobody's fault,
 //! and is not judged: all that they did with it is in the same suffix.
@@ -25,10 +27,15 @@ use alloc::vec::Vec;
 /// The header's option that says so.
 pub const ASYNCHRONOUS_COMMIT: &str = "asynchronous_commit";
 
-/// A crash of the server, and the acknowledgement of the first commit that it lost, or [`NONE`].
+/// A crash of the server.
 struct Crash {
     at: u32,
+    /// When the log had reached the disk last.
+    flushed: Option<u32>,
+    /// The acknowledgement of the first commit that it lost, or [`NONE`].
     first_lost: u32,
+    /// The first that it lost although the log had reached the disk since, and its acknowledgement.
+    lost_flushed: Option<(u32, Xid)>,
 }
 
 #[derive(Default)]
@@ -64,6 +71,7 @@ impl Suffix {
         let mut open: BTreeMap<Session, Xid> = BTreeMap::new();
         // Those whose transaction ends with the reply to come, whatever it says.
         let mut ending: BTreeSet<Session> = BTreeSet::new();
+        let mut flushed = None;
         for (record, index) in history.records.iter().zip(0u32..) {
             match record.what {
                 Happening::Call(Op::Begin { .. }) => drop(open.insert(record.session, Xid(0))),
@@ -83,8 +91,9 @@ impl Suffix {
                 Happening::Fault(Fault::ServerCrash) => {
                     open.clear();
                     ending.clear();
-                    self.crashes.push(Crash { at: index, first_lost: NONE });
+                    self.crashes.push(Crash { at: index, flushed, first_lost: NONE, lost_flushed: None });
                 }
+                Happening::Fault(Fault::LogFlush) => flushed = Some(index),
                 Happening::Note(Note::Resolved { outcome: Outcome::Aborted }) => {
                     let commit = acknowledged.get(&record.xid.0);
                     commit.into_iter().for_each(|commit| self.lose(record.xid, *commit));
@@ -99,6 +108,9 @@ impl Suffix {
         let place = self.crashes.partition_point(|crash| crash.at < acknowledged);
         if let Some(crash) = self.crashes.get_mut(place) {
             crash.first_lost = crash.first_lost.min(acknowledged);
+            if crash.flushed.is_some_and(|flushed| acknowledged < flushed) {
+                crash.lost_flushed.get_or_insert((acknowledged, xid));
+            }
             self.lost.insert(xid.0);
         }
     }
@@ -130,7 +142,6 @@ impl Pass<'_> {
         if !self.memory.suffix.is_asynchronous {
             return false;
         }
-        self.found.exercised(Property::D4);
         let suffix = &mut self.memory.suffix;
         // It wrote nothing, and may have been shown what is lost.
         if xid.0 == 0 && suffix.is_doomed(commit) {
@@ -174,12 +185,14 @@ impl Pass<'_> {
 
     /// The server died: what it lost must be the end of what it had acknowledged.
     pub(super) fn judge_suffix(&mut self, crash: u32) {
+        self.judge_flushed(crash);
         let suffix = &mut self.memory.suffix;
         let (lost, kept) = (suffix.first_lost.take(), suffix.last_kept.take());
         if lost.is_some() {
             self.found.sees(Reach::AsyncCommitLost);
         }
         let (Some((acknowledged, lost)), Some((call, kept))) = (lost, kept) else { return };
+        self.found.exercised(Property::D4);
         if call < acknowledged {
             return;
         }
@@ -188,6 +201,22 @@ impl Pass<'_> {
             let (first, then) = (clue.at(acknowledged), clue.at(call));
             let at = clue.at(crash);
             format!("the crash at {at} lost {lost}, acknowledged at {first}, and kept {kept}, whose commit was called only at {then}")
+        });
+    }
+
+    fn judge_flushed(&mut self, crash: u32) {
+        let found = self.memory.suffix.crashes.iter().find(|found| found.at == crash);
+        let Some(&Crash { flushed: Some(flushed), lost_flushed: Some((acknowledged, lost)), .. }) = found else {
+            return;
+        };
+        let clue = Clue(self.history);
+        self.found.violated(Property::D1, &[acknowledged, flushed, crash], || {
+            let (process, told) = (clue.process(acknowledged), clue.at(acknowledged));
+            let (flushed, at) = (clue.at(flushed), clue.at(crash));
+            format!(
+                "{process} was told at {told} that {lost} had committed, and the log reached the disk at {flushed}; the crash \
+                 at {at} lost it"
+            )
         });
     }
 }

@@ -1,4 +1,4 @@
-//! D4: what asynchronous commits lose. Q9: what becomes of a lost token.
+//! D4: what asynchronous commits lose; D1: what they must not. Q9: what becomes of a lost token.
 
 use super::tale::{C, Q, Tale, claim};
 use crate::name::{EventId, Micros, Tick, Token, WorkerId};
@@ -27,7 +27,7 @@ fn d4_a_suffix_may_be_lost() {
     let event = EventId(2);
     tale.say(2, Op::Append { queue: Q, payload: 3 }, Reply::Appended { event, table: 0 });
     assert_eq!(tale.broken(), [""; 0], "its id may come again, too");
-    assert_eq!(tale.verdict().of(Property::D4).exercised, 5);
+    assert_eq!(tale.verdict().of(Property::D4).exercised, 1);
 }
 
 #[test]
@@ -39,6 +39,50 @@ fn d4_one_in_the_middle_is_lost() {
         tale.sentence(Property::D4),
         "the crash at 2.000 s lost x12, acknowledged at 0.000 s, and kept x13, whose commit was called only at 1.000 s"
     );
+}
+
+#[test]
+fn d1_without_a_crash_nothing_is_lost() {
+    let mut tale = Tale::messages();
+    tale.history.header.options.push(("asynchronous_commit".into(), "true".into()));
+    tale.append(1, 1);
+    tale.wait(1_000);
+    tale.resolve(1, Outcome::Aborted);
+    assert_eq!(tale.broken(), ["D1"]);
+    assert_eq!(tale.sentence(Property::D1), "b was told at 0.000 s that x12 had committed; at 1.000 s it is Aborted");
+    tale.fault(0, Fault::ServerCrash);
+    assert_eq!(tale.broken(), ["D1"], "the crash came later");
+}
+
+/// Two messages are appended, the log reaches the disk, and a third is appended; then the server dies, and loses those
+/// of these processes.
+fn flushed(lost: &[u8]) -> Tale {
+    let mut tale = Tale::messages();
+    tale.history.header.options.push(("asynchronous_commit".into(), "true".into()));
+    for who in 0..3 {
+        tale.append(who, 1);
+        tale.wait(1_000);
+        if who == 1 {
+            tale.fault(0, Fault::LogFlush);
+        }
+    }
+    tale.fault(0, Fault::ServerCrash);
+    lost.iter().for_each(|who| tale.resolve(*who, Outcome::Aborted));
+    tale
+}
+
+#[test]
+fn d1_a_flush_that_leaves_out_what_it_should_write() {
+    assert_eq!(flushed(&[2]).broken(), [""; 0]);
+    let tale = flushed(&[1, 2]);
+    assert_eq!(tale.broken(), ["D1"], "it is a suffix all the same");
+    assert_eq!(
+        tale.sentence(Property::D1),
+        "b was told at 1.000 s that x13 had committed, and the log reached the disk at 2.000 s; the crash at 3.000 s lost it"
+    );
+    let verdict = tale.verdict();
+    let slice = verdict.of(Property::D1).violations[0].slice(&tale.history);
+    assert!(slice.contains("the server's log reaches the disk"), "{slice}");
 }
 
 #[test]
