@@ -42,6 +42,8 @@ pub enum Fault {
     LostReply,
     /// The server dies: every session and open transaction is gone.
     ServerCrash,
+    /// The server's log reaches the disk: what was acknowledged before is there to stay.
+    LogFlush,
     /// The server answers again.
     ServerRestart,
     /// The server ends the process's session, which was idle in its transaction: that aborts.

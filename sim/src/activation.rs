@@ -107,7 +107,7 @@ impl Activations {
             Fault::LostReply => FaultKind::LostReply,
             Fault::ServerCrash => FaultKind::ServerCrash,
             Fault::SessionEnd => FaultKind::IdleTimeout,
-            Fault::ClockStep(ClockOffset::NONE) | Fault::ServerRestart | Fault::End => return,
+            Fault::ClockStep(ClockOffset::NONE) | Fault::LogFlush | Fault::ServerRestart | Fault::End => return,
             Fault::ClockStep(_) => FaultKind::ServerClockStep,
         };
         self.kinds[kind as usize] += 1;

@@ -109,6 +109,7 @@ impl Pass<'_> {
         victim: WorkerId,
     ) {
         self.memory.tokens.insert(token.0);
+        self.memory.suffix.is_given(self.history.records[done.record() as usize].process);
         self.believe_end_of_window(done.record(), worker);
         let Some(consumer) = self.memory.workers.get(worker.0).map(|known| known.consumer) else { return };
         match victim.0 {

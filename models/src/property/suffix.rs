@@ -1,10 +1,12 @@
-//! What an asynchronous commit may lose. D4.
+//! What an asynchronous commit may lose. D4, and D1 for what no crash may take back.
 //!
-//! Judged where the header's option `asynchronous_commit` is `true`; there D1 is not judged. A transaction whose commit was
-//! acknowledged is lost if a note after the server's crash says, under its number, that it aborted.
+//! Judged where the header's option `asynchronous_commit` is `true`. A transaction whose commit was
+//! acknowledged before a crash of the server is lost if a note after that crash says, under its number, that it aborted.
 //!
 //! - **D4** What a crash of the server loses is a suffix of what was acknowledged before it: no transaction that survives
 //!   began its commit after the acknowledgement of one that is lost. Broken by a log that is not written in order.
+//! - **D1** What was acknowledged before the log reached the disk is not lost in a crash after that, and without a crash
+//!   nothing is (judged in [`fate`](super::fate)). Broken by a flush that leaves out something.
 //!
 //! A lost transaction counts as rolled back. What others were shown between its commit and the crash is nobody's fault,
 //! and is not judged: all that they did with it is in the same suffix.
@@ -14,7 +16,7 @@ use super::clue::Clue;
 use super::transactions::NONE;
 use super::{Property, Reach};
 use crate::history::History;
-use crate::name::{Session, Token, Xid};
+use crate::name::{Process, Session, Token, Xid};
 use crate::op::Op;
 use crate::record::{Fault, Happening, Note, Span};
 use crate::reply::{Outcome, Refusal, Reply};
@@ -25,18 +27,31 @@ use alloc::vec::Vec;
 /// The header's option that says so.
 pub const ASYNCHRONOUS_COMMIT: &str = "asynchronous_commit";
 
+/// A crash of the server.
+struct Crash {
+    at: u32,
+    /// When the log had reached the disk last.
+    flushed: Option<u32>,
+    /// The acknowledgement of the first commit that it lost, or [`NONE`].
+    first_lost: u32,
+    /// The first that it lost although the log had reached the disk since, and its acknowledgement.
+    lost_flushed: Option<(u32, Xid)>,
+}
+
 #[derive(Default)]
 pub(super) struct Suffix {
     pub(super) is_asynchronous: bool,
     lost: BTreeSet<u32>,
-    /// From the first commit that a crash lost, up to that crash; in order.
-    doomed: Vec<(u32, u32)>,
+    /// In order.
+    crashes: Vec<Crash>,
     /// Since the last crash: the first acknowledgement of a lost transaction, and the last commit call of one that
     /// survives, with their records and numbers.
     first_lost: Option<(u32, Xid)>,
     last_kept: Option<(u32, Xid)>,
     /// The tokens of claims that are lost.
     lost_claims: Vec<Token>,
+    /// Whose last claim is lost.
+    bereft: BTreeSet<Process>,
 }
 
 impl Suffix {
@@ -44,28 +59,19 @@ impl Suffix {
         *self = Suffix::default();
     }
 
-    /// Reads the notes ahead: what is lost counts from its commit on.
+    /// Reads ahead what each crash lost: what is lost counts from its acknowledgement on.
     pub(super) fn read(&mut self, history: &History) {
         self.is_asynchronous = history.header.option(ASYNCHRONOUS_COMMIT).is_some_and(|value| value == "true");
         if !self.is_asynchronous {
             return;
         }
-        for record in &history.records {
-            if let Happening::Note(Note::Resolved { outcome: Outcome::Aborted }) = record.what
-                && record.xid.0 != 0
-            {
-                self.lost.insert(record.xid.0);
-            }
-        }
-        self.find_doomed(history);
-    }
-
-    fn find_doomed(&mut self, history: &History) {
-        let mut first = NONE;
+        // By transaction.
+        let mut acknowledged: BTreeMap<u32, u32> = BTreeMap::new();
         // The sessions that are in a transaction, with its number as far as it is known.
         let mut open: BTreeMap<Session, Xid> = BTreeMap::new();
         // Those whose transaction ends with the reply to come, whatever it says.
         let mut ending: BTreeSet<Session> = BTreeSet::new();
+        let mut flushed = None;
         for (record, index) in history.records.iter().zip(0u32..) {
             match record.what {
                 Happening::Call(Op::Begin { .. }) => drop(open.insert(record.session, Xid(0))),
@@ -74,34 +80,59 @@ impl Suffix {
                     let ends = ending.remove(&record.session);
                     let own = if ends { open.remove(&record.session) } else { None };
                     let inside = open.get_mut(&record.session);
-                    let is_acknowledgement = inside.is_none() && !matches!(reply, Reply::RolledBack);
+                    let is_acknowledgement =
+                        inside.is_none() && !matches!(reply, Reply::RolledBack | Reply::Refused(_) | Reply::Unknown);
                     inside.into_iter().for_each(|xid| xid.0 = xid.0.max(record.xid.0));
                     let xid = own.filter(|own| own.0 != 0).unwrap_or(record.xid);
-                    if first == NONE && is_acknowledgement && self.lost.contains(&xid.0) {
-                        first = index;
+                    if is_acknowledgement && xid.0 != 0 {
+                        acknowledged.insert(xid.0, index);
                     }
                 }
                 Happening::Fault(Fault::ServerCrash) => {
                     open.clear();
                     ending.clear();
-                    if first != NONE {
-                        self.doomed.push((first, index));
-                        first = NONE;
-                    }
+                    self.crashes.push(Crash { at: index, flushed, first_lost: NONE, lost_flushed: None });
+                }
+                Happening::Fault(Fault::LogFlush) => flushed = Some(index),
+                Happening::Note(Note::Resolved { outcome: Outcome::Aborted }) => {
+                    let commit = acknowledged.get(&record.xid.0);
+                    commit.into_iter().for_each(|commit| self.lose(record.xid, *commit));
                 }
                 _ => {}
             }
         }
     }
 
+    /// An acknowledged transaction is said to have aborted: the first crash after that lost it, if there was one.
+    fn lose(&mut self, xid: Xid, acknowledged: u32) {
+        let place = self.crashes.partition_point(|crash| crash.at < acknowledged);
+        if let Some(crash) = self.crashes.get_mut(place) {
+            crash.first_lost = crash.first_lost.min(acknowledged);
+            if crash.flushed.is_some_and(|flushed| acknowledged < flushed) {
+                crash.lost_flushed.get_or_insert((acknowledged, xid));
+            }
+            self.lost.insert(xid.0);
+        }
+    }
+
     /// Whether a crash before this record has lost something.
     pub(super) fn has_lost_before(&self, index: u32) -> bool {
-        self.doomed.iter().any(|(_, crash)| *crash < index)
+        self.crashes.iter().any(|crash| crash.at < index && crash.first_lost != NONE)
+    }
+
+    /// Whether a process goes by a claim that is lost, before the crash or after it.
+    pub(super) fn is_bereft(&self, process: Process) -> bool {
+        self.bereft.contains(&process)
+    }
+
+    /// A process was given a window that it keeps.
+    pub(super) fn is_given(&mut self, process: Process) {
+        self.bereft.remove(&process);
     }
 
     /// Whether what a reply shows there may be gone after the crash.
     pub(super) fn is_doomed(&self, index: u32) -> bool {
-        self.is_asynchronous && self.doomed.iter().any(|(first, crash)| (*first..*crash).contains(&index))
+        self.crashes.iter().any(|crash| (crash.first_lost..crash.at).contains(&index))
     }
 }
 
@@ -111,7 +142,6 @@ impl Pass<'_> {
         if !self.memory.suffix.is_asynchronous {
             return false;
         }
-        self.found.exercised(Property::D4);
         let suffix = &mut self.memory.suffix;
         // It wrote nothing, and may have been shown what is lost.
         if xid.0 == 0 && suffix.is_doomed(commit) {
@@ -129,8 +159,10 @@ impl Pass<'_> {
 
     /// What this reply shows is lost.
     pub(super) fn lost_write(&mut self, ret: u32) {
-        if let Happening::Return(Reply::Claimed { token, .. }) = self.history.records[ret as usize].what {
+        let record = &self.history.records[ret as usize];
+        if let Happening::Return(Reply::Claimed { token, .. }) = record.what {
             self.memory.suffix.lost_claims.push(token);
+            self.memory.suffix.bereft.insert(record.process);
         }
     }
 
@@ -153,12 +185,14 @@ impl Pass<'_> {
 
     /// The server died: what it lost must be the end of what it had acknowledged.
     pub(super) fn judge_suffix(&mut self, crash: u32) {
+        self.judge_flushed(crash);
         let suffix = &mut self.memory.suffix;
         let (lost, kept) = (suffix.first_lost.take(), suffix.last_kept.take());
         if lost.is_some() {
             self.found.sees(Reach::AsyncCommitLost);
         }
         let (Some((acknowledged, lost)), Some((call, kept))) = (lost, kept) else { return };
+        self.found.exercised(Property::D4);
         if call < acknowledged {
             return;
         }
@@ -167,6 +201,22 @@ impl Pass<'_> {
             let (first, then) = (clue.at(acknowledged), clue.at(call));
             let at = clue.at(crash);
             format!("the crash at {at} lost {lost}, acknowledged at {first}, and kept {kept}, whose commit was called only at {then}")
+        });
+    }
+
+    fn judge_flushed(&mut self, crash: u32) {
+        let found = self.memory.suffix.crashes.iter().find(|found| found.at == crash);
+        let Some(&Crash { flushed: Some(flushed), lost_flushed: Some((acknowledged, lost)), .. }) = found else {
+            return;
+        };
+        let clue = Clue(self.history);
+        self.found.violated(Property::D1, &[acknowledged, flushed, crash], || {
+            let (process, told) = (clue.process(acknowledged), clue.at(acknowledged));
+            let (flushed, at) = (clue.at(flushed), clue.at(crash));
+            format!(
+                "{process} was told at {told} that {lost} had committed, and the log reached the disk at {flushed}; the crash \
+                 at {at} lost it"
+            )
         });
     }
 }

@@ -361,7 +361,7 @@ impl Pass<'_> {
             Fault::LostReply => self.reply_withheld(index, record.process),
             Fault::SessionEnd => self.session_ended(index, record.session),
             Fault::ClockStep(_) => self.found.sees(Reach::ServerClockStep),
-            Fault::ServerRestart | Fault::End => {}
+            Fault::LogFlush | Fault::ServerRestart | Fault::End => {}
             Fault::ServerCrash => {
                 self.found.sees(Reach::ServerCrash);
                 self.judge_suffix(index);

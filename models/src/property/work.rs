@@ -7,7 +7,7 @@
 //!   Broken by a client that forgets the handoff.
 //! - **W6** External work for an event is started at most once more often than something went wrong for a holder of its
 //!   window: a takeover, a refusal, an abort, a lost reply, a death. What goes wrong between two starts counts once.
-//!   Not judged after a crash that lost commits. Broken by a redelivery after the commit.
+//!   A start under a claim that a crash loses does not count. Broken by a redelivery after the commit.
 
 use super::checker::{Done, Pass};
 use super::clue::Clue;
@@ -95,6 +95,10 @@ impl Pass<'_> {
     }
 
     pub(super) fn work_started(&mut self, index: u32, record: &Record, event: EventId) {
+        // Of a claim that is lost nobody knows what went wrong with it, nor for how long its worker goes on.
+        if self.memory.suffix.is_bereft(record.process) {
+            return;
+        }
         let id = WorkerId(self.memory.worker_of_process[record.process.0 as usize]);
         let Some(worker) = self.memory.workers.get(id.0) else { return };
         let (consumer, window, claimed) = (worker.consumer, worker.window, worker.claimed);
@@ -114,10 +118,6 @@ impl Pass<'_> {
         self.found.sees(Reach::ExternalWorkRepeated);
         let Some(excuses) = excuses else { return };
         if known.tick <= window.0 || known.tick > window.1 || attempts <= 1 + excuses {
-            return;
-        }
-        // Of a claim that is lost nobody knows what went wrong with it, nor for how long its worker goes on.
-        if self.memory.suffix.has_lost_before(index) {
             return;
         }
         let clue = Clue(self.history);

@@ -134,6 +134,7 @@ fn fault(fault: Fault) -> String {
         Fault::LostReply => "the next reply is lost".into(),
         Fault::SessionEnd => "the server ends the session, idle in its transaction".into(),
         Fault::ServerCrash => "the server dies".into(),
+        Fault::LogFlush => "the server's log reaches the disk".into(),
         Fault::ServerRestart => "the server answers again".into(),
         Fault::ClockStep(ClockOffset::NONE) => "the server's clock is set right".into(),
         Fault::ClockStep(ClockOffset { ahead, behind: Micros(0) }) => {

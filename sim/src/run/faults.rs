@@ -37,7 +37,11 @@ impl<'a, T: Target> Scheduler<'a, T> {
             }
             PlannedEffect::LostReply => Ok(()),
             PlannedEffect::Flush if self.server_up_at > self.now => Ok(()),
-            PlannedEffect::Flush => self.target.flush(),
+            PlannedEffect::Flush => {
+                self.target.flush()?;
+                self.note_fault(index, Fault::LogFlush);
+                Ok(())
+            }
             PlannedEffect::ServerCrash { down_for } => self.server_crash(index, down_for),
             PlannedEffect::ServerClockStep(offset) => {
                 self.set_server_clock(index, offset);

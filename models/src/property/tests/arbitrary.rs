@@ -251,6 +251,7 @@ fn note() -> impl Strategy<Value = PlainHappening> {
         Just(Fault::Crash),
         Just(Fault::LostReply),
         Just(Fault::ServerCrash),
+        Just(Fault::LogFlush),
         Just(Fault::ServerRestart),
         Just(Fault::End),
         (time(), time()).prop_map(|(ahead, behind)| Fault::ClockStep(ClockOffset { ahead, behind })),
