@@ -104,7 +104,7 @@ impl FaultKind {
             FaultKind::AsyncCommitLoss => {
                 "sessions commit asynchronously, and a crash of the server loses what was not flushed"
             }
-            FaultKind::IdleTimeout => "a worker stands still inside its transaction until the server ends its session",
+            FaultKind::IdleTimeout => "a worker that holds its window stands still until the server ends its session",
         }
     }
 

@@ -167,7 +167,8 @@ pub enum PlannedEffect {
     Flush,
     /// The server's wall clock is set: off by so much from here on, until the next step or the end of the faults.
     ServerClockStep(ClockOffset),
-    /// The process stands still for `duration`, and after `idle` the server ends its session if that is in a transaction.
+    /// The process stands still for `duration`, and after `idle` the server ends its session if that is in a transaction
+    /// that holds its window.
     IdleTimeout {
         idle: Micros,
         duration: Micros,
