@@ -165,7 +165,11 @@ impl<'a, T: Target> Scheduler<'a, T> {
                 // A plan that somebody cut may have lost its last step.
                 self.set_server_clock(0, ClockOffset::NONE);
                 self.note_fault(0, Fault::End);
-                self.processes.iter_mut().for_each(|process| process.points.clear());
+                for process in &mut self.processes {
+                    process.points.clear();
+                    // Of a call that is blocked.
+                    process.after = None;
+                }
                 if self.plan.end == End::Drained {
                     self.agenda.push(self.now + LOOK_INTERVAL, Event::Look);
                 }

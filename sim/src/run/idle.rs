@@ -23,12 +23,12 @@ impl<T: Target> Scheduler<'_, T> {
         }
     }
 
-    /// Only a session that has stood idle since, in a transaction that holds its window.
+    /// Only a session that has stood idle since, in a transaction that holds its window; and only while there are faults.
     pub(super) fn idle_timeout(&mut self, index: usize, session: Session) -> Result<(), T::Stop> {
         let process = &self.processes[index];
         let Some((slot, current)) = process.connection else { return Ok(()) };
         let is_idle = current == session && !process.blocked && process.paused_until > self.now;
-        if !is_idle || !self.target.engine().ends_when_idle(slot) {
+        if !is_idle || self.now >= self.plan.faults_end || !self.target.engine().ends_when_idle(slot) {
             return Ok(());
         }
         self.note_fault(index, Fault::SessionEnd);

@@ -142,3 +142,56 @@ fn a_transaction_that_holds_no_window_may_be_idle() {
     }
     assert_eq!(stands_and_ends(&plan).1, None, "a claim sets no timeout");
 }
+
+#[test]
+fn no_session_ends_for_being_idle_once_faults_are_over() {
+    let mut plan = idle_worker(CallKind::Hold, Phase::After);
+    let (stands, _) = stands_and_ends(&plan);
+    plan.faults_end = stands + millis(101);
+    assert_eq!(stands_and_ends(&plan).1, Some(stands + millis(100)));
+    plan.faults_end = stands + millis(100);
+    assert_eq!(stands_and_ends(&plan).1, None);
+}
+
+/// Who dies of his own program does so whenever he runs it; here nobody does.
+#[test]
+fn no_fault_begins_once_faults_are_over() {
+    let mut simulator = Simulator::default();
+    for (work, seed) in
+        ["chain", "messages", "slow-consumer"].into_iter().flat_map(|work| (0..150).map(move |seed| (work, seed)))
+    {
+        let work = Work::named(work).expect("it is one of the project's");
+        simulator.run(&work.plan(seed, &Limits { faults: FaultKind::ALL.to_vec() }), &work, Guards::ALL);
+        let records = simulator.history().records.iter();
+        let after = records.skip_while(|record| record.what != Happening::Fault(Fault::End)).skip(1);
+        let began = after
+            .map(|record| record.what)
+            .find(|what| matches!(what, Happening::Fault(fault) if *fault != Fault::ServerRestart));
+        assert_eq!(began, None, "{} {seed}", work.name);
+    }
+}
+
+/// It falls when the call is answered that waits when faults end.
+#[test]
+fn a_fault_after_a_blocked_call_does_not_outlive_the_faults() {
+    let work = messages();
+    let mut plan = work.plan(0, &Limits { faults: Vec::new() });
+    let lock = |mode| (Micros(0), Op::LockTable { queue: QUEUE, table: 0, mode });
+    let begin = (Micros(0), Op::Begin { isolation: Isolation::ReadCommitted });
+    let held = vec![begin.clone(), lock(TableLock::AccessExclusive), (Micros::from_secs(2), Op::Commit)];
+    plan.processes = vec![
+        ProcessPlan { name: "setup".to_owned(), role: Role::Script(setup(QueueKind::Plain, 1)), clock: Clock::Right },
+        once("holder", millis(1_000), held),
+        once("client", millis(2_000), vec![begin, (Micros(0), Op::Append { queue: QUEUE, payload: 0 })]),
+    ];
+    let when = When::Point { process: Process(2), call: CallKind::Append, nth: 0, phase: Phase::After };
+    plan.faults = vec![PlannedFault { when, what: PlannedEffect::LostReply }];
+    let lost_replies = |faults_end| {
+        let (plan, mut simulator) = (Plan { faults_end, ..plan.clone() }, Simulator::default());
+        simulator.run(&plan, &work, Guards::ALL);
+        let records = &simulator.history().records;
+        assert!(records.iter().any(|record| record.what == Happening::Blocked), "nobody waits");
+        records.iter().filter(|record| record.what == Happening::Fault(Fault::LostReply)).count()
+    };
+    assert_eq!([lost_replies(millis(4_000)), lost_replies(millis(2_500))], [1, 0]);
+}
