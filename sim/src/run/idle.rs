@@ -4,6 +4,7 @@
 //! On the server that is a minute; here it is the fault's to say. What it is not: an end of the process, which wakes up
 //! and finds its connection gone.
 
+use super::faults::Cause;
 use super::{Event, Scheduler};
 use crate::target::Target;
 use tourbillon_models::name::{Micros, Session};
@@ -16,15 +17,15 @@ impl<T: Target> Scheduler<'_, T> {
         self.processes[index].paused_until = until;
     }
 
-    pub(super) fn stand_idle(&mut self, index: usize, idle: Micros, duration: Micros) {
+    pub(super) fn stand_idle(&mut self, index: usize, idle: Micros, duration: Micros, cause: Cause) {
         self.pause(index, duration);
         if let Some((_, session)) = self.processes[index].connection {
-            self.agenda.push(self.now + idle, Event::IdleTimeout { process: index as u8, session });
+            self.agenda.push(self.now + idle, Event::IdleTimeout { process: index as u8, session, cause });
         }
     }
 
     /// Only a session that has stood idle since, in a transaction that holds its window; and only while there are faults.
-    pub(super) fn idle_timeout(&mut self, index: usize, session: Session) -> Result<(), T::Stop> {
+    pub(super) fn idle_timeout(&mut self, index: usize, session: Session, cause: Cause) -> Result<(), T::Stop> {
         let process = &self.processes[index];
         let Some((slot, current)) = process.connection else { return Ok(()) };
         let is_idle = current == session && !process.blocked && process.paused_until > self.now;
@@ -32,6 +33,7 @@ impl<T: Target> Scheduler<'_, T> {
             return Ok(());
         }
         self.note_fault(index, Fault::SessionEnd);
+        self.came_about(cause);
         self.hang_up(index)?;
         self.processes[index].lost = true;
         Ok(())

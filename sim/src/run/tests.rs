@@ -42,7 +42,7 @@ fn waited(offset: ClockOffset) -> Micros {
         once("rotation", millis(3_000), vec![(Micros(0), rotate)]),
     ];
     let when = When::Time { at: millis(3_300), process: Process(0) };
-    plan.faults = vec![PlannedFault { when, what: PlannedEffect::ServerClockStep(offset) }];
+    plan.faults = vec![PlannedFault { when, what: PlannedEffect::ServerClockStep(offset), kind: None }];
     plan.faults_end = Micros::from_secs(8);
 
     let mut simulator = Simulator::default();
@@ -103,7 +103,7 @@ fn idle_worker(call: CallKind, phase: Phase) -> Plan {
     let worker = plan.processes.iter().position(|process| process.name == "worker-0").expect("there is one");
     let when = When::Point { process: Process(worker as u8), call, nth: 0, phase };
     let what = PlannedEffect::IdleTimeout { idle: millis(100), duration: millis(1_000) };
-    plan.faults = vec![PlannedFault { when, what }];
+    plan.faults = vec![PlannedFault { when, what, kind: None }];
     plan
 }
 
@@ -185,7 +185,7 @@ fn a_fault_after_a_blocked_call_does_not_outlive_the_faults() {
         once("client", millis(2_000), vec![begin, (Micros(0), Op::Append { queue: QUEUE, payload: 0 })]),
     ];
     let when = When::Point { process: Process(2), call: CallKind::Append, nth: 0, phase: Phase::After };
-    plan.faults = vec![PlannedFault { when, what: PlannedEffect::LostReply }];
+    plan.faults = vec![PlannedFault { when, what: PlannedEffect::LostReply, kind: None }];
     let lost_replies = |faults_end| {
         let (plan, mut simulator) = (Plan { faults_end, ..plan.clone() }, Simulator::default());
         simulator.run(&plan, &work, Guards::ALL);
