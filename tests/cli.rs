@@ -196,7 +196,7 @@ fn a_run_as_json_is_one_value_with_everything_in_it() {
     for key in ["seeds", "calls", "records", "simulated_seconds", "wall_seconds", "violations", "reach", "replay"] {
         assert!(!value[key].is_null(), "{key} is missing");
     }
-    for key in ["histories", "statements", "blocked", "crashes", "divergences", "not_comparable"] {
+    for key in ["histories", "statements", "blocked", "crashes", "lost_commits", "divergences", "not_comparable"] {
         assert!(!value["replay"][key].is_null(), "replay.{key} is missing");
     }
     assert!(value["replay"].get("server_version").is_some());

@@ -17,5 +17,6 @@ mod cli;
 mod history;
 mod readme;
 
+mod hold;
 mod parity;
 mod postgres;

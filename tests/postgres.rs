@@ -17,7 +17,7 @@ use tourbillon::sweep::{Setting, processors, sweep, work_of};
 use tourbillon::target::Chooser;
 use tourbillon_engine::guard::{Guard, Guards};
 
-/// Seeds with blocked statements and server crashes among them; always the same.
+/// Seeds with blocked statements, server crashes and lost commits among them; always the same.
 fn sample(size: usize) -> Vec<u64> {
     sample_for(Sample::new(size, true))
 }
@@ -41,6 +41,7 @@ fn replays_agree_with_the_model_through_blocks_and_crashes() {
     assert_eq!(replays.histories, 15);
     assert!(replays.counts.blocked > 0, "no statement was blocked");
     assert!(replays.counts.crashes > 0, "the server never crashed");
+    assert!(replays.counts.lost_commits > 0, "no commit was lost");
 }
 
 #[track_caller]
@@ -155,6 +156,7 @@ fn an_interrupted_run_leaves_nothing_on_a_server_of_the_users() {
 fn a_replay_is_the_direct_targets_history() {
     let _one = OneCpu::claim();
     let Some(mut server) = server() else { return };
+    let mut lost_commits = 0;
     for seed in sample(3) {
         let works = works();
         let work = work_of(&works, seed);
@@ -165,7 +167,9 @@ fn a_replay_is_the_direct_targets_history() {
         simulator.run(&plan, work, Guards::ALL);
         assert_eq!(simulator.history().hash(), replayed.history.hash(), "seed {seed}");
         assert_eq!(replayed.history.header.server.as_deref(), Some(server.version()));
+        lost_commits += replayed.counts.lost_commits;
     }
+    assert!(lost_commits > 0, "no crash lost an asynchronous commit");
 }
 
 #[test]

@@ -182,6 +182,13 @@ impl Engine {
         self.executor.store().transactions.of(slot).is_open()
     }
 
+    /// Whether the server ends the session if that stands idle now for long: it holds its window.
+    pub fn ends_when_idle(&self, slot: Slot) -> bool {
+        let store = self.executor.store();
+        let transaction = store.transactions.of(slot);
+        transaction.is_open() && transaction.ends_when_idle
+    }
+
     pub fn is_blocked(&self, slot: Slot) -> bool {
         self.executor.is_suspended(slot)
     }

@@ -1,17 +1,17 @@
 //! How often each kind of fault came about in a run, and on which side of a call.
 //!
 //! A fault that a plan asks for may never fall: its point is not reached, its process has finished. So what is counted is
-//! what the history shows (a fault's own record, or the call by which a client behaves badly) and, as a history does
-//! not tell on which side of a call a fault fell, what the run says of it. What it is not: a goal of the properties;
-//! those are [`Reach`](tourbillon_models::property::Reach).
+//! what the run says of those that did, and the calls by which a client behaves badly. A history does not tell as what a
+//! fault was drawn: everyone stands still in an outage, and a worker's own program may kill it. What it is not: a goal of
+//! the properties; those are [`Reach`](tourbillon_models::property::Reach).
 
 use crate::faults::FaultKind;
-use crate::plan::{Phase, Plan, PlannedEffect, ProcessPlan, Role};
+use crate::plan::{Phase, Plan, ProcessPlan, Role};
 use crate::run::Summary;
 use tourbillon_engine::actors::worker::options::{BurialHabit, ClaimHabit, ErrorHabit, HandoffHabit};
 use tourbillon_models::history::History;
 use tourbillon_models::op::Op;
-use tourbillon_models::record::{ClockOffset, Fault, Happening, Span};
+use tourbillon_models::record::{Happening, Span};
 
 const KINDS: usize = FaultKind::ALL.len();
 
@@ -44,20 +44,13 @@ impl Activations {
         let signs: Vec<Vec<Sign>> = plan.processes.iter().map(signs).collect();
         let mut activations = Activations::default();
         activations.kinds[FaultKind::AsyncCommitLoss as usize] += summary.lost_commits;
-        summary.struck.iter().for_each(|(effect, phase)| activations.count_point(*effect, *phase));
+        summary.faults.iter().for_each(|(kind, phase)| activations.count_fault(*kind, *phase));
         for record in &history.records {
             let process = usize::from(record.process.0);
-            match record.what {
-                Happening::Fault(fault) => {
-                    let role = plan.processes.get(process).map(|process| &process.role);
-                    activations.count_fault(fault, matches!(role, Some(Role::Worker(_))));
+            if let Happening::Call(op) = record.what {
+                for (kind, shows) in signs.get(process).into_iter().flatten() {
+                    activations.kinds[*kind as usize] += u64::from(shows(&op));
                 }
-                Happening::Call(op) => {
-                    for (kind, shows) in signs.get(process).into_iter().flatten() {
-                        activations.kinds[*kind as usize] += u64::from(shows(&op));
-                    }
-                }
-                _ => {}
             }
         }
         activations
@@ -84,33 +77,12 @@ impl Activations {
         self.points.iter_mut().zip(other.points).for_each(|(sum, one)| *sum += one);
     }
 
-    fn count_point(&mut self, effect: PlannedEffect, phase: Phase) {
-        let kind = match effect {
-            PlannedEffect::Crash { .. } => FaultKind::WorkerCrash,
-            PlannedEffect::Pause { .. } => FaultKind::WorkerPause,
-            PlannedEffect::LostReply => FaultKind::LostReply,
-            PlannedEffect::ServerCrash { .. } => FaultKind::ServerCrash,
-            PlannedEffect::IdleTimeout { .. } => FaultKind::IdleTimeout,
-            PlannedEffect::Flush => return,
-            // It falls at a time.
-            PlannedEffect::ServerClockStep(_) => return,
-        };
-        let point = POINTS.iter().position(|point| *point == (kind, phase));
-        self.points[point.expect("every fault has its two sides")] += 1;
-    }
-
-    fn count_fault(&mut self, fault: Fault, is_worker: bool) {
-        let kind = match fault {
-            Fault::Crash => FaultKind::WorkerCrash,
-            Fault::Pause { .. } if is_worker => FaultKind::WorkerPause,
-            Fault::Pause { .. } => FaultKind::DutyStop,
-            Fault::LostReply => FaultKind::LostReply,
-            Fault::ServerCrash => FaultKind::ServerCrash,
-            Fault::SessionEnd => FaultKind::IdleTimeout,
-            Fault::ClockStep(ClockOffset::NONE) | Fault::LogFlush | Fault::ServerRestart | Fault::End => return,
-            Fault::ClockStep(_) => FaultKind::ServerClockStep,
-        };
+    fn count_fault(&mut self, kind: FaultKind, phase: Option<Phase>) {
         self.kinds[kind as usize] += 1;
+        if let Some(phase) = phase {
+            let point = POINTS.iter().position(|point| *point == (kind, phase));
+            self.points[point.expect("every fault that falls at a call has its two sides")] += 1;
+        }
     }
 }
 
@@ -162,4 +134,80 @@ fn script_sign(name: &str) -> Option<Sign> {
         ("duty-repeatable-read", (FaultKind::DutyRepeatableRead, is_duty)),
     ];
     signs.into_iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, sign)| sign)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::Limits;
+    use crate::plan::PlannedEffect;
+    use crate::simulate::{Simulator, Work};
+    use tourbillon_engine::guard::Guards;
+    use tourbillon_models::record::Fault;
+    use tourbillon_models::workload::Workload;
+
+    /// So many seeds of every workload: what came about, and how many records of faults `is_it` knows.
+    fn swept(seeds: u64, limits: &Limits, change: fn(&mut Plan), is_it: fn(&Fault) -> bool) -> (Activations, u64) {
+        let (mut simulator, mut sum, mut recorded) = (Simulator::default(), Activations::default(), 0);
+        for workload in Workload::ALL {
+            let work = Work::named(workload.name()).unwrap();
+            for seed in 0..seeds {
+                let mut plan = work.plan(seed, limits);
+                change(&mut plan);
+                let (summary, _) = simulator.run(&plan, &work, Guards::ALL);
+                sum.add(&Activations::of(&plan, &summary, simulator.history()));
+                let records = simulator.history().records.iter();
+                recorded += records
+                    .filter(|record| matches!(record.what, Happening::Fault(fault) if is_it(&fault)))
+                    .count() as u64;
+            }
+        }
+        (sum, recorded)
+    }
+
+    /// Outages, resurrections and who stands idle stop workers and duties too.
+    #[test]
+    fn a_pause_counts_as_what_it_was_drawn_as() {
+        let others = |kind: &FaultKind| !matches!(kind, FaultKind::WorkerPause | FaultKind::DutyStop);
+        let limits = Limits { faults: FaultKind::ALL.into_iter().filter(others).collect() };
+        // Some workloads are about pauses, and draw them whatever is allowed.
+        let leave_out = |plan: &mut Plan| {
+            if plan.options.iter().any(|(name, drawn)| name == "faults" && drawn.contains("worker_pause")) {
+                plan.faults.clear();
+            }
+        };
+        let (sum, pauses) = swept(25, &limits, leave_out, |fault| matches!(fault, Fault::Pause { .. }));
+        assert_eq!([sum.count(FaultKind::WorkerPause), sum.count(FaultKind::DutyStop)], [0, 0]);
+        assert!(pauses > 0, "nobody stood still");
+        for kind in [FaultKind::WorkerPause, FaultKind::DutyStop] {
+            let (sum, _) = swept(5, &Limits { faults: vec![kind] }, |_| {}, |_| false);
+            assert!(sum.count(kind) > 0, "{} never came about", kind.name());
+        }
+    }
+
+    #[test]
+    fn a_generator_that_draws_no_more_of_a_kind_shows() {
+        let stop = |plan: &mut Plan| {
+            plan.faults.retain(|fault| fault.kind.is_none() || !matches!(fault.what, PlannedEffect::Pause { .. }));
+        };
+        let (sum, _) = swept(10, &Limits { faults: FaultKind::ALL.to_vec() }, stop, |_| false);
+        assert_eq!([sum.count(FaultKind::WorkerPause), sum.count(FaultKind::DutyStop)], [0, 0]);
+    }
+
+    #[test]
+    fn an_idle_timeout_counts_where_a_session_ends() {
+        let limits = Limits { faults: vec![FaultKind::IdleTimeout] };
+        let (sum, ends) = swept(25, &limits, |_| {}, |fault| *fault == Fault::SessionEnd);
+        let at_calls: u64 = sum.named(&limits.faults)[1..].iter().map(|(_, count)| count).sum();
+        assert_eq!([sum.count(FaultKind::IdleTimeout), at_calls], [ends, ends]);
+        let (_, pauses) = swept(25, &limits, |_| {}, |fault| matches!(fault, Fault::Pause { .. }));
+        assert!(0 < ends && ends < pauses, "{ends} of {pauses}");
+    }
+
+    #[test]
+    fn who_dies_of_its_own_program_is_no_drawn_crash() {
+        let (sum, crashes) = swept(5, &Limits { faults: Vec::new() }, |_| {}, |fault| *fault == Fault::Crash);
+        assert_eq!(sum.count(FaultKind::WorkerCrash), 0);
+        assert!(crashes > 0, "nobody died");
+    }
 }

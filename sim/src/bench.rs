@@ -122,18 +122,22 @@ pub fn loaded(seed: u64, load: Load, scale: Scale) -> Plan {
         PlannedFault {
             when: point(any_worker(&mut stream), CallKind::Any, stream.below(100)),
             what: PlannedEffect::Crash { restart_after: Micros::from_secs(1) },
+            kind: None,
         },
         PlannedFault {
             when: point(any_worker(&mut stream), CallKind::Handoff, stream.below(6)),
             what: PlannedEffect::Pause { duration: Micros(pace.dead.0 * 5 / 3) },
+            kind: None,
         },
         PlannedFault {
             when: point(any_worker(&mut stream), CallKind::Commit, stream.below(6)),
             what: PlannedEffect::LostReply,
+            kind: None,
         },
         PlannedFault {
             when: When::Time { at: stream.span(Micros::from_secs(5), third), process: Process(0) },
             what: PlannedEffect::ServerCrash { down_for: Micros::from_millis(500) },
+            kind: None,
         },
     ];
     if load == Load::Zombie {
@@ -141,6 +145,7 @@ pub fn loaded(seed: u64, load: Load, scale: Scale) -> Plan {
         faults.extend([Read, Begin, Hold, Effect, Handoff, Commit].map(|call| PlannedFault {
             when: point(any_worker(&mut stream), call, stream.below(6)),
             what: PlannedEffect::Pause { duration: pace.dead + Micros(stream.below(pace.dead.0)) },
+            kind: None,
         }));
     }
     Plan {

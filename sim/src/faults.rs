@@ -1,7 +1,10 @@
 //! The kinds of fault that a sweep may draw, and that `--faults` names.
 
+use serde::{Deserialize, Serialize};
+
 /// One kind of fault, or of client that behaves badly.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     WorkerCrash,
     WorkerPause,
@@ -104,7 +107,7 @@ impl FaultKind {
             FaultKind::AsyncCommitLoss => {
                 "sessions commit asynchronously, and a crash of the server loses what was not flushed"
             }
-            FaultKind::IdleTimeout => "a worker stands still inside its transaction until the server ends its session",
+            FaultKind::IdleTimeout => "a worker that holds its window stands still until the server ends its session",
         }
     }
 

@@ -4,6 +4,7 @@
 //! did, even after the generator that drew it has changed. What a plan does *not* say is how a run ends.
 
 use crate::clock::Clock;
+use crate::faults::FaultKind;
 use serde::{Deserialize, Serialize};
 use tourbillon_engine::actors::script::ScriptOptions;
 use tourbillon_engine::actors::worker::options::WorkerOptions;
@@ -77,6 +78,9 @@ pub enum Role {
 pub struct PlannedFault {
     pub when: When,
     pub what: PlannedEffect,
+    /// Of which this one was drawn; none if it belongs to what the plan is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<FaultKind>,
 }
 
 /// Where a fault falls.
@@ -104,7 +108,7 @@ impl When {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// The server has not seen the call.
@@ -167,7 +171,8 @@ pub enum PlannedEffect {
     Flush,
     /// The server's wall clock is set: off by so much from here on, until the next step or the end of the faults.
     ServerClockStep(ClockOffset),
-    /// The process stands still for `duration`, and after `idle` the server ends its session if that is in a transaction.
+    /// The process stands still for `duration`, and after `idle` the server ends its session if that is in a transaction
+    /// that holds its window.
     IdleTimeout {
         idle: Micros,
         duration: Micros,

@@ -166,6 +166,7 @@ impl Replays {
         self.counts.statements += other.counts.statements;
         self.counts.blocked += other.counts.blocked;
         self.counts.crashes += other.counts.crashes;
+        self.counts.lost_commits += other.counts.lost_commits;
         self.counts.choices += other.counts.choices;
         self.counts.not_comparable += other.counts.not_comparable;
         self.failed.extend(other.failed);
@@ -182,13 +183,14 @@ impl End {
     }
 }
 
-/// Chooses among the runs of a sweep those that are replayed: a third with blocked statements and server crashes, a third
-/// with blocked statements, the rest as they come. Of each kind the first ones.
+/// Chooses among the runs of a sweep those that are replayed: a quarter with commits that a crash loses, a quarter with
+/// blocked statements and server crashes, a quarter with blocked statements, the rest as they come. Where the server must
+/// not crash, two thirds are with blocked statements. Of each kind the first ones.
 pub struct Sample {
     size: usize,
     server_may_crash: bool,
-    /// Blocked and crashed, blocked, crashed, neither.
-    kinds: [Vec<u64>; 4],
+    /// Commits lost, blocked and crashed, blocked, crashed, neither.
+    kinds: [Vec<u64>; 5],
 }
 
 impl Sample {
@@ -200,10 +202,11 @@ impl Sample {
     pub fn offer(&mut self, ran: &Ran) {
         let kind = match (ran.blocked > 0, ran.server_crashes > 0) {
             (_, true) if !self.server_may_crash => return,
-            (true, true) => 0,
-            (true, false) => 1,
-            (false, true) => 2,
-            (false, false) => 3,
+            _ if ran.lost_commits > 0 => 0,
+            (true, true) => 1,
+            (true, false) => 2,
+            (false, true) => 3,
+            (false, false) => 4,
         };
         if self.kinds[kind].len() < self.size {
             self.kinds[kind].push(ran.seed);
@@ -212,11 +215,14 @@ impl Sample {
 
     /// In the order of the seeds, and none twice.
     pub fn seeds(&self) -> Vec<u64> {
-        let third = self.size.div_ceil(3);
-        let shares = if self.server_may_crash { [third, third, third / 2, third] } else { [0, 2 * third, 0, third] };
+        let (third, quarter) = (self.size.div_ceil(3), self.size.div_ceil(4));
+        let shares = match self.server_may_crash {
+            true => [quarter, quarter, quarter, quarter / 2, quarter],
+            false => [0, 0, 2 * third, 0, third],
+        };
         let share = |kind: usize| self.kinds[kind].iter().take(shares[kind]);
         let rest = |kind: usize| self.kinds[kind].iter().skip(shares[kind]);
-        let mut seeds: Vec<u64> = (0..4).flat_map(share).chain((0..4).flat_map(rest)).copied().collect();
+        let mut seeds: Vec<u64> = (0..5).flat_map(share).chain((0..5).flat_map(rest)).copied().collect();
         seeds.truncate(self.size);
         seeds.sort_unstable();
         seeds
@@ -228,7 +234,8 @@ mod tests {
     use super::*;
 
     fn ran(seed: u64) -> Ran {
-        Ran { seed, blocked: seed % 3, server_crashes: u64::from(seed.is_multiple_of(10)) }
+        let server_crashes = u64::from(seed.is_multiple_of(10));
+        Ran { seed, blocked: seed % 3, server_crashes, lost_commits: if seed.is_multiple_of(70) { 2 } else { 0 } }
     }
 
     #[test]
@@ -237,11 +244,11 @@ mod tests {
         (0..10_000).for_each(|seed| sample.offer(&ran(seed)));
         let seeds = sample.seeds();
         assert_eq!(seeds.len(), 60);
+        let (lost, kept): (Vec<Ran>, Vec<Ran>) = seeds.into_iter().map(ran).partition(|ran| ran.lost_commits > 0);
         let count = |blocked, crashed| {
-            let is = |ran: &Ran| (ran.blocked > 0) == blocked && (ran.server_crashes > 0) == crashed;
-            seeds.iter().copied().map(ran).filter(is).count()
+            kept.iter().filter(|ran| (ran.blocked > 0) == blocked && (ran.server_crashes > 0) == crashed).count()
         };
-        assert_eq!([count(true, true), count(true, false), count(false, true)], [20, 20, 10]);
+        assert_eq!([lost.len(), count(true, true), count(true, false), count(false, true)], [15, 15, 15, 7]);
     }
 
     #[test]

@@ -8,9 +8,11 @@ mod idle;
 mod process;
 
 use crate::agenda::{Agenda, Next};
+use crate::faults::FaultKind;
 use crate::plan::{End, Phase, Plan, PlannedEffect, Role};
 use crate::random::Stream;
 use crate::target::Target;
+use faults::{Blow, Cause};
 use process::{AnyActor, Running};
 use std::rc::Rc;
 use tourbillon_engine::actors::Action;
@@ -33,8 +35,9 @@ pub struct Summary {
     pub blocked: u64,
     /// The choices that were made, by index.
     pub choices: Vec<u8>,
-    /// The faults that fell at a point, in their order.
-    pub struck: Vec<(PlannedEffect, Phase)>,
+    /// The drawn faults that came about, in their order; with a side of the call if they fell at one.
+    pub faults: Vec<(FaultKind, Option<Phase>)>,
+    pub server_crashes: u64,
     /// Acknowledged commits that crashes lost.
     pub lost_commits: u64,
     pub ended_at: Micros,
@@ -66,6 +69,7 @@ enum Event {
     IdleTimeout {
         process: u8,
         session: Session,
+        cause: Cause,
     },
     ServerUp,
     FaultsEnd,
@@ -158,15 +162,20 @@ impl<'a, T: Target> Scheduler<'a, T> {
             Event::LockTimeout { process, ticket } => self.lock_timeout(process as usize, ticket)?,
             Event::Fault { index } => {
                 let fault = self.plan.faults[index as usize];
-                self.strike(fault.when.process().0 as usize, fault.what)?;
+                let blow = Blow { effect: fault.what, cause: Cause { kind: fault.kind, phase: None } };
+                self.strike(fault.when.process().0 as usize, blow)?;
             }
-            Event::IdleTimeout { process, session } => self.idle_timeout(process as usize, session)?,
+            Event::IdleTimeout { process, session, cause } => self.idle_timeout(process as usize, session, cause)?,
             Event::ServerUp => self.note_fault(0, Fault::ServerRestart),
             Event::FaultsEnd => {
                 // A plan that somebody cut may have lost its last step.
                 self.set_server_clock(0, ClockOffset::NONE);
                 self.note_fault(0, Fault::End);
-                self.processes.iter_mut().for_each(|process| process.points.clear());
+                for process in &mut self.processes {
+                    process.points.clear();
+                    // Of a call that is blocked.
+                    process.after = None;
+                }
                 if self.plan.end == End::Drained {
                     self.agenda.push(self.now + LOOK_INTERVAL, Event::Look);
                 }
@@ -231,28 +240,25 @@ impl<'a, T: Target> Scheduler<'a, T> {
 
     /// Faults that fall before a call are met here.
     fn begin_call(&mut self, index: usize, op: &PlainOp) -> Result<(), T::Stop> {
-        let due = self.processes[index].due_point(op);
-        if let Some((Phase::Before, effect)) = due {
-            self.summary.struck.push((effect, Phase::Before));
-        }
-        match due {
+        match self.processes[index].due_point(op) {
             None => self.make_call(index, op),
-            Some((Phase::After, effect)) => {
-                self.processes[index].after = Some(effect);
+            Some((Phase::After, blow)) => {
+                self.processes[index].after = Some(blow);
                 self.make_call(index, op)
             }
-            Some((Phase::Before, PlannedEffect::LostReply)) => {
+            Some((Phase::Before, Blow { effect: PlannedEffect::LostReply, cause })) => {
+                self.came_about(cause);
                 self.connect(index)?;
                 self.record_call(index, op);
                 self.note_fault(index, Fault::LostReply);
                 self.answer_unknown(index, Some(Outcome::Aborted));
                 self.hang_up(index)
             }
-            Some((Phase::Before, effect @ PlannedEffect::Crash { .. })) => self.strike(index, effect),
-            Some((Phase::Before, effect)) => {
+            Some((Phase::Before, blow @ Blow { effect: PlannedEffect::Crash { .. }, .. })) => self.strike(index, blow),
+            Some((Phase::Before, blow)) => {
                 self.processes[index].held = Some(op.clone());
                 self.wake(index, self.now);
-                self.strike(index, effect)
+                self.strike(index, blow)
             }
         }
     }
@@ -365,19 +371,18 @@ impl<'a, T: Target> Scheduler<'a, T> {
         let xid = self.xid(index);
         let kept = self.history.keep_reply(&self.processes[index].answered.reply);
         self.record_with(index, xid, Happening::Return(kept));
-        let after = self.processes[index].after.take();
-        self.summary.struck.extend(after.map(|effect| (effect, Phase::After)));
-        match after {
+        match self.processes[index].after.take() {
             None => self.answer(index, xid),
-            Some(PlannedEffect::LostReply) => {
+            Some(Blow { effect: PlannedEffect::LostReply, cause }) => {
+                self.came_about(cause);
                 self.note_fault(index, Fault::LostReply);
                 self.hang_up(index)?;
                 self.answer_unknown(index, None);
             }
-            Some(effect @ PlannedEffect::Crash { .. }) => self.strike(index, effect)?,
-            Some(effect) => {
+            Some(blow @ Blow { effect: PlannedEffect::Crash { .. }, .. }) => self.strike(index, blow)?,
+            Some(blow) => {
                 self.answer(index, xid);
-                self.strike(index, effect)?;
+                self.strike(index, blow)?;
             }
         }
         Ok(())

@@ -5,8 +5,8 @@
 //! What it is not: it prints nothing, saves nothing and knows no server.
 
 use crate::activation::Activations;
-use crate::faults::FaultKind;
 use crate::generate::Limits;
+use crate::run::Summary;
 use crate::simulate::{Simulator, Work};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -88,6 +88,8 @@ pub struct Ran {
     pub seed: u64,
     pub blocked: u64,
     pub server_crashes: u64,
+    /// Acknowledged commits that they lost.
+    pub lost_commits: u64,
 }
 
 /// The sums of a sweep.
@@ -243,7 +245,8 @@ fn run_one(simulator: &mut Simulator, work: &Work, setting: &Setting, seed: u64)
     let plan = work.plan(seed, &setting.limits);
     let (summary, verdict) = simulator.run(&plan, work, setting.guards);
     let activations = Activations::of(&plan, &summary, simulator.history());
-    let ran = Ran { seed, blocked: summary.blocked, server_crashes: activations.count(FaultKind::ServerCrash) };
+    let Summary { blocked, server_crashes, lost_commits, .. } = summary;
+    let ran = Ran { seed, blocked, server_crashes, lost_commits };
     let mut one = Swept { calls: summary.calls, simulated_us: summary.ended_at.0, activations, ..Swept::default() };
     one.sums.add(seed, &verdict);
     one.found.extend(found(seed, work, &verdict));
@@ -277,6 +280,7 @@ fn message(payload: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::faults::FaultKind;
     use tourbillon_engine::guard::Guard;
 
     fn works() -> Vec<Work> {

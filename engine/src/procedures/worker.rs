@@ -46,7 +46,7 @@ pub fn note_heartbeat(db: &Db, worker: WorkerId) {
 }
 
 /// The row is locked until the transaction ends: nobody takes the window over meanwhile. And it is marked, so that the
-/// transaction cannot commit before it has handed the window off.
+/// transaction cannot commit before it has handed the window off. Who falls silent in it loses its session.
 pub async fn hold(db: Db, worker: WorkerId, token: Token) -> Result<PlainReply, Refusal> {
     db.require_read_committed()?;
     let held = match db.guards.on(Guard::HoldLock) {
@@ -62,7 +62,11 @@ pub async fn hold(db: Db, worker: WorkerId, token: Token) -> Result<PlainReply, 
         false => db.tx.get::<WorkerRow>(worker).is_some_and(|row| has_token(&row, token)),
     };
     note_heartbeat(&db, worker);
-    if held { Ok(Reply::Done) } else { Err(Refusal::StaleToken) }
+    if !held {
+        return Err(Refusal::StaleToken);
+    }
+    db.tx.with(|store, slot| store.transactions.of_mut(slot).ends_when_idle = true);
+    Ok(Reply::Done)
 }
 
 pub fn has_token(row: &WorkerRow, token: Token) -> bool {

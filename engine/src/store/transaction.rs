@@ -102,6 +102,8 @@ pub struct Transaction {
     pub wait: Wait,
     /// Set by the session for the locks it asks for from now on; zero: none.
     pub lock_timeout: Micros,
+    /// Set by the session: if it stands idle in this transaction for long, the server ends it.
+    pub ends_when_idle: bool,
     /// How long the present wait may last. Whoever runs the store measures it: a clock that is set moves no timeout.
     pub may_wait: Option<Micros>,
     pub tables_locked: u64,
@@ -123,6 +125,7 @@ impl Transaction {
             undo: Vec::new(),
             wait: Wait::None,
             lock_timeout: Micros(0),
+            ends_when_idle: false,
             may_wait: None,
             tables_locked: 0,
             others_locked: Vec::new(),
@@ -236,6 +239,7 @@ impl Transactions {
         transaction.xid = Xid(0);
         transaction.started_at = now;
         transaction.lock_timeout = Micros(0);
+        transaction.ends_when_idle = false;
     }
 
     /// What the session writes now belongs to this.

@@ -253,7 +253,7 @@ fn in_words(plan: &Plan, fault: &PlannedFault) -> String {
         PlannedEffect::Pause { duration } => format!("{name} stands still for {duration}"),
         PlannedEffect::LostReply => format!("{name} gets no reply"),
         PlannedEffect::IdleTimeout { idle, duration } => {
-            format!("{name} stands still for {duration}; its session ends after {idle} if that is in a transaction")
+            format!("{name} stands still for {duration}; its session ends after {idle} if that holds its window")
         }
         PlannedEffect::ServerCrash { down_for } => format!("the server dies for {down_for} (at {name})"),
         PlannedEffect::Flush => "the server's log is flushed".to_owned(),

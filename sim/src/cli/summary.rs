@@ -166,11 +166,12 @@ impl Report<'_> {
                     number => format!(", {} more could not be compared", count(number)),
                 };
                 format!(
-                    "{} on PostgreSQL {server_version}: {}, {} blocked, {} in {}, {divergences}{not_comparable}{stopped}",
+                    "{} on PostgreSQL {server_version}: {}, {} blocked, {}, {} in {}, {divergences}{not_comparable}{stopped}",
                     counted(*histories, "history").replace("historys", "histories"),
                     counted(counts.statements, "statement"),
                     count(counts.blocked),
                     counted(counts.crashes, "server crash").replace("crashs", "crashes"),
+                    counted(counts.lost_commits, "lost commit"),
                     wall(*time),
                 )
             }
@@ -277,6 +278,7 @@ impl Report<'_> {
             "statements": counts.statements,
             "blocked": counts.blocked,
             "crashes": counts.crashes,
+            "lost_commits": counts.lost_commits,
             "choices": counts.choices,
             "divergences": divergences,
             "not_comparable": counts.not_comparable,

@@ -24,30 +24,33 @@ pub fn add_faults(plan: &mut Plan, options: &Options) {
     let duties: Vec<Process> = DUTIES.iter().flat_map(|name| named(name)).collect();
     let callers = [workers.clone(), workers.clone(), clients, late].concat();
     let mut faults = Vec::new();
-    let mut add = |kind: FaultKind, stream: &mut Stream, make: &dyn Fn(&mut Stream) -> PlannedFault| {
+    let mut add = |kind: FaultKind, stream: &mut Stream, make: &dyn Fn(&mut Stream) -> (When, PlannedEffect)| {
         if options.has(kind) {
-            faults.extend((0..stream.between(1, 4)).map(|_| make(stream)));
+            faults.extend((0..stream.between(1, 4)).map(|_| {
+                let (when, what) = make(stream);
+                PlannedFault { when, what, kind: Some(kind) }
+            }));
         }
     };
     let dead = options.dead_interval.0;
     add(FaultKind::WorkerCrash, &mut stream, &|stream| {
         let restart_after = stream.span(Micros::from_millis(10), Micros(2 * dead));
         let when = somewhere(stream, options, &workers);
-        PlannedFault { when, what: PlannedEffect::Crash { restart_after } }
+        (when, PlannedEffect::Crash { restart_after })
     });
     add(FaultKind::WorkerPause, &mut stream, &|stream| {
         let duration = Micros(dead + stream.between(dead / 10, 2 * dead));
-        PlannedFault { when: somewhere(stream, options, &workers), what: PlannedEffect::Pause { duration } }
+        (somewhere(stream, options, &workers), PlannedEffect::Pause { duration })
     });
     add(FaultKind::LostReply, &mut stream, &|stream| {
         let process = *stream.choose(&callers);
-        PlannedFault { when: point(stream, process), what: PlannedEffect::LostReply }
+        (point(stream, process), PlannedEffect::LostReply)
     });
     add(FaultKind::DutyStop, &mut stream, &|stream| {
         let at = stream.span(START, options.faults_end);
         let duration = stream.span(Micros::from_millis(300), Micros::from_secs(4));
         let when = When::Time { at, process: *stream.choose(&duties) };
-        PlannedFault { when, what: PlannedEffect::Pause { duration } }
+        (when, PlannedEffect::Pause { duration })
     });
     let loses = options.has(FaultKind::AsyncCommitLoss) && !options.is_resurrection;
     if options.has(FaultKind::ServerCrash) || loses {
@@ -56,6 +59,7 @@ pub fn add_faults(plan: &mut Plan, options: &Options) {
             PlannedFault {
                 when: somewhere(&mut stream, options, &callers),
                 what: PlannedEffect::ServerCrash { down_for },
+                kind: options.has(FaultKind::ServerCrash).then_some(FaultKind::ServerCrash),
             }
         }));
     }
@@ -66,22 +70,21 @@ pub fn add_faults(plan: &mut Plan, options: &Options) {
     let (fewest, most) = options.shape.more_pauses;
     faults.extend((0..stream.between(fewest, most)).map(|_| {
         let duration = Micros(dead + stream.between(dead / 10, 3 * dead));
-        PlannedFault { when: in_a_step(&mut stream, &workers), what: PlannedEffect::Pause { duration } }
+        PlannedFault { when: in_a_step(&mut stream, &workers), what: PlannedEffect::Pause { duration }, kind: None }
     }));
     let (fewest, most) = options.shape.lost_commits;
     faults.extend((0..stream.between(fewest, most)).map(|_| {
         let (process, nth) = (*stream.choose(&workers), stream.below(8) as u32);
         let when = When::Point { process, call: CallKind::Commit, nth, phase: Phase::After };
-        PlannedFault { when, what: PlannedEffect::LostReply }
+        PlannedFault { when, what: PlannedEffect::LostReply, kind: None }
     }));
     if let Some((at, duration)) = options.outage {
         let everyone = workers.iter().chain(&duties).copied();
-        faults.extend(
-            everyone.map(|process| PlannedFault {
-                when: When::Time { at, process },
-                what: PlannedEffect::Pause { duration },
-            }),
-        );
+        faults.extend(everyone.map(|process| PlannedFault {
+            when: When::Time { at, process },
+            what: PlannedEffect::Pause { duration },
+            kind: None,
+        }));
     }
     if options.has(FaultKind::ServerClockStep) {
         faults.extend(clock_steps(plan.seed, options));
@@ -101,7 +104,10 @@ fn flushes(seed: u64, options: &Options, callers: &[Process]) -> Vec<PlannedFaul
     let setup = When::Time { at: START - Micros::from_millis(1), process: Process(0) };
     let most = if options.is_resurrection { 0 } else { *stream.choose(&[0, 2, 10, 40]) };
     let places = (0..stream.between(0, most)).map(|_| somewhere(&mut stream, options, callers));
-    core::iter::once(setup).chain(places).map(|when| PlannedFault { when, what: PlannedEffect::Flush }).collect()
+    core::iter::once(setup)
+        .chain(places)
+        .map(|when| PlannedFault { when, what: PlannedEffect::Flush, kind: None })
+        .collect()
 }
 
 /// Steps of the server's clock, forward and back; the last one, when faults end, sets it right.
@@ -117,10 +123,10 @@ fn clock_steps(seed: u64, options: &Options) -> Vec<PlannedFault> {
             _ => ClockOffset { behind: off.min(Micros(at.0 / 2)), ..ClockOffset::NONE },
         };
         let when = When::Time { at, process: Process(0) };
-        PlannedFault { when, what: PlannedEffect::ServerClockStep(offset) }
+        PlannedFault { when, what: PlannedEffect::ServerClockStep(offset), kind: Some(FaultKind::ServerClockStep) }
     };
     let when = When::Time { at: options.faults_end, process: Process(0) };
-    let last = PlannedFault { when, what: PlannedEffect::ServerClockStep(ClockOffset::NONE) };
+    let last = PlannedFault { when, what: PlannedEffect::ServerClockStep(ClockOffset::NONE), kind: None };
     (0..stream.between(1, 5)).map(|_| step(&mut stream)).chain([last]).collect()
 }
 
@@ -141,7 +147,7 @@ fn idle_timeouts(seed: u64, options: &Options, workers: &[Process]) -> Vec<Plann
         let when = When::Point { process: *stream.choose(workers), call, nth: stream.below(6) as u32, phase };
         let idle = Micros(stream.between(dead / 10, 2 * dead));
         let duration = idle + Micros(stream.between(1, 2 * dead));
-        PlannedFault { when, what: PlannedEffect::IdleTimeout { idle, duration } }
+        PlannedFault { when, what: PlannedEffect::IdleTimeout { idle, duration }, kind: Some(FaultKind::IdleTimeout) }
     };
     (0..stream.between(1, 4)).map(|_| timeout(&mut stream)).collect()
 }

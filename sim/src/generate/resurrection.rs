@@ -42,7 +42,7 @@ pub fn add_to(plan: &mut Plan, options: &Options) {
         let from = arrival + stream.span(Micros::from_millis(300), Micros::from_millis(700));
         worker.start_at = worker.start_at.max(from);
     }
-    let mut add = |when, what| plan.faults.push(PlannedFault { when, what });
+    let mut add = |when, what| plan.faults.push(PlannedFault { when, what, kind: None });
     let point = |process, call, phase| When::Point { process, call, nth: 0, phase };
 
     let down_for = stream.span(Micros::from_millis(20), Micros::from_millis(100));
@@ -63,7 +63,7 @@ pub fn add_to(plan: &mut Plan, options: &Options) {
     for name in ["rotation", "timer-rotation"] {
         let when = When::Time { at: START - Micros::from_millis(1), process: named(plan, name) };
         let what = PlannedEffect::Pause { duration: options.faults_end };
-        plan.faults.push(PlannedFault { when, what });
+        plan.faults.push(PlannedFault { when, what, kind: None });
     }
 }
 

@@ -95,6 +95,8 @@ pub struct Counts {
     pub statements: u64,
     pub blocked: u64,
     pub crashes: u64,
+    /// Acknowledged commits that crashes lost, on both sides.
+    pub lost_commits: u64,
     pub choices: u64,
     /// Replays, of several, that could not be compared to their end.
     pub not_comparable: u64,
@@ -358,6 +360,7 @@ impl Target for Lockstep<'_> {
     fn crash(&mut self) -> Result<Vec<Xid>, Stop> {
         self.counts.crashes += 1;
         let lost = self.engine.crash();
+        self.counts.lost_commits += lost.len() as u64;
         for (_, connection) in std::mem::take(&mut self.connections) {
             connection.shown.into_iter().for_each(|id| self.renaming.forget(id));
         }

@@ -4,11 +4,26 @@
 
 use super::process::Point;
 use super::{Event, Scheduler};
-use crate::plan::{PlannedEffect, When};
+use crate::faults::FaultKind;
+use crate::plan::{Phase, PlannedEffect, When};
 use crate::target::Target;
 use tourbillon_models::name::{Micros, Xid};
 use tourbillon_models::record::{ClockOffset, Fault, Happening, Note, Record};
 use tourbillon_models::reply::{Outcome, Reply};
+
+/// A planned fault as it falls.
+#[derive(Clone, Copy)]
+pub(super) struct Blow {
+    pub(super) effect: PlannedEffect,
+    pub(super) cause: Cause,
+}
+
+/// What a fault was drawn as, if it was, and on which side of a call it falls, if at one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Cause {
+    pub(super) kind: Option<FaultKind>,
+    pub(super) phase: Option<Phase>,
+}
 
 impl<'a, T: Target> Scheduler<'a, T> {
     pub(super) fn place_faults(&mut self) {
@@ -17,14 +32,35 @@ impl<'a, T: Target> Scheduler<'a, T> {
             match fault.when {
                 When::Time { at, .. } => self.agenda.push(at, Event::Fault { index: index as u16 }),
                 When::Point { process, call, nth, phase } => {
-                    let point = Point { call, left: nth, phase, effect: fault.what };
+                    let cause = Cause { kind: fault.kind, phase: Some(phase) };
+                    let point = Point { call, left: nth, phase, blow: Blow { effect: fault.what, cause } };
                     self.processes[process.0 as usize].points.push(point);
                 }
             }
         }
     }
 
-    pub(super) fn strike(&mut self, index: usize, effect: PlannedEffect) -> Result<(), T::Stop> {
+    /// A fault that was drawn has come about.
+    pub(super) fn came_about(&mut self, Cause { kind, phase }: Cause) {
+        self.summary.faults.extend(kind.map(|kind| (kind, phase)));
+    }
+
+    /// Whether it does anything: the process may have finished, the server may lie there already.
+    fn has_effect(&self, index: usize, effect: PlannedEffect) -> bool {
+        match effect {
+            PlannedEffect::Crash { .. } | PlannedEffect::Pause { .. } => !self.processes[index].finished,
+            PlannedEffect::LostReply => true,
+            PlannedEffect::ServerCrash { .. } | PlannedEffect::Flush => self.server_up_at <= self.now,
+            PlannedEffect::ServerClockStep(offset) => offset != ClockOffset::NONE && offset != self.server_clock,
+            // That is seen when the session ends.
+            PlannedEffect::IdleTimeout { .. } => false,
+        }
+    }
+
+    pub(super) fn strike(&mut self, index: usize, Blow { effect, cause }: Blow) -> Result<(), T::Stop> {
+        if self.has_effect(index, effect) {
+            self.came_about(cause);
+        }
         match effect {
             PlannedEffect::Crash { restart_after } => self.crash(index, restart_after),
             PlannedEffect::Pause { duration } => {
@@ -32,7 +68,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
                 Ok(())
             }
             PlannedEffect::IdleTimeout { idle, duration } => {
-                self.stand_idle(index, idle, duration);
+                self.stand_idle(index, idle, duration, cause);
                 Ok(())
             }
             PlannedEffect::LostReply => Ok(()),
@@ -81,6 +117,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
             return Ok(());
         }
         self.note_fault(index, Fault::ServerCrash);
+        self.summary.server_crashes += 1;
         self.server_up_at = self.now + down_for;
         let open: Vec<_> = (0..self.processes.len()).map(|index| (self.xid(index), self.is_open(index))).collect();
         let lost = self.target.crash()?;

@@ -4,6 +4,7 @@
 //! On the server that is a minute; here it is the fault's to say. What it is not: an end of the process, which wakes up
 //! and finds its connection gone.
 
+use super::faults::Cause;
 use super::{Event, Scheduler};
 use crate::target::Target;
 use tourbillon_models::name::{Micros, Session};
@@ -16,22 +17,23 @@ impl<T: Target> Scheduler<'_, T> {
         self.processes[index].paused_until = until;
     }
 
-    pub(super) fn stand_idle(&mut self, index: usize, idle: Micros, duration: Micros) {
+    pub(super) fn stand_idle(&mut self, index: usize, idle: Micros, duration: Micros, cause: Cause) {
         self.pause(index, duration);
         if let Some((_, session)) = self.processes[index].connection {
-            self.agenda.push(self.now + idle, Event::IdleTimeout { process: index as u8, session });
+            self.agenda.push(self.now + idle, Event::IdleTimeout { process: index as u8, session, cause });
         }
     }
 
-    /// Only a session that has stood idle since, in a transaction.
-    pub(super) fn idle_timeout(&mut self, index: usize, session: Session) -> Result<(), T::Stop> {
+    /// Only a session that has stood idle since, in a transaction that holds its window; and only while there are faults.
+    pub(super) fn idle_timeout(&mut self, index: usize, session: Session, cause: Cause) -> Result<(), T::Stop> {
         let process = &self.processes[index];
         let Some((slot, current)) = process.connection else { return Ok(()) };
         let is_idle = current == session && !process.blocked && process.paused_until > self.now;
-        if !is_idle || !self.target.engine().is_in_transaction(slot) {
+        if !is_idle || self.now >= self.plan.faults_end || !self.target.engine().ends_when_idle(slot) {
             return Ok(());
         }
         self.note_fault(index, Fault::SessionEnd);
+        self.came_about(cause);
         self.hang_up(index)?;
         self.processes[index].lost = true;
         Ok(())

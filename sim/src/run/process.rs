@@ -1,7 +1,8 @@
 //! A process of a run: its actor, its session, and what is to befall it.
 
+use super::faults::Blow;
 use crate::clock::Clock;
-use crate::plan::{CallKind, Phase, PlannedEffect};
+use crate::plan::{CallKind, Phase};
 use crate::random::Stream;
 use tourbillon_engine::actors::script::Script;
 use tourbillon_engine::actors::worker::Worker;
@@ -37,7 +38,7 @@ pub(super) struct Point {
     pub(super) call: CallKind,
     pub(super) left: u32,
     pub(super) phase: Phase,
-    pub(super) effect: PlannedEffect,
+    pub(super) blow: Blow,
 }
 
 pub(super) struct Running {
@@ -62,7 +63,7 @@ pub(super) struct Running {
     pub(super) finished: bool,
     pub(super) points: Vec<Point>,
     /// The fault that falls when the call under way is answered.
-    pub(super) after: Option<PlannedEffect>,
+    pub(super) after: Option<Blow>,
     pub(super) latency: Stream,
     pub(super) clock: Clock,
 }
@@ -91,7 +92,7 @@ impl Running {
     }
 
     /// The fault that falls at this call, if one does. Every point counts the calls of its own kind.
-    pub(super) fn due_point(&mut self, op: &PlainOp) -> Option<(Phase, PlannedEffect)> {
+    pub(super) fn due_point(&mut self, op: &PlainOp) -> Option<(Phase, Blow)> {
         let mut due = None;
         self.points.retain_mut(|point| {
             if !point.call.matches(op) {
@@ -101,7 +102,7 @@ impl Running {
                 point.left = point.left.saturating_sub(1);
                 return true;
             }
-            due = Some((point.phase, point.effect));
+            due = Some((point.phase, point.blow));
             false
         });
         due

@@ -2,7 +2,8 @@
 //!
 //! The same rounds in the store and on a server: a page of timers that are due at once is scheduled, a tick is taken, and
 //! they are drained; then a tick without a timer, drained too; then a tick that has nothing to do. Around them lie a
-//! thousand, thirty thousand, a million timers that are due in some days. All of it again while another session has a
+//! thousand, thirty thousand, a million timers that are due in some days; and those that were delivered, as timer tables
+//! are not rotated: how many rows lie there in the end is told. All of it again while another session has a
 //! snapshot open. The plan of a page's query is asked of the server in the midst of the last round.
 
 mod on_server;
@@ -50,9 +51,11 @@ trait Site {
     /// A session that looks at the database as it is now, until it is let go.
     fn hold_snapshot(&mut self) -> Result<()>;
     fn let_go(&mut self) -> Result<()>;
-    /// So many timers, due after about the delay, each by a call of its own.
+    /// So many timers, due after about the delay.
     fn schedule(&mut self, count: u32, delay: Delay) -> Result<Duration>;
     fn timed(&mut self, op: &PlainOp) -> Result<(PlainReply, Duration)>;
+    /// In the timer tables, delivered or not.
+    fn timer_rows(&mut self) -> Result<u64>;
 }
 
 #[derive(Clone, Copy)]
@@ -67,6 +70,8 @@ enum Delay {
 struct Cost {
     pending: u32,
     is_snapshot_held: bool,
+    /// In the timer tables after the rounds, those included that were delivered.
+    timer_rows: u64,
     schedule_one: f64,
     drain_one: f64,
     empty_round: f64,
@@ -103,6 +108,8 @@ impl Ratio {
 #[derive(Serialize)]
 struct Measured {
     place: String,
+    /// How a page is scheduled.
+    scheduling: &'static str,
     costs: Vec<Cost>,
     ratios: Vec<Ratio>,
     /// As the server tells it; empty for the store.
@@ -135,7 +142,8 @@ fn in_store() -> Result<Measured> {
     let costs = costs(&mut store, |_| Ok(()))?;
     let ratios = ratios(&costs);
     let place = "the store".to_owned();
-    Ok(Measured { place, costs, ratios, plan: Vec::new(), indexes: Vec::new(), is_plan_bad: false })
+    let scheduling = "schedule one: a call of its own for each";
+    Ok(Measured { place, scheduling, costs, ratios, plan: Vec::new(), indexes: Vec::new(), is_plan_bad: false })
 }
 
 /// The last round's page is left to `last` before it is drained.
@@ -171,6 +179,7 @@ fn cost(site: &mut impl Site, pending: u32, is_snapshot_held: bool) -> Result<Co
     Ok(Cost {
         pending,
         is_snapshot_held,
+        timer_rows: site.timer_rows()?,
         schedule_one: lower_quartile(schedule),
         drain_one: lower_quartile(drain),
         empty_round: lower_quartile(empty),
@@ -235,7 +244,9 @@ fn ratios(costs: &[Cost]) -> Vec<Ratio> {
 fn configuration() -> String {
     format!(
         "one queue of messages; timers that are due in ten days or more pending; rounds of {} timers due at once, in pages \
-         of as many, {ROUNDS} of each kind, lower quartiles in microseconds; held: another session has a REPEATABLE READ \
+         of as many, {ROUNDS} of each kind, lower quartiles in microseconds; timer tables are \
+         not rotated, so that delivered timers stay in them: rows says how many lie there after the rounds, pending or \
+         delivered; held: another session has a REPEATABLE READ \
          snapshot open since before the rounds",
         count(PAGE.into())
     )
@@ -243,13 +254,13 @@ fn configuration() -> String {
 
 fn text(measured: &[Measured]) -> String {
     let mut text = configuration() + "\n";
-    for Measured { place, costs, ratios, plan, indexes, is_plan_bad } in measured {
-        text += &format!("\n{place}\n  pending    held");
+    for Measured { place, scheduling, costs, ratios, plan, indexes, is_plan_bad } in measured {
+        text += &format!("\n{place}; {scheduling}\n  pending         rows  held");
         Cost::WHAT.iter().for_each(|(what, _)| text += &format!("  {what:>12}"));
         text += "\n";
         for cost in costs {
             let held = if cost.is_snapshot_held { "yes" } else { "no" };
-            text += &format!("  {:>9}  {held:>4}", count(cost.pending.into()));
+            text += &format!("  {:>9}  {:>9}  {held:>4}", count(cost.pending.into()), count(cost.timer_rows));
             Cost::WHAT.iter().for_each(|(_, of)| text += &format!("  {:>12.2}", of(cost)));
             text += "\n";
         }

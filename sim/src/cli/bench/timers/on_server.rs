@@ -40,6 +40,9 @@ const SCHEDULE_FAR: &str = "select count(s.event_id) from generate_series({first
 
 const SNAPSHOT: &str = "begin isolation level repeatable read; select count(*) from tourbillon.tick";
 
+const TIMER_ROWS: &str =
+    "select (select count(*) from tourbillon.timer_1_0) + (select count(*) from tourbillon.timer_1_1)";
+
 struct OnServer<'a> {
     session: Connected<'a>,
     holder: Connected<'a>,
@@ -61,7 +64,8 @@ pub fn measure(server: &mut Server) -> Result<Measured> {
     let (indexes, is_plan_bad) = (indexes(&plan), plan.iter().any(|line| is_scan_of_all(line)));
     let place = format!("PostgreSQL {}, synchronous commit off", server.version());
     server.drop_schema(site.schema())?;
-    Ok(Measured { place, costs, ratios, is_plan_bad: is_plan_bad || indexes.is_empty(), plan, indexes })
+    let scheduling = "schedule one: 1,000 calls in one statement";
+    Ok(Measured { place, scheduling, costs, ratios, is_plan_bad: is_plan_bad || indexes.is_empty(), plan, indexes })
 }
 
 /// Of each line of a plan that names one.
@@ -110,5 +114,9 @@ impl Site for OnServer<'_> {
 
     fn timed(&mut self, op: &PlainOp) -> Result<(PlainReply, Duration)> {
         self.session.timed(op)
+    }
+
+    fn timer_rows(&mut self) -> Result<u64> {
+        Ok(self.session.rows(TIMER_ROWS)?[0].get::<_, i64>(0) as u64)
     }
 }

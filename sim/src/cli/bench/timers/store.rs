@@ -70,4 +70,8 @@ impl Site for InStore {
         let reply = self.call(self.session, op)?;
         Ok((reply, begun.elapsed()))
     }
+
+    fn timer_rows(&mut self) -> Result<u64> {
+        Ok(self.engine.storage().iter().filter(|it| it.table == "timer").map(|it| it.row_count as u64).sum())
+    }
 }
