@@ -15,11 +15,12 @@
 -- command sql prints all of it as one transaction that creates the schema.
 --
 -- Order of locks, obeyed everywhere: advisory lock (of ticks, or of rotation and subscribers); subscription row; lease
--- row (another worker's only with skip locked); tries, by whoever has the lease; dead letters by id; start key; live rows
--- by id; cursor of timers; event tables by number; timer tables by number; what was cancelled; queue row, by rotation
--- alone. Ticks and pointers are read without locks. Readers of windows and of timers take their share of the tables earlier
--- than that, which is sound: whoever has a table for himself waits for nothing that another could hold. A drain writes dead letters, and deletes live
--- rows of theirs, under the cursor's lock, which is sound too: the timer was all that was left of the workflow.
+-- row (another worker's only with skip locked); tries, by whoever has the lease; dead letters by id; start key; live
+-- rows by id; cursor of timers; event tables by number; timer tables by number; what was cancelled; queue row, by
+-- rotation alone. Ticks and pointers are read without locks. Readers of windows and of timers take their share of the
+-- tables earlier than that, which is sound: whoever has a table for himself waits for nothing that another could hold.
+-- A drain writes dead letters, and deletes live rows of theirs, under the cursor's lock, which is sound too: the timer
+-- was all that was left of the workflow.
 --
 -- Guards: a line that prevents a known bug ends in a comment with that bug's name (engine/src/guard.rs); a block has the
 -- name above and below. The installer can leave them out; a comment "without" that name is then put in their place.

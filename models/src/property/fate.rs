@@ -1,8 +1,8 @@
 //! What became of a transaction: as its client was told, or a note says, or what others have seen shows. D1, D3.
 //!
 //! - **D1** An acknowledged commit is a fact: a later answer or note that calls it aborted or in progress breaks it, and
-//!   so does a final state without its rows (judged in [`liveness`](super::liveness)). Of what a crash may lose where commits are asynchronous:
-//!   [`suffix`](super::suffix). Broken by asynchronous commits that are called synchronous.
+//!   so does a final state without its rows (judged in [`liveness`](super::liveness)). What a crash may lose where commits
+//!   are asynchronous: [`suffix`](super::suffix). Broken by asynchronous commits that are called synchronous.
 //! - **D3** What a lost reply's note says is what every later answer about that transaction says, and what was never
 //!   asked to commit did not. Unknown if no note says it. Broken by retrying blindly, by a target that guesses.
 
