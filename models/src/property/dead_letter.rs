@@ -218,12 +218,9 @@ impl Pass<'_> {
     /// Whether a reply that was lost may have told of this dead letter.
     fn may_be_dead(&self, event: EventId) -> bool {
         let rows = self.history.state.as_ref().map_or(&[][..], |state| &state.dead_letters);
-        let has_lost = self.memory.has_lost_hand_out || !self.memory.missing.is_empty() || self.has_any_lost_drain();
+        let has_lost_drain = self.memory.timers.has_lost_drain();
+        let has_lost = self.memory.has_lost_hand_out || !self.memory.missing.is_empty() || has_lost_drain;
         has_lost && (rows.is_empty() || rows.iter().any(|row| row.event == event))
-    }
-
-    fn has_any_lost_drain(&self) -> bool {
-        (0..self.memory.queues.len()).any(|queue| self.has_lost_drain(Queue(queue as u8)))
     }
 
     /// A replay whose reply was lost, and that committed: what it lives on as is known when somebody is handed it.

@@ -116,6 +116,11 @@ impl Timers {
         self.cursors.get(&queue).map(|cursor| cursor.done)
     }
 
+    /// Whether some drain of some queue may have fired more than anyone was told.
+    pub(super) fn has_lost_drain(&self) -> bool {
+        self.cursors.values().any(|cursor| cursor.lost.is_some())
+    }
+
     /// One that waits.
     pub(super) fn pending(&self, id: u32) -> Option<&Timer> {
         self.by_id.get(&id).filter(|timer| timer.fate == Fate::Pending)
@@ -416,11 +421,6 @@ impl Pass<'_> {
         let cursor = self.memory.timers.cursors.entry(queue.0).or_insert(Cursor::NEW);
         let until = cursor.lost.map_or(end, |(_, until)| until.max(end));
         cursor.lost = Some((done, until));
-    }
-
-    /// Whether some drain of the queue may have fired more than anyone was told.
-    pub(super) fn has_lost_drain(&self, queue: Queue) -> bool {
-        self.memory.timers.cursors.get(&queue.0).is_some_and(|cursor| cursor.lost.is_some())
     }
 
     /// Somebody is handed an event that was a timer when it was last heard of. True if a lost drain explains it.

@@ -15,6 +15,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use proptest::collection::vec as list;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 type PlainHappening = Happening<Vec<Decision>, Vec<Event>, Vec<u32>>;
 
@@ -323,8 +324,35 @@ fn bent() -> impl Strategy<Value = History> {
     })
 }
 
+/// A checker that has seen one history judges the next as a new one does. (Here a drain was lost, in a queue that nobody
+/// had spoken of otherwise, and somebody replayed what may be a dead letter of it.)
+#[test]
+fn what_was_checked_before_changes_nothing() {
+    let (queue, consumer, event) = (Queue(0), Consumer(0), EventId(0));
+    let mut history = History::new(two_chains().history.header.clone());
+    let calls = [
+        (0, Op::Drain { queue, limit: 0 }, Reply::Unknown),
+        (1, Op::ReplayDeadLetter { consumer, event }, Reply::Replayed { workflow: WorkflowId(0), event, table: 0 }),
+        (1, Op::CreateQueue { queue, kind: QueueKind::Workflow }, Reply::Done),
+    ];
+    for (session, op, reply) in calls {
+        for what in [Happening::Call(op), Happening::Return(reply)] {
+            let (at, process, session, xid) = (Micros(0), Process(0), Session(session), Xid(0));
+            history.push_plain(&RecordOf { at, process, incarnation: 0, session, xid, what });
+        }
+    }
+    let mut checker = Checker::new();
+    let verdict = checker.check(&history);
+    assert!(checker.check(&history) == verdict);
+}
+
+/// Always the same cases, and no file of failed ones.
+fn fixed() -> ProptestConfig {
+    ProptestConfig { rng_seed: RngSeed::Fixed(0x70_75_72), failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(fixed())]
 
     #[test]
     fn a_history_survives_writing_and_reading(history in history()) {
