@@ -88,25 +88,39 @@ fn the_sound_engine_is_clean_over_many_more_seeds() {
     clean_sweep(0..5_000, all_faults(), works);
 }
 
-/// What no guard breaks so far: these have failed on histories told by hand, beside the properties.
+/// What no guard breaks within so many seeds: these have failed on histories told by hand, beside the properties.
 const BY_HAND_ALONE: [Property; 5] = [D1, D3, D4, Q7, T1];
+
+/// A guard whose bug breaks it.
+const fn breaker(property: Property) -> Option<Guard> {
+    Some(match property {
+        D1 | D3 | D4 | Q7 | T1 => return None,
+        D2 | T2 | T3 => Guard::TimersRideTicks,
+        D5 => Guard::TakeoverFreshToken,
+        Q1 | Q4 | Q5 | Q13 | W1 | L1 | L4 | L7 => Guard::InProgressSet,
+        Q2 | Q9 | W7 => Guard::FenceChecked,
+        Q3 | Q14 | W3 => Guard::IsolationCheck,
+        Q6 => Guard::RotationMinCursor,
+        Q8 | Q15 | W6 => Guard::ClaimLock,
+        Q10 => Guard::TakeoverNotEarly,
+        Q11 => Guard::TryBeforeRun,
+        Q12 => Guard::ReplayMoves,
+        W2 | W5 | W8 => Guard::OneConsumer,
+        W4 => Guard::RetryFreshSequence,
+        W9 => Guard::StartKey,
+        W10 => Guard::NoStalenessGate,
+        T4 => Guard::IdleTimer,
+        T5 => Guard::TimerKeepsFields,
+        L2 => Guard::TakeoverClearsVictim,
+        L3 => Guard::CrashCounted,
+        L5 => Guard::RotationLockTimeout,
+    })
+}
 
 #[test]
 fn every_other_property_has_failed_on_a_guard() {
-    let mut broken: Vec<Property> = Vec::new();
-    for round in 0..12 {
-        for guard in Guard::ALL {
-            let setting = Setting { limits: all_faults(), guards: Guards::without(&[guard]) };
-            let range = round * 250..(round + 1) * 250;
-            let swept = sweep(seeds(range), processors(), &setting, works, |_, _| ControlFlow::Continue(()));
-            broken.extend(Property::ALL.into_iter().filter(|property| swept.sums.broken(*property) > 0));
-        }
-        broken.sort_unstable();
-        broken.dedup();
-        if broken.len() + BY_HAND_ALONE.len() >= Property::ALL.len() {
-            break;
-        }
-    }
-    let never: Vec<Property> = Property::ALL.into_iter().filter(|property| !broken.contains(property)).collect();
-    assert_eq!(never, BY_HAND_ALONE);
+    let never = Property::ALL.into_iter().filter(|property| {
+        breaker(*property).is_none_or(|guard| miss(guard.name(), Guards::without(&[guard]), &[*property]).is_some())
+    });
+    assert_eq!(never.collect::<Vec<_>>(), BY_HAND_ALONE);
 }
