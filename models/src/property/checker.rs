@@ -3,6 +3,7 @@
 //! The checker keeps its memory between runs, because it sits on the simulator's hot path. It keeps no text: what a
 //! sentence needs is looked up in the history when something is wrong.
 
+use super::content::Content;
 use super::dead_letter::DeadLetters;
 use super::dense::Dense;
 use super::fate::Known;
@@ -12,13 +13,14 @@ use super::lease::{Suspicion, Worker};
 use super::log::{Entry, Queue};
 use super::lost::Missing;
 use super::server_clock::ServerClock;
+use super::start::Keys;
 use super::storage::Doubt;
 use super::suffix::Suffix;
-use super::timer::{Content, Delay, Timers};
+use super::timer::{Delay, Timers};
 use super::tokens::Tokens;
 use super::transactions::{NONE, SessionState, Write};
 use super::window::Subscription;
-use super::workflow::{Keys, LedgerLine, Workflow};
+use super::workflow::{LedgerLine, Workflow};
 use super::{Property, Reach};
 use crate::history::History;
 use crate::name::{Micros, Session, Xid};

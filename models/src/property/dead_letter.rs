@@ -13,8 +13,8 @@
 
 use super::checker::{Done, Pass};
 use super::clue::Clue;
+use super::content::Content;
 use super::log::Entry;
-use super::timer::Content;
 use super::transactions::NONE;
 use super::workflow::Workflow;
 use super::{Property, Reach};

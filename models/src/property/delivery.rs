@@ -11,8 +11,8 @@
 use super::Property;
 use super::checker::Pass;
 use super::clue::Clue;
+use super::content::Content;
 use super::log::{Entry, UNTOLD};
-use super::timer::Content;
 use crate::history::History;
 use crate::name::{EventId, Queue as QueueName, Session, Step, Tick, Token, WorkerId};
 use crate::op::Op;

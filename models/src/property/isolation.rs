@@ -15,8 +15,8 @@
 
 use super::checker::{Done, Pass};
 use super::clue::Clue;
+use super::content::Content;
 use super::lease::{Finish, Phase, Worker};
-use super::timer::Content;
 use super::transactions::NONE;
 use super::{Property, Reach};
 use crate::history::{DeadLetterRow, DeadReason, WorkerRow};

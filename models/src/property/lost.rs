@@ -6,9 +6,9 @@
 use super::Property;
 use super::checker::{Done, Pass};
 use super::clue::Clue;
+use super::content::Content;
 use super::fate::Known;
 use super::log::{Entry, UNTOLD, UNTOLD_TABLE};
-use super::timer::Content;
 use super::transactions::NONE;
 use super::workflow::{Workflow, is_delayed};
 use crate::name::{EventId, Key, Queue, Step, WorkerId, WorkflowId};

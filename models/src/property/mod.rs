@@ -2,8 +2,8 @@
 //!
 //! A [`Checker`] reads a history once, front to back, and dispatches each record to the nouns that it concerns:
 //! [transactions](self::transactions) (what is pending) and their [fate], the [log] and its [delivery],
-//! [windows](self::window), [leases](self::lease), [isolation](self::isolation), [workflows](self::workflow) and their
-//! [work], [retries](self::retry), [timers](self::timer), [dead letters](self::dead_letter), [storage], and, at the end,
+//! [windows](self::window), [leases](self::lease), [isolation](self::isolation), [starts](self::start), [workflows](self::workflow)
+//! and their [work], [retries](self::retry), [timers](self::timer), [dead letters](self::dead_letter), [storage], and, at the end,
 //! [liveness] and the rows of the state record. Each file opens with the exact definitions that it judges and what breaks them.
 //!
 //! Three rules make a verdict hold on every target:
@@ -20,6 +20,7 @@
 
 mod checker;
 mod clue;
+mod content;
 mod dead_letter;
 mod delivery;
 mod dense;
@@ -33,6 +34,7 @@ mod lost;
 mod reach;
 mod retry;
 mod server_clock;
+mod start;
 mod storage;
 mod suffix;
 pub mod sweep;

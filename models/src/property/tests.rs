@@ -4,6 +4,7 @@ mod arbitrary;
 mod dead_letter;
 mod durability;
 mod end;
+mod flaky;
 mod isolation;
 mod lease;
 mod log;

@@ -1,7 +1,8 @@
 //! Q12 and W10: dead letters and their replays.
 
+use super::flaky::GONE;
 use super::sound::assert_holds;
-use super::tale::{GONE, Q, Tale};
+use super::tale::{Q, Tale};
 use crate::history::DeadReason;
 use crate::name::{EventId, Key, WorkerId, WorkflowId};
 use crate::property::{Property, Reach};

@@ -1,7 +1,8 @@
 //! L3, Q11 and W10 for tries: isolated windows.
 
+use super::flaky::{GONE, LAST, POISON};
 use super::sound::assert_holds;
-use super::tale::{GONE, LAST, POISON, Tale};
+use super::tale::Tale;
 use crate::name::{EventId, Micros, Token, WorkerId};
 use crate::op::Op;
 use crate::property::{Property, Reach};

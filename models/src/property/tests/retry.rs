@@ -1,7 +1,8 @@
 //! Q11 for attempts, L4, L7, and W7 with attempts and versions.
 
+use super::flaky::{HOPELESS, LAST, POISON, TRY};
 use super::sound::assert_holds;
-use super::tale::{HOPELESS, LAST, POISON, TRY, Tale};
+use super::tale::Tale;
 use crate::name::{EventId, Token, WorkerId};
 use crate::op::Verb;
 use crate::property::{Property, Reach};

@@ -1,7 +1,8 @@
 //! The server's clock is set, forward and back: what goes by it is judged by it.
 
+use super::flaky::NAP;
 use super::sound::assert_holds;
-use super::tale::{NAP, Tale};
+use super::tale::Tale;
 use crate::name::{EventId, Micros, Token, WorkerId};
 use crate::op::Op;
 use crate::property::server_clock::ServerClock;

@@ -3,6 +3,7 @@
 //! A tale fills in what would only be noise (numbers, snapshots, the content of events that it has seen appended) and
 //! believes everything else, also what no engine would answer. It has no rules, so it can tell any bug.
 
+use super::flaky::Flaky;
 use crate::history::{
     DeadLetterRow, DeadReason, EventRow, Header, History, LedgerRow, PlainOp, PlainReply, QueueRow, StartKeyRow, State,
     TimerRow, WorkflowRow,
@@ -15,7 +16,7 @@ use crate::property::{Checker, Property};
 use crate::record::{Fault, Happening, Note, RecordOf};
 use crate::reply::{Event, Outcome, Refusal, Reply, SnapshotOf};
 use crate::verdict::{Judgement, Verdict};
-use crate::workload::{Chain, Next, Program, StepInput, StepOutcome};
+use crate::workload::{Chain, Next, Program, StepInput};
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -559,54 +560,6 @@ impl Tale {
 
 fn is_exhausted(decision: &Decision) -> bool {
     decision.verb == Verb::Retry && decision.attempt > decision.max_attempts
-}
-
-/// A step for each thing that can go wrong; the workflow's key says where it starts.
-pub(super) struct Flaky;
-
-/// Sleeps for two seconds, then goes on with [`TRY`].
-pub(super) const NAP: u32 = 0;
-/// Fails the first time, is tried again a second later, then goes on with [`LAST`].
-pub(super) const TRY: u32 = 1;
-/// Completes; from version 2 of the code on it fails.
-pub(super) const LAST: u32 = 2;
-/// No version has code for it.
-pub(super) const GONE: u32 = 3;
-/// Never succeeds, and is attempted twice.
-pub(super) const HOPELESS: u32 = 4;
-/// Kills its process.
-pub(super) const POISON: u32 = 5;
-
-impl Program for Flaky {
-    fn name(&self) -> &str {
-        "flaky tale"
-    }
-
-    fn summary(&self) -> &str {
-        "whatever can go wrong"
-    }
-
-    fn steps(&self) -> &[&str] {
-        &["nap", "try", "last", "gone", "hopeless", "poison"]
-    }
-
-    fn start(&self, index: u32, size: u64) -> (Step, u64) {
-        (Step((index % 10) as u16), u64::from(index) + size)
-    }
-
-    fn decide(&self, StepInput { step, state, attempt, version }: StepInput) -> StepOutcome {
-        let next = match u32::from(step.0) {
-            NAP => Next::Sleep { step: Step(1), state: state + 1, delay: Micros::from_secs(2) },
-            TRY if attempt == 1 => Next::Retry { delay: Micros::from_secs(1), max_attempts: 3 },
-            TRY => Next::Goto { step: Step(2), state },
-            LAST if version < 2 => Next::Complete,
-            LAST => Next::Fail,
-            GONE => Next::Reject,
-            HOPELESS => Next::Retry { delay: Micros(0), max_attempts: 2 },
-            _ => Next::Die,
-        };
-        StepOutcome { effect: false, next }
-    }
 }
 
 pub(super) fn claim(worker: WorkerId) -> PlainOp {

@@ -1,7 +1,8 @@
 //! T1 to T5: timers.
 
+use super::flaky::NAP;
 use super::sound::assert_holds;
-use super::tale::{NAP, Q, Tale};
+use super::tale::{Q, Tale};
 use crate::name::{EventId, Micros, Tick, WorkerId};
 use crate::op::Op;
 use crate::property::{Property, Reach};

@@ -1,0 +1,181 @@
+//! Statements and rows by hand.
+
+use super::*;
+use tourbillon_models::name::{Key, Queue, Token};
+
+const FLOW: u128 = 0x0123_4567_89ab_4def_8123_4567_89ab_cdef;
+
+fn mapping() -> Mapping {
+    Mapping::new("other", Guards::ALL, &["first", "second"])
+}
+
+fn decoded(op: PlainOp, row: Vec<Value>, ids: &mut Ids) -> (PlainReply, Option<Xid>) {
+    mapping().decode(&op, &[row], ids).expect("the row is of the statement's form")
+}
+
+#[test]
+fn a_statement_is_of_its_schema_and_has_its_parameters() {
+    let mapping = mapping();
+    let start = Op::Start { queue: Queue(0), key: Key(7), step: Step(1), state: u64::MAX };
+    let statement = mapping.encode(&start, &Ids::new());
+    assert_eq!(
+        statement.text,
+        "select workflow_id, event_id, event_table, pg_current_xact_id_if_assigned()::text::int8 as transaction \
+         from other.start($1, $2, $3, $4)"
+    );
+    assert_eq!(statement.params, ["q0", "w7", "second", "18446744073709551615"].map(Value::from));
+    let claim = Op::Claim { worker: WorkerId(3), dead_interval: Micros::from_secs(5), at: Micros(0) };
+    assert_eq!(mapping.encode(&claim, &Ids::new()).params, [Value::Int8(3), Value::Int8(5_000_000)]);
+    let savepoint = Op::Savepoint { level: 2 };
+    assert_eq!(mapping.encode(&savepoint, &Ids::new()).text, "savepoint level_2");
+}
+
+#[test]
+fn decisions_are_parallel_arrays() {
+    let mut ids = Ids::new();
+    let workflow = ids.workflow(FLOW);
+    let decision = |event, verb| Decision {
+        event: EventId(event),
+        verb,
+        workflow: if verb == Verb::Acknowledge { WorkflowId(0) } else { workflow },
+        sequence: 2,
+        step: Step(1),
+        attempt: if verb == Verb::Retry { 3 } else { 1 },
+        max_attempts: if verb == Verb::Retry { 5 } else { 0 },
+        delay: if verb == Verb::Retry { Micros(7) } else { Micros(0) },
+        state: 9,
+    };
+    let decisions = vec![decision(4, Verb::Retry), decision(5, Verb::Complete), decision(6, Verb::Acknowledge)];
+    let op = Op::Handoff { worker: WorkerId(1), token: Token(8), decisions };
+    let mapping = mapping();
+    let retry = |value: &str| Value::TextArray(vec![Some(value.to_string()), None, None]);
+    let verbs = ["retry", "complete", "acknowledge"].map(|verb| Some(verb.to_string()));
+    assert_eq!(
+        mapping.encode(&op, &ids).params,
+        [
+            Value::Int8(1),
+            Value::Uuid(8),
+            Value::Int8Array(vec![Some(4), Some(5), Some(6)]),
+            Value::TextArray(verbs.to_vec()),
+            Value::UuidArray(vec![Some(FLOW), Some(FLOW), None]),
+            Value::Int4Array(vec![Some(2); 3]),
+            retry("second"),
+            Value::Int4Array(vec![Some(3), Some(1), Some(1)]),
+            Value::Int4Array(vec![Some(5), Some(0), Some(0)]),
+            Value::Int8Array(vec![Some(7), Some(0), Some(0)]),
+            retry("9"),
+        ]
+    );
+}
+
+#[test]
+fn workflows_are_numbered_and_tokens_remembered() {
+    let mut ids = Ids::new();
+    let start = Op::Start { queue: Queue(0), key: Key(1), step: Step(0), state: 0 };
+    let row = vec![Value::Uuid(FLOW), Value::Null, Value::Null, Value::Null];
+    let known = Reply::Started { workflow: WorkflowId(1), event: EventId(0), table: 0 };
+    assert_eq!(decoded(start, row, &mut ids), (known, None));
+    assert_eq!(ids.workflow_uuid(WorkflowId(1)), Some(FLOW));
+    assert_eq!(ids.workflow_uuid(WorkflowId(0)), None);
+
+    let claim = Op::Claim { worker: WorkerId(3), dead_interval: Micros(0), at: Micros(0) };
+    let row =
+        vec![Value::Uuid(FLOW), Value::Int8(1), Value::Int8(2), Value::Null, Value::Bool(false), Value::Int8(700)];
+    let token = Token(FLOW as u64);
+    let claimed = Reply::Claimed { token, prev: Tick(1), next: Tick(2), victim: WorkerId(0), isolated: false };
+    assert_eq!(decoded(claim, row, &mut ids), (claimed, Some(Xid(700))));
+    assert_eq!(ids.token_uuid(token), FLOW);
+}
+
+#[test]
+fn what_is_handed_out_is_an_event_or_the_end_of_the_window() {
+    let hand_out = Op::HandOut { worker: WorkerId(1), token: Token(1), max_tries: 3 };
+    let mut row = vec![Value::Null, Value::Int8Array(vec![Some(4)])];
+    row.extend(vec![Value::Null; EVENT_COLUMNS]);
+    row.push(Value::Int8(700));
+    let finished = Reply::HandedOut { events: vec![], tries: 0, dead: vec![4] };
+    assert_eq!(decoded(hand_out.clone(), row, &mut Ids::new()), (finished, Some(Xid(700))));
+    let event = [
+        Value::Int8(5),
+        Value::Int8(9),
+        Value::Null,
+        Value::Int4(0),
+        Value::Null,
+        Value::Int4(1),
+        Value::Text("3".to_string()),
+    ];
+    let mut row = vec![Value::Int4(2), Value::Int8Array(vec![])];
+    row.extend(event);
+    row.push(Value::Int8(701));
+    let (reply, xid) = decoded(hand_out, row, &mut Ids::new());
+    assert_eq!(xid, Some(Xid(701)));
+    let Reply::HandedOut { events, tries: 2, dead } = reply else { panic!("{reply:?}") };
+    assert_eq!((events[0].id, events[0].state, dead), (EventId(5), 3, vec![]));
+}
+
+#[test]
+fn timers_are_drained_to_a_tick_or_there_is_nothing_to_drain() {
+    let drain = Op::Drain { queue: Queue(0), limit: u32::MAX };
+    assert_eq!(mapping().encode(&drain, &Ids::new()).params, ["q0".into(), Value::Int4(i32::MAX)]);
+    let ids = |ids: &[i64]| Value::Int8Array(ids.iter().map(|id| Some(*id)).collect());
+    let row = vec![Value::Int8(4), ids(&[7, 9]), ids(&[8]), Value::Int2(2), Value::Bool(false), Value::Int8(12)];
+    let drained = Reply::Drained { tick: Tick(4), fired: vec![7, 9], dead: vec![8], table: 2, is_done: false };
+    assert_eq!(decoded(drain.clone(), row, &mut Ids::new()), (drained, Some(Xid(12))));
+    let row = [vec![Value::Null; 5], vec![Value::Int8(13)]].concat();
+    assert_eq!(decoded(drain, row, &mut Ids::new()), (Reply::Idle, Some(Xid(13))));
+
+    let cancel = Op::Cancel { queue: Queue(0), event: EventId(7), due: Micros(5) };
+    assert_eq!(mapping().encode(&cancel, &Ids::new()).params, ["q0".into(), Value::Int8(7), Value::Int8(5)]);
+    let row = |cancelled| vec![Value::Bool(cancelled), Value::Null];
+    assert_eq!(decoded(cancel.clone(), row(true), &mut Ids::new()), (Reply::Cancelled, None));
+    assert_eq!(decoded(cancel, row(false), &mut Ids::new()), (Reply::TooLate, None));
+
+    let rotate = Op::RotateTimers { queue: Queue(0), lock_timeout: Micros(5) };
+    let row = |rotated, moved| vec![Value::Bool(rotated), Value::Int2(1), moved, Value::Int8(3)];
+    let rotated = Reply::TimersRotated { table: 1, moved: 6 };
+    assert_eq!(decoded(rotate.clone(), row(true, Value::Int8(6)), &mut Ids::new()), (rotated, Some(Xid(3))));
+    assert_eq!(decoded(rotate, row(false, Value::Null), &mut Ids::new()), (Reply::TimersKept, Some(Xid(3))));
+}
+
+#[test]
+fn a_tick_tells_its_snapshot() {
+    let tick = Op::Tick { queue: Queue(0) };
+    let snapshot =
+        |text: &str| vec![Value::Int8(5), Value::Int8(1_000), Value::Text(text.to_string()), Value::Int8(12)];
+    let ticked = Reply::Ticked {
+        tick: Tick(5),
+        at: Micros(1_000),
+        snapshot: SnapshotOf { xmax: Xid(11), in_progress: vec![7, 9] },
+    };
+    assert_eq!(decoded(tick.clone(), snapshot("7:11:7,9"), &mut Ids::new()), (ticked, Some(Xid(12))));
+    assert!(mapping().decode(&tick, &[snapshot("7")], &mut Ids::new()).is_err());
+    assert!(mapping().decode(&tick, &[], &mut Ids::new()).is_err());
+}
+
+#[test]
+fn events_are_read_without_a_transaction_column() {
+    let read = Op::Read { worker: WorkerId(1), token: Token(1), after: EventId(0), limit: 10 };
+    let plain = vec![
+        Value::Int8(1),
+        Value::Int8(9),
+        Value::Null,
+        Value::Int4(0),
+        Value::Null,
+        Value::Int4(1),
+        Value::Text("3".to_string()),
+    ];
+    let event = Event {
+        id: EventId(1),
+        xid: Xid(9),
+        workflow: WorkflowId(0),
+        sequence: 0,
+        step: Step(0),
+        attempt: 1,
+        state: 3,
+    };
+    assert_eq!(decoded(read.clone(), plain.clone(), &mut Ids::new()), (Reply::Events(vec![event]), None));
+    let mut too_large = plain;
+    too_large[1] = Value::Int8(1 << 40);
+    let error = mapping().decode(&read, &[too_large], &mut Ids::new()).unwrap_err();
+    assert_eq!(error.to_string(), "column 2 holds 1099511627776, which is out of range");
+}
