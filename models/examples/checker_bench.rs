@@ -103,7 +103,7 @@ impl Teller {
         self.history
     }
 
-    fn say(&mut self, process: u8, op: Op<Vec<Decision>>, reply: Reply<Vec<Event>, Vec<u32>>) {
+    fn say(&mut self, process: u8, op: Op<Vec<Decision>>, reply: PlainReply) {
         let writes = !matches!(reply, Reply::Idle | Reply::Events(_));
         let after = if writes { Xid(self.xid) } else { Xid(0) };
         self.xid += u32::from(writes);

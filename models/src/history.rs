@@ -3,10 +3,13 @@
 //! Text and memory hold the same: `read(write(h)) == h`, byte for byte. The first line is the header, then one
 //! record a line, then the state. A history that stops before its state line is cut off: judged for safety, unknown for the rest.
 
-use crate::name::{Consumer, EventId, Key, Micros, Queue, Step, Tick, Token, WorkerId, WorkflowId, Xid};
+use crate::name::{
+    ActorId, Consumer, EmitId, EventId, Key, Micros, Name, Queue, Step, Tick, Token, WorkerId, WorkflowId, Xid,
+};
 use crate::op::{Decision, Op, QueueKind};
 use crate::record::{Happening, Record, RecordOf, Span};
-use crate::reply::{Event, Reply, SnapshotOf};
+use crate::reply::{Arrival, ChildResult, EmitAnswer, Event, Reply, SnapshotOf};
+use crate::serial::is_default;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -24,6 +27,9 @@ pub struct Header {
     pub workload: String,
     /// The step names of the workload's program; a [`Step`] is an index into them.
     pub steps: Vec<String>,
+    /// What its workflows await; a [`Name`] is an index into them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// `direct`, `lockstep`, …
     pub target: String,
     /// The server's version, where there is one.
@@ -75,6 +81,17 @@ pub struct State {
     pub dead_letters: Vec<DeadLetterRow>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cancelled: Vec<CancelledRow>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub boxes: Vec<BoxRow>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub emits: Vec<EmitRow>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<JoinRow>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub results: Vec<ChildResult>,
+    /// In the order in which it was written, as far as its rotation has left it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audit: Vec<AuditRow>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -116,12 +133,80 @@ pub struct StartKeyRow {
     pub workflow: WorkflowId,
 }
 
-/// A live workflow.
+/// A live workflow. Nobody started a child under a key, nor what a replay began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WorkflowRow {
     pub workflow: WorkflowId,
     pub queue: Queue,
-    pub key: Key,
+    pub key: Option<Key>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub parent: Option<Parent>,
+}
+
+/// To which join a workflow reports, as which child.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Parent {
+    pub join: EventId,
+    pub index: u16,
+}
+
+/// What is between a workflow and those who emit a name to it: one row for both.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BoxRow {
+    pub workflow: WorkflowId,
+    pub name: Name,
+    /// Of a token, where one is asked for or was shown: what tells two tokens apart.
+    pub token_hash: Option<u64>,
+    pub content: BoxContent,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BoxContent {
+    /// The workflow waits; and what it goes on as.
+    Wait { event: EventId, sequence: u32, step: Step, state: u64, deadline: Option<Micros> },
+    /// Nobody waits yet.
+    Promise { payload: u64 },
+}
+
+/// An emit that was taken, for as long as its workflow lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EmitRow {
+    pub workflow: WorkflowId,
+    pub emit: EmitId,
+    pub answer: EmitAnswer,
+}
+
+/// A workflow that waits for its children; and what it goes on as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct JoinRow {
+    pub join: EventId,
+    pub workflow: WorkflowId,
+    pub sequence: u32,
+    pub step: Step,
+    pub state: u64,
+    pub total: u32,
+    pub ended: u32,
+}
+
+/// What somebody did to a workflow from outside, or what was thrown away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AuditRow {
+    pub at: Micros,
+    /// None if it was the engine itself.
+    pub actor: Option<ActorId>,
+    pub act: Act,
+    pub workflow: WorkflowId,
+    pub name: Name,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// Somebody emitted, and was answered this.
+    Emit(EmitAnswer),
+    /// A wait found a promise without the token that it asks for, and threw it away.
+    Discard,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -196,6 +281,10 @@ pub struct DeadLetterRow {
     pub state: u64,
     /// The event that it lives on as; 0 as long as nobody has replayed it.
     pub replayed_as: EventId,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub arrival: Arrival,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub parent: Option<Parent>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -221,16 +310,17 @@ struct Arenas {
     decisions: Vec<Decision>,
     events: Vec<Event>,
     ids: Vec<u32>,
+    results: Vec<ChildResult>,
 }
 
 /// A record with its lists in it: the form in which it is written and read.
-pub type PlainRecord = RecordOf<Vec<Decision>, Vec<Event>, Vec<u32>>;
+pub type PlainRecord = RecordOf<Vec<Decision>, Vec<Event>, Vec<u32>, Vec<ChildResult>>;
 /// What a record with its lists in it says.
-pub type PlainHappening = Happening<Vec<Decision>, Vec<Event>, Vec<u32>>;
+pub type PlainHappening = Happening<Vec<Decision>, Vec<Event>, Vec<u32>, Vec<ChildResult>>;
 /// An operation with its lists in it: the form in which actors and targets exchange it.
 pub type PlainOp = Op<Vec<Decision>>;
 /// A reply with its lists in it: the form in which actors and targets exchange it.
-pub type PlainReply = Reply<Vec<Event>, Vec<u32>>;
+pub type PlainReply = Reply<Vec<Event>, Vec<u32>, Vec<ChildResult>>;
 
 fn span<T>(arena: &mut Vec<T>, items: &[T]) -> Span
 where
@@ -258,6 +348,7 @@ impl History {
         self.arenas.decisions.clear();
         self.arenas.events.clear();
         self.arenas.ids.clear();
+        self.arenas.results.clear();
     }
 
     pub fn decisions(&self, span: Span) -> &[Decision] {
@@ -270,6 +361,10 @@ impl History {
 
     pub fn ids(&self, span: Span) -> &[u32] {
         slice(&self.arenas.ids, span)
+    }
+
+    pub fn results(&self, span: Span) -> &[ChildResult] {
+        slice(&self.arenas.results, span)
     }
 
     /// Appends one record whose lists this history keeps: see [`History::keep_op`].
@@ -286,15 +381,20 @@ impl History {
 
     /// Keeps a reply's lists, for a record.
     #[inline]
-    pub fn keep_reply(&mut self, reply: &PlainReply) -> Reply<Span, Span> {
-        let Arenas { events, ids, .. } = &mut self.arenas;
-        reply.map(|items| span(events, items), |items| span(ids, items))
+    pub fn keep_reply(&mut self, reply: &PlainReply) -> Reply<Span, Span, Span> {
+        let Arenas { events, ids, results, .. } = &mut self.arenas;
+        reply.map(|items| span(events, items), |items| span(ids, items), |items| span(results, items))
     }
 
     /// Appends one record with its lists in it.
     pub fn push_plain(&mut self, record: &PlainRecord) {
-        let Arenas { decisions, events, ids } = &mut self.arenas;
-        let record = record.map(|items| span(decisions, items), |items| span(events, items), |items| span(ids, items));
+        let Arenas { decisions, events, ids, results } = &mut self.arenas;
+        let record = record.map(
+            |items| span(decisions, items),
+            |items| span(events, items),
+            |items| span(ids, items),
+            |items| span(results, items),
+        );
         self.records.push(record);
     }
 
@@ -304,6 +404,7 @@ impl History {
             |span| self.decisions(*span).to_vec(),
             |span| self.events(*span).to_vec(),
             |span| self.ids(*span).to_vec(),
+            |span| self.results(*span).to_vec(),
         )
     }
 

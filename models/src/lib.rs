@@ -27,5 +27,6 @@ pub mod op;
 pub mod property;
 pub mod record;
 pub mod reply;
+pub mod serial;
 pub mod verdict;
 pub mod workload;

@@ -38,6 +38,15 @@ newtype!(
     /// The caller's key of a workflow: starting twice with one key starts one workflow.
     Key(u32), "w");
 newtype!(
+    /// What a workflow awaits and a client emits: an index into the program's list of names.
+    Name(u16), "name");
+newtype!(
+    /// The caller's id of an emit: emitting twice with one id emits once, for as long as the workflow lives.
+    EmitId(u32), "m");
+newtype!(
+    /// Who acts, as the application says; for the audit.
+    ActorId(u8), "actor-");
+newtype!(
     /// An actor of the plan; the history's header lists their names.
     Process(u8), "p");
 newtype!(
@@ -75,6 +84,27 @@ impl fmt::Display for Token {
 }
 
 impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What an approval must show to resume a wait: random bits of the application's. 0 stands for "none".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WaitToken(pub u64);
+
+impl WaitToken {
+    pub const NONE: WaitToken = WaitToken(0);
+}
+
+impl fmt::Display for WaitToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a{:06x}", self.0 >> 40)
+    }
+}
+
+impl fmt::Debug for WaitToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

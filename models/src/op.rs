@@ -3,7 +3,11 @@
 //! One [`Op`] is one statement, and so one point between which crashes, pauses and other sessions fall. `D` is how
 //! a list of decisions is held: a `Vec` between actor and target, a [`Span`](crate::record::Span) in a history.
 
-use crate::name::{Consumer, EventId, Key, Micros, Queue, Step, Token, WorkerId, WorkflowId, Xid};
+use crate::name::{
+    ActorId, Consumer, EmitId, EventId, Key, Micros, Name, Queue, Step, Token, WaitToken, WorkerId, WorkflowId, Xid,
+};
+use crate::reply::Arrival;
+use crate::serial::is_default;
 use serde::{Deserialize, Serialize};
 
 /// The two isolation levels that applications use; what workers and duties call refuses the second.
@@ -45,6 +49,12 @@ pub enum Verb {
     Sleep,
     /// The same step again, after a delay or at once; a dead letter if its attempts are used up.
     Retry,
+    /// The workflow continues when somebody emits a name to it, or its deadline passes.
+    Await,
+    /// The workflow continues when all its children have ended.
+    Spawn,
+    /// No decision of its own: one child of the spawn that is decided for the same event.
+    Child,
     /// The workflow ends.
     Complete,
     /// The workflow ends, and has failed.
@@ -54,14 +64,20 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// Whether a handoff's reply has an id for it: that of what follows, or of a child's first event.
+    pub const fn has_id(self) -> bool {
+        self.continues() || matches!(self, Verb::Child)
+    }
+
     /// Whether the workflow goes on, attempts permitting.
     pub const fn continues(self) -> bool {
-        matches!(self, Verb::Goto | Verb::Sleep | Verb::Retry)
+        matches!(self, Verb::Goto | Verb::Sleep | Verb::Retry | Verb::Await | Verb::Spawn)
     }
 }
 
 /// One decision; `workflow`, `sequence`, `step`, `attempt` and `state` are those of the successor (unused by
-/// `Acknowledge`).
+/// `Acknowledge`). The `state` of what ends a workflow is its result. A `Child` has no workflow yet, and its place among
+/// the children of its spawn, from 0, as its sequence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Decision {
     pub event: EventId,
@@ -74,14 +90,32 @@ pub struct Decision {
     /// How often a step that is retried may be attempted in all; 0 for other verbs.
     #[serde(default)]
     pub max_attempts: u16,
-    /// From the handoff on, on the server's clock: how long until the successor is due.
+    /// From the handoff on, on the server's clock: how long until the successor is due. Of what is awaited, until the
+    /// deadline passes; 0 if there is none.
     #[serde(default)]
     pub delay: Micros,
     pub state: u64,
+    /// Of a retry: what came of the wait that led to the step, which its next attempt is told again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub arrival: Arrival,
+    /// What is awaited.
+    #[serde(default = "first_name", skip_serializing_if = "is_first_name")]
+    pub name: Name,
+    /// What whoever emits that must show.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub token: WaitToken,
 }
 
 const fn first_attempt() -> u16 {
     1
+}
+
+const fn first_name() -> Name {
+    Name(0)
+}
+
+const fn is_first_name(name: &Name) -> bool {
+    name.0 == 0
 }
 
 /// One statement of a client.
@@ -133,6 +167,17 @@ pub enum Op<D> {
         event: EventId,
         due: Micros,
     },
+    /// Tells a workflow something that it awaits, or will await, inside the caller's transaction; idempotent by its id.
+    /// Workflow 0 stands for the one that the caller started last.
+    Emit {
+        workflow: WorkflowId,
+        name: Name,
+        payload: u64,
+        emit: EmitId,
+        #[serde(default)]
+        token: WaitToken,
+        actor: ActorId,
+    },
     /// A step's effect: a row in the application's ledger, which has no unique key, so that a double effect shows.
     Effect {
         workflow: WorkflowId,
@@ -177,6 +222,11 @@ pub enum Op<D> {
         token: Token,
         max_tries: u16,
     },
+    /// What the children left whose joins the open window's events come from.
+    ReadResults {
+        worker: WorkerId,
+        token: Token,
+    },
     /// Locks the worker's lease until the transaction ends, which it must do by handing the window off.
     Hold {
         worker: WorkerId,
@@ -209,6 +259,15 @@ pub enum Op<D> {
     RotateTimers {
         queue: Queue,
         lock_timeout: Micros,
+    },
+    /// Resumes waits whose deadline has passed, at most so many.
+    ExpireWaits {
+        queue: Queue,
+        limit: u32,
+    },
+    /// Counts a queue's live workflows by what they wait for.
+    Observe {
+        queue: Queue,
     },
     /// Gives a dead letter another life: as a message, or as a workflow of its own.
     ReplayDeadLetter {
@@ -248,6 +307,9 @@ impl<D> Op<D> {
             Op::Start { queue, key, step, state } => Op::Start { queue, key, step, state },
             Op::Schedule { queue, payload, delay } => Op::Schedule { queue, payload, delay },
             Op::Cancel { queue, event, due } => Op::Cancel { queue, event, due },
+            Op::Emit { workflow, name, payload, emit, token, actor } => {
+                Op::Emit { workflow, name, payload, emit, token, actor }
+            }
             Op::Effect { workflow, sequence, step } => Op::Effect { workflow, sequence, step },
             Op::Register { consumer } => Op::Register { consumer },
             Op::Heartbeat { worker, token, at } => Op::Heartbeat { worker, token, at },
@@ -255,6 +317,7 @@ impl<D> Op<D> {
             Op::TakeOver { worker, dead_interval, at } => Op::TakeOver { worker, dead_interval, at },
             Op::Read { worker, token, after, limit } => Op::Read { worker, token, after, limit },
             Op::HandOut { worker, token, max_tries } => Op::HandOut { worker, token, max_tries },
+            Op::ReadResults { worker, token } => Op::ReadResults { worker, token },
             Op::Hold { worker, token, at } => Op::Hold { worker, token, at },
             Op::Handoff { worker, token, ref decisions } => {
                 Op::Handoff { worker, token, decisions: decisions_as(decisions) }
@@ -263,6 +326,8 @@ impl<D> Op<D> {
             Op::Rotate { queue, lock_timeout } => Op::Rotate { queue, lock_timeout },
             Op::Drain { queue, limit } => Op::Drain { queue, limit },
             Op::RotateTimers { queue, lock_timeout } => Op::RotateTimers { queue, lock_timeout },
+            Op::ExpireWaits { queue, limit } => Op::ExpireWaits { queue, limit },
+            Op::Observe { queue } => Op::Observe { queue },
             Op::ReplayDeadLetter { consumer, event } => Op::ReplayDeadLetter { consumer, event },
             Op::Peek { queue, table } => Op::Peek { queue, table },
             Op::LockTable { queue, table, mode } => Op::LockTable { queue, table, mode },

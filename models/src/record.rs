@@ -76,9 +76,12 @@ pub enum Note {
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Happening<D, E, I> {
+#[serde(bound(
+    deserialize = "D: Deserialize<'de>, E: Deserialize<'de>, I: Deserialize<'de> + Default, R: Deserialize<'de>"
+))]
+pub enum Happening<D, E, I, R> {
     Call(Op<D>),
-    Return(Reply<E, I>),
+    Return(Reply<E, I, R>),
     /// The session's call waits for a lock; its return comes later, or never.
     Blocked,
     /// PostgreSQL leaves open who goes first; this record's session did, out of so many.
@@ -91,7 +94,10 @@ pub enum Happening<D, E, I> {
 
 /// One thing that happened, at a time, in a process and its session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct RecordOf<D, E, I> {
+#[serde(bound(
+    deserialize = "D: Deserialize<'de>, E: Deserialize<'de>, I: Deserialize<'de> + Default, R: Deserialize<'de>"
+))]
+pub struct RecordOf<D, E, I, R> {
     pub at: Micros,
     pub process: Process,
     /// How often the process had died before.
@@ -99,24 +105,25 @@ pub struct RecordOf<D, E, I> {
     pub session: Session,
     /// The session's transaction, once it has written; 0 before.
     pub xid: Xid,
-    pub what: Happening<D, E, I>,
+    pub what: Happening<D, E, I, R>,
 }
 
 /// A record as a [`History`](crate::history::History) keeps it.
-pub type Record = RecordOf<Span, Span, Span>;
+pub type Record = RecordOf<Span, Span, Span, Span>;
 
-impl<D, E, I> RecordOf<D, E, I> {
+impl<D, E, I, R> RecordOf<D, E, I, R> {
     /// The same record with its lists held another way.
-    pub fn map<D2, E2, I2>(
+    pub fn map<D2, E2, I2, R2>(
         &self,
         decisions_as: impl FnOnce(&D) -> D2,
         events_as: impl FnOnce(&E) -> E2,
         ids_as: impl FnMut(&I) -> I2,
-    ) -> RecordOf<D2, E2, I2> {
+        results_as: impl FnOnce(&R) -> R2,
+    ) -> RecordOf<D2, E2, I2, R2> {
         let &RecordOf { at, process, incarnation, session, xid, ref what } = self;
         let what = match *what {
             Happening::Call(ref op) => Happening::Call(op.map(decisions_as)),
-            Happening::Return(ref reply) => Happening::Return(reply.map(events_as, ids_as)),
+            Happening::Return(ref reply) => Happening::Return(reply.map(events_as, ids_as, results_as)),
             Happening::Blocked => Happening::Blocked,
             Happening::Choice { among } => Happening::Choice { among },
             Happening::Fault(fault) => Happening::Fault(fault),

@@ -1,9 +1,10 @@
 //! Replies: what the system under test answered, with the facts that the properties need.
 //!
-//! `E` is how a list of events is held, `I` a list of ids: a `Vec` between target and actor, a
+//! `E` is how a list of events is held, `I` a list of ids, `R` a list of results: a `Vec` between target and actor, a
 //! [`Span`](crate::record::Span) in a history.
 
 use crate::name::{EventId, Micros, Step, Tick, Token, WorkerId, WorkflowId, Xid};
+use crate::serial::is_default;
 use serde::{Deserialize, Serialize};
 
 /// One event as a window delivers it. `workflow` is 0 in a plain queue, where `state` is the payload.
@@ -16,6 +17,72 @@ pub struct Event {
     pub step: Step,
     pub attempt: u16,
     pub state: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub arrival: Arrival,
+}
+
+/// What a step's workflow had waited for before it, and what came of that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arrival {
+    /// Nothing, or for time to pass.
+    #[default]
+    Direct,
+    /// Somebody emitted what it awaited.
+    Emitted { payload: u64 },
+    /// What it awaited had not been emitted by the deadline.
+    TimedOut,
+    /// All its children have ended; what they left is kept under this id, which is that of the first attempt's event.
+    Joined { join: EventId },
+}
+
+/// How a child ended, as its parent is told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChildOutcome {
+    Completed,
+    Failed,
+    /// As a dead letter.
+    Dead,
+}
+
+/// What a child left; the result of a dead one is 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChildResult {
+    pub join: EventId,
+    /// Among the children of its spawn, from 0.
+    pub index: u16,
+    pub outcome: ChildOutcome,
+    pub result: u64,
+}
+
+/// What became of an emit.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EmitAnswer {
+    /// It ended a wait.
+    Resumed,
+    /// Nobody waits yet; it is kept until somebody does.
+    Promised,
+    /// Another is kept already.
+    Second,
+    /// The wait asks for another token. Nothing is kept.
+    Forged,
+    /// No such workflow is alive. Nothing is kept.
+    Dead,
+}
+
+/// How many workflows of a queue are alive, by what they wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LiveCounts {
+    /// For a worker.
+    pub ready: u32,
+    /// For a timer.
+    pub sleeping: u32,
+    /// For an emit.
+    pub waiting: u32,
+    /// For their children.
+    pub joining: u32,
 }
 
 /// Which transactions a snapshot sees: those below `xmax`, without the ones listed as in progress.
@@ -47,6 +114,8 @@ pub enum Refusal {
     NotIsolated,
     /// A tick inside a transaction that has written already.
     WroteBefore,
+    /// More than the engine takes: of children, of promises, of bytes.
+    LimitExceeded,
     /// The transaction failed earlier and takes nothing but its end.
     FailedTransaction,
     UniqueViolation,
@@ -73,6 +142,7 @@ impl Refusal {
             Refusal::IsolationLevel => "0A000",
             Refusal::WroteBefore => "25001",
             Refusal::FailedTransaction => "25P02",
+            Refusal::LimitExceeded => "54000",
             Refusal::UniqueViolation => "23505",
             Refusal::CheckViolation => "23514",
             Refusal::SerializationFailure => "40001",
@@ -95,7 +165,7 @@ pub enum Outcome {
 /// The answer to one [`Op`](crate::op::Op).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reply<E, I> {
+pub enum Reply<E, I, R> {
     /// Nothing to report beyond success.
     Done,
     /// `commit` of a transaction that had not failed.
@@ -138,11 +208,25 @@ pub enum Reply<E, I> {
         events: E,
         tries: u16,
         dead: I,
+        /// As in [`Reply::HandedOff`], of the parents of what is dead.
+        #[serde(default)]
+        resumed: I,
+        #[serde(default)]
+        table: u8,
     },
-    /// One id for each decision that continues its workflow, in their order: an event's, or a timer's, which is that of
-    /// the event that it will be; 0 for one that became a dead letter. And the tables that events and timers went to.
+    Results(R),
+    /// One id for each decision that continues its workflow and each child, in their order: an event's, or that of the
+    /// event that a timer, a wait or a join will be; 0 for one that became a dead letter. And the tables that events and
+    /// timers went to.
     HandedOff {
         appended: I,
+        /// The children, in the order of the decisions.
+        #[serde(default)]
+        children: I,
+        /// What had been waited for is here: the ids of awaits and spawns of this handoff that became events at once, in
+        /// the order of the decisions; then those of joins that it completed, in their order.
+        #[serde(default)]
+        resumed: I,
         table: u8,
         #[serde(default)]
         timer_table: u8,
@@ -162,9 +246,26 @@ pub enum Reply<E, I> {
         tick: Tick,
         fired: I,
         dead: I,
+        /// As in [`Reply::HandedOff`], of the parents of what is dead.
+        #[serde(default)]
+        resumed: I,
         table: u8,
         is_done: bool,
     },
+    /// `event` is the wait's continuation if it was resumed. A repetition answers as the first time, and has done nothing.
+    Emitted {
+        answer: EmitAnswer,
+        repeated: bool,
+        event: EventId,
+        table: u8,
+    },
+    /// Waits that were resumed since their deadline had passed, in the order of their deadlines.
+    Expired {
+        #[serde(default)]
+        resumed: I,
+        table: u8,
+    },
+    Observed(LiveCounts),
     /// The timer table was truncated and is current now; what was not delivered moved to the other one.
     TimersRotated {
         table: u8,
@@ -201,15 +302,20 @@ pub enum Reply<E, I> {
     Unknown,
 }
 
-impl<E, I> From<Refusal> for Reply<E, I> {
+impl<E, I, R> From<Refusal> for Reply<E, I, R> {
     fn from(refusal: Refusal) -> Self {
         Reply::Refused(refusal)
     }
 }
 
-impl<E, I> Reply<E, I> {
+impl<E, I, R> Reply<E, I, R> {
     /// The same reply with its lists held another way.
-    pub fn map<E2, I2>(&self, events_as: impl FnOnce(&E) -> E2, mut ids_as: impl FnMut(&I) -> I2) -> Reply<E2, I2> {
+    pub fn map<E2, I2, R2>(
+        &self,
+        events_as: impl FnOnce(&E) -> E2,
+        mut ids_as: impl FnMut(&I) -> I2,
+        results_as: impl FnOnce(&R) -> R2,
+    ) -> Reply<E2, I2, R2> {
         match *self {
             Reply::Done => Reply::Done,
             Reply::Committed => Reply::Committed,
@@ -223,18 +329,35 @@ impl<E, I> Reply<E, I> {
             }
             Reply::Idle => Reply::Idle,
             Reply::Events(ref events) => Reply::Events(events_as(events)),
-            Reply::HandedOut { ref events, tries, ref dead } => {
-                Reply::HandedOut { events: events_as(events), tries, dead: ids_as(dead) }
-            }
-            Reply::HandedOff { ref appended, table, timer_table } => {
-                Reply::HandedOff { appended: ids_as(appended), table, timer_table }
-            }
+            Reply::HandedOut { ref events, tries, ref dead, ref resumed, table } => Reply::HandedOut {
+                events: events_as(events),
+                tries,
+                dead: ids_as(dead),
+                resumed: ids_as(resumed),
+                table,
+            },
+            Reply::Results(ref results) => Reply::Results(results_as(results)),
+            Reply::HandedOff { ref appended, ref children, ref resumed, table, timer_table } => Reply::HandedOff {
+                appended: ids_as(appended),
+                children: ids_as(children),
+                resumed: ids_as(resumed),
+                table,
+                timer_table,
+            },
             Reply::Scheduled { event, due, table } => Reply::Scheduled { event, due, table },
             Reply::Cancelled => Reply::Cancelled,
             Reply::TooLate => Reply::TooLate,
-            Reply::Drained { tick, ref fired, ref dead, table, is_done } => {
-                Reply::Drained { tick, fired: ids_as(fired), dead: ids_as(dead), table, is_done }
-            }
+            Reply::Drained { tick, ref fired, ref dead, ref resumed, table, is_done } => Reply::Drained {
+                tick,
+                fired: ids_as(fired),
+                dead: ids_as(dead),
+                resumed: ids_as(resumed),
+                table,
+                is_done,
+            },
+            Reply::Emitted { answer, repeated, event, table } => Reply::Emitted { answer, repeated, event, table },
+            Reply::Expired { ref resumed, table } => Reply::Expired { resumed: ids_as(resumed), table },
+            Reply::Observed(counts) => Reply::Observed(counts),
             Reply::TimersRotated { table, moved } => Reply::TimersRotated { table, moved },
             Reply::TimersKept => Reply::TimersKept,
             Reply::Replayed { workflow, event, table } => Reply::Replayed { workflow, event, table },

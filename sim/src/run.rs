@@ -440,13 +440,13 @@ impl<'a, T: Target> Scheduler<'a, T> {
     }
 
     /// A record of the process's session, under its open transaction.
-    fn record(&mut self, index: usize, what: Happening<Span, Span, Span>) {
+    fn record(&mut self, index: usize, what: Happening<Span, Span, Span, Span>) {
         let open = self.processes[index].connection.filter(|(slot, _)| self.target.engine().is_in_transaction(*slot));
         let xid = open.map_or(Xid(0), |(slot, _)| self.target.xid(slot));
         self.record_with(index, xid, what);
     }
 
-    fn record_with(&mut self, index: usize, xid: Xid, what: Happening<Span, Span, Span>) {
+    fn record_with(&mut self, index: usize, xid: Xid, what: Happening<Span, Span, Span, Span>) {
         let process = &self.processes[index];
         let session = process.connection.map_or(process.refused_session, |(_, session)| session);
         let (at, incarnation) = (self.now, process.incarnation);

@@ -260,7 +260,7 @@ impl Pass<'_> {
         session: Session,
         call: u32,
         op: &Op<Span>,
-        reply: &Reply<Span, Span>,
+        reply: &Reply<Span, Span, Span>,
     ) {
         if self.memory.suffix.is_doomed(index) {
             return;
@@ -326,7 +326,7 @@ impl Pass<'_> {
     }
 
     /// A committed call.
-    pub(super) fn apply(&mut self, op: &Op<Span>, reply: &Reply<Span, Span>, done: Done) {
+    pub(super) fn apply(&mut self, op: &Op<Span>, reply: &Reply<Span, Span, Span>, done: Done) {
         match (op, reply) {
             (
                 Op::Claim { worker, .. } | Op::TakeOver { worker, .. },
@@ -367,7 +367,7 @@ impl Pass<'_> {
     }
 
     /// The part of [`Pass::apply`] about timers, isolation and dead letters.
-    fn apply_rare(&mut self, op: &Op<Span>, reply: &Reply<Span, Span>, done: Done) {
+    fn apply_rare(&mut self, op: &Op<Span>, reply: &Reply<Span, Span, Span>, done: Done) {
         match (op, reply) {
             (Op::Schedule { queue, payload, delay }, Reply::Scheduled { event, due, .. }) => {
                 let delay = Delay { delay: *delay, told: Some(*due) };
@@ -375,7 +375,7 @@ impl Pass<'_> {
             }
             (Op::Cancel { event, .. }, Reply::Cancelled) => self.cancelled(done, *event),
             (Op::Cancel { .. }, Reply::TooLate) => self.found.sees(Reach::TimerCancelTooLate),
-            (Op::Drain { queue, .. }, Reply::Drained { tick, fired, dead, table, is_done }) => {
+            (Op::Drain { queue, .. }, Reply::Drained { tick, fired, dead, table, is_done, .. }) => {
                 self.drained(done, *queue, *tick, (*fired, *dead), (*table, *is_done));
             }
             (Op::RotateTimers { .. }, Reply::TimersRotated { moved, .. }) => {
@@ -385,7 +385,7 @@ impl Pass<'_> {
                 }
             }
             (Op::RotateTimers { .. }, Reply::TimersKept) => self.found.sees(Reach::TimerRotationKept),
-            (Op::HandOut { worker, token, max_tries }, Reply::HandedOut { events, tries, dead }) => {
+            (Op::HandOut { worker, token, max_tries }, Reply::HandedOut { events, tries, dead, .. }) => {
                 let out = HandOut { events: *events, tries: *tries, max_tries: *max_tries, dead: *dead };
                 self.handed_out(done, *worker, *token, &out);
             }

@@ -4,7 +4,7 @@
 //! Nothing here judges.
 
 use crate::history::History;
-use crate::name::{EventId, Micros, Queue, Step, Token, WorkerId, WorkflowId};
+use crate::name::{EventId, Micros, Name, Queue, Step, Token, WorkerId, WorkflowId};
 use crate::op::{Decision, Op, Verb};
 use crate::record::{Happening, Record, Span};
 use crate::reply::Reply;
@@ -13,7 +13,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// A call and, if it came, its reply.
-type Effect = (Op<Span>, Option<Reply<Span, Span>>);
+type Effect = (Op<Span>, Option<Reply<Span, Span, Span>>);
 
 #[derive(Clone, Copy)]
 pub(crate) struct Clue<'h>(pub(crate) &'h History);
@@ -62,7 +62,7 @@ impl<'h> Clue<'h> {
         }
     }
 
-    pub(crate) fn reply(self, index: u32) -> Option<Reply<Span, Span>> {
+    pub(crate) fn reply(self, index: u32) -> Option<Reply<Span, Span, Span>> {
         match self.record(index)?.what {
             Happening::Return(reply) => Some(reply),
             _ => None,
@@ -91,6 +91,10 @@ impl<'h> Clue<'h> {
         self.0.header.steps.get(step.0 as usize).map_or_else(|| step.to_string(), |name| format!("`{name}`"))
     }
 
+    pub(crate) fn name(self, name: Name) -> String {
+        self.0.header.names.get(name.0 as usize).map_or_else(|| name.to_string(), |name| format!("`{name}`"))
+    }
+
     /// "worker-2 under token t12ab34 at 3.100 s", of a handoff or another call under a token.
     pub(crate) fn under_token(self, index: u32) -> String {
         let at = self.at(index);
@@ -113,12 +117,14 @@ impl<'h> Clue<'h> {
         };
         let mut appended = appended.iter();
         for Decision { event: decided, verb, .. } in self.0.decisions(decisions) {
-            let id = if verb.continues() { appended.next() } else { None };
-            if *decided == event {
+            let id = if verb.has_id() { appended.next() } else { None };
+            if *decided == event && *verb != Verb::Child {
                 return match (verb, id) {
                     (_, Some(0)) | (Verb::Reject, _) => String::from("a dead letter"),
                     (_, Some(id)) => EventId(*id).to_string(),
-                    (Verb::Goto | Verb::Sleep | Verb::Retry, None) => String::from("an event whose id nobody was told"),
+                    (Verb::Goto | Verb::Sleep | Verb::Retry | Verb::Await | Verb::Spawn | Verb::Child, None) => {
+                        String::from("an event whose id nobody was told")
+                    }
                     (Verb::Complete | Verb::Fail, _) => String::from("the workflow's end"),
                     (Verb::Acknowledge, _) => String::from("an acknowledgement"),
                 };

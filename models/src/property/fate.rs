@@ -157,7 +157,7 @@ impl Pass<'_> {
 
     /// Looks whether a call in flight, or one whose fate nobody told, has done what somebody has just seen: if so it
     /// counts from here on. `seen` is asked about each call and the reply that it is going to have.
-    pub(super) fn settle(&mut self, index: u32, seen: impl Fn(&Op<Span>, &Reply<Span, Span>) -> bool) -> bool {
+    pub(super) fn settle(&mut self, index: u32, seen: impl Fn(&Op<Span>, &Reply<Span, Span, Span>) -> bool) -> bool {
         let mut found = false;
         for place in 0..self.memory.used_sessions.len() {
             let session = self.memory.used_sessions[place];
@@ -185,7 +185,7 @@ impl Pass<'_> {
         found
     }
 
-    fn would_show(&self, call: u32, ret: u32, seen: &impl Fn(&Op<Span>, &Reply<Span, Span>) -> bool) -> bool {
+    fn would_show(&self, call: u32, ret: u32, seen: &impl Fn(&Op<Span>, &Reply<Span, Span, Span>) -> bool) -> bool {
         let clue = Clue(self.history);
         matches!((clue.op(call), clue.reply(ret)), (Some(op), Some(reply)) if seen(&op, &reply))
     }
@@ -196,7 +196,7 @@ impl Pass<'_> {
         session: Session,
         call: u32,
         op: &Op<Span>,
-        seen: &impl Fn(&Op<Span>, &Reply<Span, Span>) -> bool,
+        seen: &impl Fn(&Op<Span>, &Reply<Span, Span, Span>) -> bool,
     ) -> bool {
         let clue = Clue(self.history);
         let Some(ret) = clue.return_of(call) else { return false };

@@ -249,7 +249,7 @@ impl Pass<'_> {
         if !self.memory.has_lost_hand_out {
             return;
         }
-        let is_theft = |_: &Op<Span>, reply: &Reply<Span, Span>| matches!(reply, Reply::Claimed { victim, .. } if *victim == worker);
+        let is_theft = |_: &Op<Span>, reply: &Reply<Span, Span, Span>| matches!(reply, Reply::Claimed { victim, .. } if *victim == worker);
         // Another that took it over, with the reply under way or lost, would explain the same.
         if self.settle(index, is_theft) || self.memory.has_lost_claim {
             return;

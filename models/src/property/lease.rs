@@ -133,7 +133,7 @@ impl Pass<'_> {
     fn believe_end_of_window(&mut self, index: u32, worker: WorkerId) {
         let Some(known) = self.memory.workers.get(worker.0).filter(|known| known.phase == Phase::Open) else { return };
         let token = known.token;
-        let is_end = |op: &Op<Span>, reply: &Reply<Span, Span>| match (op, reply) {
+        let is_end = |op: &Op<Span>, reply: &Reply<Span, Span, Span>| match (op, reply) {
             (Op::Handoff { worker: own, token: same, .. }, _) => *own == worker && *same == token,
             (Op::HandOut { worker: own, token: same, .. }, Reply::HandedOut { events, .. }) => {
                 *own == worker && *same == token && events.len == 0

@@ -390,7 +390,7 @@ impl Pass<'_> {
         if self.queue(queue).place(number.0).is_ok() {
             return true;
         }
-        let named = |op: &crate::op::Op<Span>, reply: &crate::reply::Reply<Span, Span>| {
+        let named = |op: &crate::op::Op<Span>, reply: &crate::reply::Reply<Span, Span, Span>| {
             matches!((op, reply), (crate::op::Op::Tick { queue: other }, crate::reply::Reply::Ticked { tick, .. })
                 if *other == queue && *tick == number)
         };

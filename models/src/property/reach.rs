@@ -54,6 +54,7 @@ goals! {
     WroteBeforeRefused "wrote-before-refused"
     FailedTransactionRefused "failed-transaction-refused"
     HeldWindowRefused "held-window-refused"
+    LimitRefused "limit-refused"
     UniqueViolation "unique-violation"
     Deadlock "deadlock"
     SerializationFailure "serialization-failure"

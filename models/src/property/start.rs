@@ -104,7 +104,7 @@ impl Pass<'_> {
         self.found.sees(Reach::StartRepeated);
         self.found.exercised(Property::W9);
         if self.memory.keys.get(queue, key).is_none() {
-            let same_key = |op: &Op<Span>, reply: &Reply<Span, Span>| {
+            let same_key = |op: &Op<Span>, reply: &Reply<Span, Span, Span>| {
                 matches!((op, reply), (Op::Start { queue: other, key: same, .. }, Reply::Started { .. })
                     if *other == queue && *same == key)
             };

@@ -350,7 +350,7 @@ impl Pass<'_> {
             .collect();
         for id in left {
             // Another drain of this round may have the reply still under way.
-            let is_named = |_: &Op<Span>, reply: &Reply<Span, Span>| {
+            let is_named = |_: &Op<Span>, reply: &Reply<Span, Span, Span>| {
                 matches!(reply, Reply::Drained { fired, dead, .. }
                     if history.ids(*fired).contains(&id) || history.ids(*dead).contains(&id))
             };

@@ -118,7 +118,7 @@ impl Pass<'_> {
     }
 
     #[inline]
-    pub(super) fn returned(&mut self, index: u32, record: &Record, reply: &Reply<Span, Span>) {
+    pub(super) fn returned(&mut self, index: u32, record: &Record, reply: &Reply<Span, Span, Span>) {
         let history = self.history;
         let state = self.session(record.session);
         let call = core::mem::replace(&mut state.call, NONE);
@@ -163,7 +163,7 @@ impl Pass<'_> {
     }
 
     /// A call that did what it was asked: kept until the commit, or committed by its reply.
-    fn done(&mut self, index: u32, record: &Record, call: u32, op: &Op<Span>, reply: &Reply<Span, Span>) {
+    fn done(&mut self, index: u32, record: &Record, call: u32, op: &Op<Span>, reply: &Reply<Span, Span, Span>) {
         self.observe(index, record.session, call, op, reply);
         let state = self.session(record.session);
         if !state.in_transaction {
@@ -231,6 +231,7 @@ impl Pass<'_> {
             Refusal::IsolationLevel => Reach::IsolationRefused,
             Refusal::WroteBefore => Reach::WroteBeforeRefused,
             Refusal::FailedTransaction => Reach::FailedTransactionRefused,
+            Refusal::LimitExceeded => Reach::LimitRefused,
             Refusal::UniqueViolation => Reach::UniqueViolation,
             Refusal::SerializationFailure => Reach::SerializationFailure,
             Refusal::Deadlock => Reach::Deadlock,
@@ -309,7 +310,7 @@ impl Pass<'_> {
     }
 
     /// A reply that nobody waits for. To a dead session it is the news of its death; else the history is no history.
-    fn returned_to_nobody(&mut self, index: u32, session: Session, reply: &Reply<Span, Span>) {
+    fn returned_to_nobody(&mut self, index: u32, session: Session, reply: &Reply<Span, Span, Span>) {
         let state = self.session(session);
         match reply {
             Reply::Unknown => state.lost_reply = true,
@@ -426,6 +427,6 @@ pub(super) fn may_write(op: &Op<Span>) -> bool {
         && !op.is_transaction_control()
 }
 
-fn is_write(op: &Op<Span>, reply: &Reply<Span, Span>) -> bool {
+fn is_write(op: &Op<Span>, reply: &Reply<Span, Span, Span>) -> bool {
     may_write(op) && !matches!(reply, Reply::Idle | Reply::NotRotated { .. } | Reply::TooLate | Reply::TimersKept)
 }

@@ -26,11 +26,13 @@ use super::transactions::NONE;
 use super::window::first_handoff;
 use super::{Property, Reach};
 use crate::history::DeadReason;
-use crate::name::{EventId, Queue, Step, Token, WorkerId, WorkflowId, Xid};
+use crate::name::{EventId, Micros, Queue, Step, Token, WaitToken, WorkerId, WorkflowId, Xid};
 use crate::op::{Decision, Verb};
 use crate::record::Span;
+use crate::reply::Arrival;
 use crate::workload::{Next, StepInput};
 use alloc::format;
+use alloc::vec::Vec;
 
 pub(super) struct Workflow {
     /// The event that continues it, or [`NONE`] if nobody was told its id.
@@ -239,7 +241,7 @@ impl Pass<'_> {
         self.found.exercised(Property::W7);
         let version = self.version_of(done, known, event);
         let (step, state, attempt) = (Step(known.step), known.state, known.attempt);
-        let asked = program.decide(StepInput { step, state, attempt, version });
+        let asked = program.decide(StepInput { step, state, arrival: Arrival::Direct, results: &[], attempt, version });
         let is_same_step = decision.step.0 == known.step && decision.state == known.state;
         let was = told_by(decision);
         if asked.next != was || (decision.verb == Verb::Retry && !is_same_step) {
@@ -363,16 +365,26 @@ impl Entry {
 }
 
 /// What the program must have said for this decision to be the right one.
-const fn told_by(decision: &Decision) -> Next {
-    let Decision { step, state, delay, max_attempts, .. } = *decision;
+fn told_by(decision: &Decision) -> Next {
+    let Decision { step, state, delay, max_attempts, name, token, .. } = *decision;
     match decision.verb {
         Verb::Goto => Next::Goto { step, state },
         Verb::Sleep => Next::Sleep { step, state, delay },
         Verb::Retry => Next::Retry { delay, max_attempts },
-        Verb::Fail => Next::Fail,
+        Verb::Await => Next::Await { name, step, state, deadline: deadline_of(delay), token: token_of(token) },
+        Verb::Spawn => Next::Spawn { step, state, children: Vec::new() },
+        Verb::Fail => Next::Fail { result: state },
         Verb::Reject => Next::Reject,
-        Verb::Complete | Verb::Acknowledge => Next::Complete,
+        Verb::Complete | Verb::Acknowledge | Verb::Child => Next::Complete { result: state },
     }
+}
+
+fn deadline_of(delay: Micros) -> Option<Micros> {
+    (delay != Micros(0)).then_some(delay)
+}
+
+fn token_of(token: WaitToken) -> Option<WaitToken> {
+    (token != WaitToken::NONE).then_some(token)
 }
 
 /// What follows on a decision.

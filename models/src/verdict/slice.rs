@@ -4,11 +4,11 @@
 //! The names are those of the plan: processes, workflows and steps.
 
 use crate::history::History;
-use crate::name::{EventId, Micros, WorkflowId};
+use crate::name::{EventId, Micros, WaitToken, WorkflowId};
 use crate::op::{Decision, Op, Verb};
 use crate::property::Clue;
 use crate::record::{ClockOffset, Fault, Happening, Note, Record, Span};
-use crate::reply::{Event, Reply};
+use crate::reply::{ChildResult, Event, LiveCounts, Reply};
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -188,6 +188,14 @@ fn call(history: &History, op: &Op<Span>) -> String {
         Op::Rotate { queue, lock_timeout } => format!("rotate {queue} (waits {lock_timeout})"),
         Op::Drain { queue, limit } => format!("drain {queue}, {limit} at most"),
         Op::RotateTimers { queue, lock_timeout } => format!("rotate timers of {queue} (waits {lock_timeout})"),
+        Op::Emit { workflow, name, payload, emit, token, actor } => {
+            let shown = if token == WaitToken::NONE { String::new() } else { format!(", shows {token}") };
+            let to = if workflow.0 == 0 { "the last one".into() } else { Clue(history).workflow(workflow) };
+            format!("emit {} {payload} as {emit} to {to} by {actor}{shown}", Clue(history).name(name))
+        }
+        Op::ReadResults { worker, token } => format!("read results {worker} {token}"),
+        Op::ExpireWaits { queue, limit } => format!("expire waits of {queue}, {limit} at most"),
+        Op::Observe { queue } => format!("observe {queue}"),
         Op::ReplayDeadLetter { consumer, event } => format!("replay dead letter {event} of {consumer}"),
         Op::Peek { queue, table } => format!("peek into table {table} of {queue}"),
         Op::LockTable { queue, table, mode } => format!("lock table {table} of {queue} in {mode:?}"),
@@ -197,7 +205,7 @@ fn call(history: &History, op: &Op<Span>) -> String {
 
 fn decided(history: &History, decision: &Decision) -> String {
     let clue = Clue(history);
-    let Decision { event, verb, workflow, sequence, step, attempt, max_attempts, delay, state } = *decision;
+    let Decision { event, verb, workflow, sequence, step, attempt, max_attempts, delay, state, name, .. } = *decision;
     let to = || format!("{} step {sequence} {} ({state})", clue.workflow(workflow), clue.step(step));
     match verb {
         Verb::Acknowledge => event.to_string(),
@@ -206,12 +214,17 @@ fn decided(history: &History, decision: &Decision) -> String {
         Verb::Reject => format!("{event}: reject"),
         Verb::Goto => format!("{event}: {}", to()),
         Verb::Sleep => format!("{event}: in {delay} {}", to()),
+        Verb::Await if delay == Micros(0) => format!("{event}: await {} {}", clue.name(name), to()),
+        Verb::Await => format!("{event}: await {} for {delay} {}", clue.name(name), to()),
+        Verb::Spawn => format!("{event}: when its children have ended {}", to()),
+        Verb::Child => format!("{event}: child {sequence} {} ({state})", clue.step(step)),
         Verb::Retry => format!("{event}: attempt {attempt} of {max_attempts} in {delay} {}", to()),
     }
 }
 
-fn reply(history: &History, reply: &Reply<Span, Span>) -> String {
+fn reply(history: &History, reply: &Reply<Span, Span, Span>) -> String {
     let ids = |span| list(history.ids(span), |id| EventId(*id).to_string());
+    let resumes = |span: Span| if span.len == 0 { String::new() } else { format!("; resumes {}", ids(span)) };
     match *reply {
         Reply::Done => "done".into(),
         Reply::Committed => "committed".into(),
@@ -228,20 +241,35 @@ fn reply(history: &History, reply: &Reply<Span, Span>) -> String {
         }
         Reply::Idle => "nothing to do".into(),
         Reply::Events(events) => format!("[{}]", list(history.events(events), |event| delivered(history, event))),
-        Reply::HandedOut { events, tries, dead } => {
+        Reply::HandedOut { events, tries, dead, resumed, .. } => {
             let events = list(history.events(events), |event| delivered(history, event));
-            format!("[{events}], tried {tries} ×; dead [{}]", ids(dead))
+            format!("[{events}], tried {tries} ×; dead [{}]{}", ids(dead), resumes(resumed))
         }
-        Reply::HandedOff { appended, table, timer_table: 0 } => format!("[{}] in table {table}", ids(appended)),
-        Reply::HandedOff { appended, table, timer_table } => {
-            format!("[{}] in table {table} or timer table {timer_table}", ids(appended))
+        Reply::Results(results) => format!("[{}]", list(history.results(results), result)),
+        Reply::HandedOff { appended, children, resumed, table, timer_table } => {
+            let timers = if timer_table == 0 { String::new() } else { format!(" or timer table {timer_table}") };
+            let children = match children.len {
+                0 => String::new(),
+                _ => format!("; starts {}", list(history.ids(children), |id| WorkflowId(*id).to_string())),
+            };
+            format!("[{}] in table {table}{timers}{children}{}", ids(appended), resumes(resumed))
         }
         Reply::Scheduled { event, due, table } => format!("{event} in timer table {table}, due at {due}"),
         Reply::Cancelled => "cancelled".into(),
         Reply::TooLate => "too late".into(),
-        Reply::Drained { tick, fired, dead, table, is_done } => {
+        Reply::Drained { tick, fired, dead, resumed, table, is_done } => {
             let rest = if is_done { "that is all" } else { "there is more" };
-            format!("due at {tick}: [{}] in table {table}, dead [{}], {rest}", ids(fired), ids(dead))
+            let dead = format!("[{}]{}", ids(dead), resumes(resumed));
+            format!("due at {tick}: [{}] in table {table}, dead {dead}, {rest}", ids(fired))
+        }
+        Reply::Emitted { answer, repeated, event, table } => {
+            let again = if repeated { ", as before" } else { "" };
+            let place = if event.0 == 0 { String::new() } else { format!(" {event} in table {table}") };
+            format!("{answer:?}{place}{again}").to_lowercase()
+        }
+        Reply::Expired { resumed, table } => format!("[{}] in table {table}", ids(resumed)),
+        Reply::Observed(LiveCounts { ready, sleeping, waiting, joining }) => {
+            format!("{ready} ready, {sleeping} asleep, {waiting} waiting, {joining} joining")
         }
         Reply::TimersRotated { table, moved } => format!("timer table {table} truncated, {moved} moved"),
         Reply::TimersKept => "not rotated, too much would move".into(),
@@ -258,6 +286,11 @@ fn reply(history: &History, reply: &Reply<Span, Span>) -> String {
         Reply::Refused(refusal) => format!("refused: {refusal:?} ({})", refusal.sqlstate()),
         Reply::Unknown => "no answer came".into(),
     }
+}
+
+fn result(result: &ChildResult) -> String {
+    let ChildResult { join, index, outcome, result } = result;
+    format!("{join} child {index} {outcome:?} ({result})").to_lowercase()
 }
 
 fn delivered(history: &History, event: &Event) -> String {

@@ -36,7 +36,7 @@ impl Program for AgentLoop {
             PLAN => Next::Goto { step: ACT, state },
             ACT => Next::Goto { step: OBSERVE, state },
             OBSERVE if left > 1 => Next::Goto { step: ACT, state: state - 1 },
-            _ => Next::Complete,
+            _ => Next::Complete { result: 0 },
         };
         StepOutcome { effect: false, next }
     }

@@ -30,7 +30,7 @@ impl Program for Chain {
         let last = STEPS.len() as u16 - 1;
         let next = match step.0 < last {
             true => Next::Goto { step: Step(step.0 + 1), state: stir(state) },
-            false => Next::Complete,
+            false => Next::Complete { result: 0 },
         };
         StepOutcome { effect: step.0 <= last, next }
     }

@@ -42,7 +42,7 @@ impl Program for Deploy {
             SORT => Next::Goto { step: DELIVER, state: stir(state) },
             STAMP if is_first => Next::Goto { step: DELIVER, state: stir(state) },
             STAMP => Next::Reject,
-            _ => Next::Complete,
+            _ => Next::Complete { result: 0 },
         };
         StepOutcome { effect: step <= DELIVER && next != Next::Reject, next }
     }

@@ -35,7 +35,7 @@ impl Program for Dispatch {
             FETCH if left > 0 => Next::Goto { step: RUN, state },
             RUN => Next::Goto { step: AUDIT, state },
             AUDIT if left > 0 => Next::Sleep { step: FETCH, state: state - 1, delay: millis_of(state, 10, 200) },
-            _ => Next::Complete,
+            _ => Next::Complete { result: 0 },
         };
         StepOutcome { effect: step == RUN || step == AUDIT, next }
     }

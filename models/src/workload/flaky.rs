@@ -47,8 +47,8 @@ impl Program for Flaky {
             }
             CALL => StepOutcome { effect: true, next: Next::Goto { step: REPORT, state: stir(state) } },
             // Somebody looks at what came of it, and is not always pleased.
-            REPORT if state.is_multiple_of(4) => StepOutcome { effect: true, next: Next::Fail },
-            _ => StepOutcome { effect: step == REPORT, next: Next::Complete },
+            REPORT if state.is_multiple_of(4) => StepOutcome { effect: true, next: Next::Fail { result: 0 } },
+            _ => StepOutcome { effect: step == REPORT, next: Next::Complete { result: 0 } },
         }
     }
 }

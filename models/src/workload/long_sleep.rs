@@ -37,7 +37,7 @@ impl Program for LongSleep {
                 Next::Sleep { step: WAKE, state: FORBIDDEN, delay: millis_of(state, 30_000, 150_000) }
             }
             DOZE => Next::Sleep { step: WAKE, state: stir(state), delay: millis_of(state, 30_000, 150_000) },
-            _ => Next::Complete,
+            _ => Next::Complete { result: 0 },
         };
         StepOutcome { effect: step == WAKE, next }
     }

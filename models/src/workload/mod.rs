@@ -22,7 +22,7 @@
 //!     fn start(&self, _index: u32, size: u64) -> (Step, u64) { (Step(0), size) }
 //!     fn decide(&self, input: StepInput) -> StepOutcome {
 //!         let next = match input.state {
-//!             0 => Next::Complete,
+//!             0 => Next::Complete { result: 0 },
 //!             left => Next::Goto { step: Step(0), state: left - 1 },
 //!         };
 //!         StepOutcome { effect: true, next }
@@ -42,7 +42,9 @@ mod restart;
 pub use agent_loop::AgentLoop;
 pub use chain::Chain;
 
-use crate::name::{Micros, Step};
+use crate::name::{Micros, Name, Step, WaitToken};
+use crate::reply::{Arrival, ChildResult};
+use alloc::vec::Vec;
 use deploy::Deploy;
 use dispatch::Dispatch;
 use flaky::Flaky;
@@ -51,7 +53,7 @@ use poison::Poison;
 use restart::Restart;
 
 /// What a step asks for: whether it writes a row of the application's in the database, and what comes next.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StepOutcome {
     /// A step with an effect opens a transaction, holds its window, writes, and hands off in that transaction.
     pub effect: bool,
@@ -59,7 +61,7 @@ pub struct StepOutcome {
 }
 
 /// How a workflow goes on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Next {
     Goto {
         step: Step,
@@ -76,19 +78,50 @@ pub enum Next {
         delay: Micros,
         max_attempts: u16,
     },
-    Complete,
-    Fail,
+    /// Goes on with another step when somebody emits this name to the workflow, or when the deadline has passed. Who emits
+    /// must show the token, if one is asked for.
+    Await {
+        name: Name,
+        step: Step,
+        state: u64,
+        deadline: Option<Micros>,
+        token: Option<WaitToken>,
+    },
+    /// Starts children, and goes on with another step when they have all ended.
+    Spawn {
+        step: Step,
+        state: u64,
+        children: Vec<Child>,
+    },
+    /// Its result is what a parent is told.
+    Complete {
+        result: u64,
+    },
+    Fail {
+        result: u64,
+    },
     /// The program has no such step.
     Reject,
     /// The handler takes its whole process down with it.
     Die,
 }
 
-/// What a step is given.
+/// Where a child begins: a workflow of the same program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StepInput {
+pub struct Child {
     pub step: Step,
     pub state: u64,
+}
+
+/// What a step is given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StepInput<'a> {
+    pub step: Step,
+    pub state: u64,
+    /// What the workflow had waited for, and what came of it.
+    pub arrival: Arrival,
+    /// What its children left, in their order, if it had waited for them.
+    pub results: &'a [ChildResult],
     /// 1 at first; more for a step that asked to be retried.
     pub attempt: u16,
     /// Of the code that the worker runs: a deployment raises it while workflows are under way.
@@ -106,12 +139,31 @@ pub trait Program {
     /// The names of the steps; a [`Step`] is an index into them.
     fn steps(&self) -> &[&str];
 
+    /// What its workflows await; a [`Name`] is an index into them.
+    fn names(&self) -> &[&str] {
+        &[]
+    }
+
+    /// What is emitted to the `index`-th workflow of a plan from outside, sooner or later, and often more than once.
+    fn emits(&self, index: u32, size: u64) -> Vec<Expected> {
+        let _ = (index, size);
+        Vec::new()
+    }
+
     /// Where the `index`-th workflow of a plan begins, and with which state; `size` is how much work the plan asks of it.
     fn start(&self, index: u32, size: u64) -> (Step, u64);
 
     /// What follows when a step has run. A step that the program does not have ends the workflow, without an
     /// effect: a history from elsewhere may name one.
     fn decide(&self, input: StepInput) -> StepOutcome;
+}
+
+/// What a workflow may count on being told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Expected {
+    pub name: Name,
+    pub payload: u64,
+    pub token: Option<WaitToken>,
 }
 
 /// What a plan can ask for by name.
@@ -191,6 +243,11 @@ impl Workload {
         self.program().map_or(&[], |program| program.steps())
     }
 
+    /// What its workflows await.
+    pub fn names(&self) -> &'static [&'static str] {
+        self.program().map_or(&[], |program| program.names())
+    }
+
     pub fn program(&self) -> Option<&'static (dyn Program + Sync)> {
         match self {
             Workload::Messages { .. } => None,
@@ -227,7 +284,8 @@ mod tests {
         let (mut step, mut state) = program.start(index, size);
         let (mut attempt, mut taken) = (1, Vec::new());
         loop {
-            let outcome = program.decide(StepInput { step, state, attempt, version });
+            let outcome =
+                program.decide(StepInput { step, state, arrival: Arrival::Direct, results: &[], attempt, version });
             taken.push((program.steps()[step.0 as usize], outcome.effect));
             match outcome.next {
                 Next::Goto { step: to, state: with } | Next::Sleep { step: to, state: with, .. } => {
@@ -250,7 +308,7 @@ mod tests {
     #[test]
     fn chain_takes_its_four_steps_with_an_effect_in_each() {
         let steps = [("charge", true), ("pack", true), ("ship", true), ("notify", true)];
-        assert_eq!(run(&Chain, 7, 1, 0), (steps.to_vec(), Next::Complete));
+        assert_eq!(run(&Chain, 7, 1, 0), (steps.to_vec(), Next::Complete { result: 0 }));
     }
 
     #[test]
@@ -265,7 +323,7 @@ mod tests {
         for jobs in [0, 1, 3] {
             let (taken, end) = run(&Dispatch, 2, jobs, 0);
             assert_eq!(taken.iter().filter(|(_, effect)| *effect).count() as u64, 2 * jobs);
-            assert_eq!((taken.len() as u64, end), (3 * jobs + 1, Next::Complete));
+            assert_eq!((taken.len() as u64, end), (3 * jobs + 1, Next::Complete { result: 0 }));
         }
     }
 
@@ -292,7 +350,7 @@ mod tests {
     #[test]
     fn poison_dies_in_the_first_of_every_five() {
         for index in 0..10 {
-            let expected = if index % 5 == 0 { Next::Die } else { Next::Complete };
+            let expected = if index % 5 == 0 { Next::Die } else { Next::Complete { result: 0 } };
             assert_eq!(run(&Poison, index, 1, 0).1, expected);
         }
     }
@@ -301,7 +359,8 @@ mod tests {
     fn deploy_skips_a_step_that_the_second_version_has_no_code_for() {
         assert_eq!(names(&Deploy, 1, 1, 0), ["receive", "sort", "stamp", "deliver"]);
         assert_eq!(names(&Deploy, 1, 1, 1), ["receive", "sort", "deliver"]);
-        let stamp = StepInput { step: Step(2), state: 1, attempt: 1, version: 1 };
+        let stamp =
+            StepInput { step: Step(2), state: 1, arrival: Arrival::Direct, results: &[], attempt: 1, version: 1 };
         assert_eq!(Deploy.decide(stamp), StepOutcome { effect: false, next: Next::Reject });
     }
 
@@ -315,8 +374,15 @@ mod tests {
     #[test]
     fn a_step_that_is_not_the_programs_ends_the_workflow() {
         for program in programs() {
-            let input = StepInput { step: Step(u16::MAX), state: 0, attempt: 1, version: 0 };
-            assert_eq!(program.decide(input), StepOutcome { effect: false, next: Next::Complete });
+            let input = StepInput {
+                step: Step(u16::MAX),
+                state: 0,
+                arrival: Arrival::Direct,
+                results: &[],
+                attempt: 1,
+                version: 0,
+            };
+            assert_eq!(program.decide(input), StepOutcome { effect: false, next: Next::Complete { result: 0 } });
         }
     }
 

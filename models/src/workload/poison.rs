@@ -37,7 +37,7 @@ impl Program for Poison {
             OPEN => Next::Goto { step: PARSE, state },
             PARSE if is_poison => Next::Die,
             PARSE => Next::Goto { step: STORE, state },
-            _ => Next::Complete,
+            _ => Next::Complete { result: 0 },
         };
         StepOutcome { effect: step == OPEN || step == STORE, next }
     }

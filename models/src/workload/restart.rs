@@ -30,7 +30,7 @@ impl Program for Restart {
     fn decide(&self, StepInput { step, state, .. }: StepInput) -> StepOutcome {
         let next = match step {
             BEFORE => Next::Sleep { step: AFTER, state: stir(state), delay: delay(state) },
-            _ => Next::Complete,
+            _ => Next::Complete { result: 0 },
         };
         StepOutcome { effect: step <= AFTER, next }
     }

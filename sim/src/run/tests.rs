@@ -47,7 +47,7 @@ fn waited(offset: ClockOffset) -> Micros {
 
     let mut simulator = Simulator::default();
     simulator.run(&plan, &work, Guards::ALL);
-    let time = |is_it: &dyn Fn(&Happening<_, _, _>) -> bool| {
+    let time = |is_it: &dyn Fn(&Happening<_, _, _, _>) -> bool| {
         let mut records = simulator.history().records.iter();
         records.find(|record| is_it(&record.what)).expect("it happens").at
     };
@@ -113,7 +113,7 @@ fn stands_and_ends(plan: &Plan) -> (Micros, Option<Micros>) {
     simulator.run(plan, &Work::named("chain").expect("it is one of the project's"), Guards::ALL);
     let records = &simulator.history().records;
     let at = |is_it: fn(&Fault) -> bool| {
-        let is_it = |what: &Happening<_, _, _>| matches!(what, Happening::Fault(fault) if is_it(fault));
+        let is_it = |what: &Happening<_, _, _, _>| matches!(what, Happening::Fault(fault) if is_it(fault));
         records.iter().find(|record| is_it(&record.what)).map(|record| record.at)
     };
     let stands = at(|fault| matches!(fault, Fault::Pause { .. })).expect("it stands still");

@@ -17,8 +17,6 @@ use proptest::collection::vec as list;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-type PlainHappening = Happening<Vec<Decision>, Vec<Event>, Vec<u32>>;
-
 /// Mostly the few ids that meet each other, sometimes any.
 fn id() -> impl Strategy<Value = u32> {
     prop_oneof![9 => 0..5u32, 1 => any::<u32>()]

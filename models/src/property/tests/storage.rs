@@ -67,7 +67,7 @@ fn a_handoff_under_way_counts_if_it_commits() {
 }
 
 /// One message, appended and dealt with long before the end, and rotation tried every five seconds.
-fn tried(reply: impl Fn(u64) -> Reply<alloc::vec::Vec<crate::reply::Event>, alloc::vec::Vec<u32>>) -> Tale {
+fn tried(reply: impl Fn(u64) -> crate::history::PlainReply) -> Tale {
     let (mut tale, lease, event) = read();
     tale.handoff(0, lease, &[event]);
     tale.wait(100_000);

@@ -128,7 +128,7 @@ impl Tale {
         self
     }
 
-    fn record(&mut self, who: Who, what: Happening<Vec<Decision>, Vec<Event>, Vec<u32>>) {
+    fn record(&mut self, who: Who, what: PlainHappening) {
         let actor = &self.actors[who as usize];
         let (session, incarnation, xid) = (actor.session, actor.incarnation, Xid(actor.xid));
         self.history.push_plain(&RecordOf { at: self.now, process: Process(who), incarnation, session, xid, what });
