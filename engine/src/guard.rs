@@ -119,11 +119,47 @@ pub enum Guard {
     /// One timer cannot become an event, as a rule of the application's forbids it: every drain reads it in its page, and
     /// fails. Tried: PgQue's experimental `send_at`.
     DrainPoison,
+    /// A child is a dead letter, and its parent's join is not told: the parent waits for ever. Read in PgQue pull request 259.
+    DeadLetterReports,
+    /// 1. A handoff looks for what was emitted: nothing. 2. An emit looks for who waits: nobody. 3. Both register, and nobody
+    ///    wakes. Seen in absurd pull request 61 and tensorzero/durable pull request 37. An advisory lock before the look does not
+    ///    help at REPEATABLE READ. The guard is that wait and promise are one row, with one unique key.
+    BoxUnique,
+    /// An emit is accepted while the workflow still sleeps before its await, and is dropped for its age. Read in PgQue pull
+    /// request 259.
+    PromiseUntilEnd,
+    /// 1. An emit is accepted, and nobody waits yet. 2. Another overwrites it: what was accepted first is never told to anybody.
+    ///    Seen in absurd 7b63b7a.
+    FirstWriteWins,
+    /// 1. An emit has seen the wait. 2. The deadline's duty deletes it, and appends its continuation. 3. The emit deletes nothing,
+    ///    nobody looks, and it appends another.
+    WaitDeleteReturning,
+    /// The reply to an emit is lost, it is repeated, and wakes the next wait of that name, or is promised to it.
+    EmitId,
+    /// What is emitted to a workflow that has ended is kept for ever, and accepted, as though somebody might still await it.
+    EmitLive,
+    /// 1. A transaction at REPEATABLE READ takes its snapshot. 2. A workflow is started, and waits. 3. The transaction emits to it,
+    ///    cannot see it, and is told that it is dead.
+    EmitUnseen,
+    /// A wait asks for a token; an emit shows none, and null compares as a match.
+    EmitToken,
+    /// 1. Two transactions hand off the last two children of a join. 2. Each counts one that is missing. 3. Both commit, and nobody
+    ///    resumes the parent. Read in the research note of PgQue pull request 259.
+    JoinLock,
+    /// 1. A child is a dead letter, and reports. 2. The letter is replayed, and what it became ends: it reports for the same child.
+    ///    3. The join counts two, and the parent goes on before its other children have ended.
+    JoinDistinct,
+    /// A join completes, and what the children left goes with its row: the parent goes on with nothing. Read in PgQue pull
+    /// request 259.
+    ResultsUntilRead,
+    /// 1. Two transactions hand off children of joins A and B, in opposite order. 2. Each locks one and waits for the other's.
+    ///    3. One is aborted, and both batches' work may repeat for ever. Read in duroxide-pg's note on deadlocks.
+    SortedLocks,
 }
 
 impl Guard {
     /// In the order in which they are listed and removed.
-    pub const ALL: [Guard; 37] = [
+    pub const ALL: [Guard; 50] = [
         Guard::InProgressSet,
         Guard::TickLock,
         Guard::IsolationCheck,
@@ -161,6 +197,19 @@ impl Guard {
         Guard::TimerMoveWhole,
         Guard::CancelLock,
         Guard::DrainPoison,
+        Guard::DeadLetterReports,
+        Guard::BoxUnique,
+        Guard::PromiseUntilEnd,
+        Guard::FirstWriteWins,
+        Guard::WaitDeleteReturning,
+        Guard::EmitId,
+        Guard::EmitLive,
+        Guard::EmitUnseen,
+        Guard::EmitToken,
+        Guard::JoinLock,
+        Guard::JoinDistinct,
+        Guard::ResultsUntilRead,
+        Guard::SortedLocks,
     ];
 
     /// The name in SQL, on the command line and in reports.
@@ -203,6 +252,19 @@ impl Guard {
             Guard::TimerMoveWhole => "timer_move_whole",
             Guard::CancelLock => "cancel_lock",
             Guard::DrainPoison => "drain_poison",
+            Guard::DeadLetterReports => "dead_letter_reports",
+            Guard::BoxUnique => "box_unique",
+            Guard::PromiseUntilEnd => "promise_until_end",
+            Guard::FirstWriteWins => "first_write_wins",
+            Guard::WaitDeleteReturning => "wait_delete_returning",
+            Guard::EmitId => "emit_id",
+            Guard::EmitLive => "emit_live",
+            Guard::EmitUnseen => "emit_unseen",
+            Guard::EmitToken => "emit_token",
+            Guard::JoinLock => "join_lock",
+            Guard::JoinDistinct => "join_distinct",
+            Guard::ResultsUntilRead => "results_until_read",
+            Guard::SortedLocks => "sorted_locks",
         }
     }
 
@@ -248,6 +310,19 @@ impl Guard {
             Guard::TimerMoveWhole => "rotation truncates timers that are due and not delivered",
             Guard::CancelLock => "a timer is both cancelled and fired",
             Guard::DrainPoison => "one timer that cannot be delivered blocks all",
+            Guard::DeadLetterReports => "a parent waits for ever for a child that is a dead letter",
+            Guard::BoxUnique => "an emit falls between a wait's look and its registration",
+            Guard::PromiseUntilEnd => "an accepted emit is dropped by time before its workflow awaits it",
+            Guard::FirstWriteWins => "a second emit overwrites what was promised",
+            Guard::WaitDeleteReturning => "an emit and the deadline both resume a wait",
+            Guard::EmitId => "a repeated emit wakes the next wait of that name",
+            Guard::EmitLive => "emits for workflows that have ended pile up",
+            Guard::EmitUnseen => "an emit with an old snapshot is told that a live workflow is dead",
+            Guard::EmitToken => "an approval without a token passes for one with it",
+            Guard::JoinLock => "the last children of two batches miss each other",
+            Guard::JoinDistinct => "a child that reports twice counts for two",
+            Guard::ResultsUntilRead => "results are dropped with their join, before the parent has read them",
+            Guard::SortedLocks => "two batches lock joins in opposite order, and one of them has to begin anew",
         }
     }
 

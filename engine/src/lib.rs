@@ -41,3 +41,4 @@ pub mod sql;
 pub mod state;
 pub mod storage;
 pub mod store;
+pub mod wait_token;
