@@ -338,7 +338,7 @@ mod tests {
                     assert_eq!(calls, usize::from(max_attempts));
                     0
                 }
-                Next::Fail => 1,
+                Next::Fail { .. } => 1,
                 _ => 2,
             };
             assert!(which == 0 || calls <= 3 && taken.last() == Some(&("report", true)));
