@@ -4,7 +4,7 @@
 //!   locks in the engine's order: it is one call of the engine, or the worker's `begin`, `hold`, effects, `handoff`,
 //!   `commit`. (Savepoints take none.) A transaction of any other shape, a second call or a lock of an application's own, can
 //!   close a cycle that is nobody's bug. And after the faults no process is the victim more than [`MOST`] times without a
-//!   commit, or a call of its own that was answered, in between: whoever repeats gets through. Broken by two batches that
+//!   commit, or a call outside of transactions that was answered, in between: whoever repeats gets through. Broken by two batches that
 //!   lock the same rows in opposite order.
 
 use super::Property;
@@ -61,19 +61,19 @@ impl Pass<'_> {
         if history.records[index as usize].at <= history.header.faults_end {
             return;
         }
-        let own = history.records[..=index as usize].iter().rev().filter(|record| record.process == process);
-        let mut count = 0;
-        for record in own.take_while(|record| record.at > history.header.faults_end) {
+        let own = history.records[..=index as usize].iter().filter(|record| record.process == process);
+        let (mut count, mut is_inside) = (0, false);
+        for record in own {
             match record.what {
-                Happening::Return(Reply::Refused(Refusal::Deadlock)) => count += 1,
-                Happening::Return(
-                    Reply::Refused(_) | Reply::RolledBack | Reply::Done | Reply::Idle | Reply::Unknown,
-                ) => {}
-                Happening::Return(_) => break,
+                Happening::Call(Op::Begin { .. }) => is_inside = true,
+                Happening::Return(Reply::RolledBack) => is_inside = false,
+                Happening::Return(Reply::Refused(Refusal::Deadlock)) if record.at > history.header.faults_end => {
+                    count += 1
+                }
+                Happening::Return(Reply::Committed) | Happening::Fault(_) => (count, is_inside) = (0, false),
+                Happening::Return(Reply::Refused(_) | Reply::Done | Reply::Idle | Reply::Unknown) => {}
+                Happening::Return(_) if !is_inside => count = 0,
                 _ => {}
-            }
-            if count > MOST {
-                break;
             }
         }
         if count > MOST {

@@ -2,12 +2,17 @@
 
 mod arbitrary;
 mod dead_letter;
+mod deadlock;
 mod durability;
+mod emit;
 mod end;
 mod flaky;
 mod isolation;
+mod join;
 mod lease;
 mod log;
+mod meeting;
+mod observe;
 mod retry;
 mod server_clock;
 mod sound;
@@ -16,5 +21,6 @@ mod suffix;
 mod sweep;
 mod tale;
 mod timer;
+mod wait;
 mod window;
 mod workflow;

@@ -15,7 +15,7 @@ use crate::name::{
 use crate::op::{Decision, Isolation, Op, QueueKind, Verb};
 use crate::property::{Checker, Property};
 use crate::record::{Fault, Happening, Note, RecordOf};
-use crate::reply::{Arrival, Event, Outcome, Refusal, Reply, SnapshotOf};
+use crate::reply::{Arrival, ChildOutcome, Event, Outcome, Refusal, Reply, SnapshotOf};
 use crate::verdict::{Judgement, Verdict};
 use crate::workload::{Chain, Next, Program, StepInput};
 use alloc::collections::BTreeMap;
@@ -42,7 +42,7 @@ pub(super) struct Tale {
     actors: Vec<Actor>,
     /// What decides; the header names it, or nothing that this crate has.
     pub(super) program: &'static dyn Program,
-    events: BTreeMap<EventId, (Event, u8)>,
+    pub(super) events: BTreeMap<EventId, (Event, u8)>,
     /// Rows that would lie in the tables if all that was told as committed was.
     pub(super) state: State,
 }
@@ -362,7 +362,7 @@ impl Tale {
     pub(super) fn die(&mut self, event: EventId, reason: DeadReason) {
         let Event { workflow, sequence, step, attempt, state, arrival, .. } = self.events[&event].0;
         let parent = self.state.workflows.iter().find(|row| row.workflow == workflow).and_then(|row| row.parent);
-        self.state.workflows.retain(|row| row.workflow != workflow);
+        self.end_workflow(workflow, ChildOutcome::Dead, 0);
         let (queue, consumer, replayed_as) = (Q, C, EventId(0));
         self.state.dead_letters.push(DeadLetterRow {
             queue,
@@ -399,7 +399,14 @@ impl Tale {
         id
     }
 
-    fn sleeps(&mut self, who: Who, id: EventId, content: (WorkflowId, u32, Step, u64), attempt: u16, delay: Micros) {
+    pub(super) fn sleeps(
+        &mut self,
+        who: Who,
+        id: EventId,
+        content: (WorkflowId, u32, Step, u64),
+        attempt: u16,
+        delay: Micros,
+    ) {
         let (workflow, sequence, step, state) = content;
         let event =
             Event { id, xid: self.write(who), workflow, sequence, step, attempt, state, arrival: Arrival::Direct };
@@ -462,7 +469,8 @@ impl Tale {
         if workflow.0 == 0 {
             return Decision { verb: Verb::Acknowledge, ..end };
         }
-        let input = StepInput { step, state, arrival, results: &[], attempt, version: 0 };
+        let results = self.results_of(arrival);
+        let input = StepInput { step, state, arrival, results: &results, attempt, version: 0 };
         let again = sequence + 1;
         match self.program.decide(input).next {
             Next::Goto { step, state } => Decision { verb: Verb::Goto, sequence: again, step, state, ..end },
@@ -497,51 +505,6 @@ impl Tale {
         }
     }
 
-    pub(super) fn handoff(&mut self, who: Who, lease: (WorkerId, Token), events: &[EventId]) -> Vec<EventId> {
-        let decisions = events.iter().map(|event| self.decision(*event)).collect();
-        self.hand(who, lease, decisions)
-    }
-
-    pub(super) fn hand(
-        &mut self,
-        who: Who,
-        (worker, token): (WorkerId, Token),
-        decisions: Vec<Decision>,
-    ) -> Vec<EventId> {
-        let gotos: Vec<Decision> = decisions.iter().copied().filter(|decision| decision.verb.continues()).collect();
-        for decision in &decisions {
-            match decision.verb {
-                Verb::Complete | Verb::Fail => {
-                    self.state.workflows.retain(|row| row.workflow != decision.workflow);
-                }
-                Verb::Reject => self.die(decision.event, DeadReason::Rejected),
-                Verb::Retry if is_exhausted(decision) => self.die(decision.event, DeadReason::Attempts),
-                _ => {}
-            }
-        }
-        let ids = gotos.iter().map(|decision| if is_exhausted(decision) { EventId(0) } else { self.mint() });
-        let appended: Vec<EventId> = ids.collect();
-        let ids = appended.iter().map(|id| id.0).collect();
-        self.say(
-            who,
-            Op::Handoff { worker, token, decisions },
-            Reply::HandedOff { appended: ids, children: vec![], resumed: vec![], table: 0, timer_table: 0 },
-        );
-        for (decision, id) in gotos.iter().zip(&appended).filter(|(_, id)| id.0 != 0) {
-            let content = (decision.workflow, decision.sequence, decision.step, decision.state);
-            match decision.verb {
-                Verb::Goto => self.remember(who, *id, content, 0),
-                Verb::Retry if decision.delay.0 == 0 => {
-                    self.remember(who, *id, content, 0);
-                    self.event(*id).attempt = decision.attempt;
-                    self.state.events.last_mut().expect("just remembered").event.attempt = decision.attempt;
-                }
-                _ => self.sleeps(who, *id, content, decision.attempt, decision.delay),
-            }
-        }
-        appended
-    }
-
     /// Hold, effect and handoff of one event in a transaction.
     pub(super) fn step(&mut self, who: Who, lease: (WorkerId, Token), event: EventId) -> Vec<EventId> {
         self.begin(who);
@@ -563,6 +526,7 @@ impl Tale {
         self.now = Micros::from_secs(second);
         self.call(3, Op::Resolve { xid: Xid(1) });
         self.record(3, Happening::Return(Reply::Resolved(Outcome::Committed)));
+        self.state.events.sort_by_key(|row| (row.queue, row.table, row.event.id));
         self.history.state = Some(self.state.clone());
     }
 
@@ -587,10 +551,6 @@ impl Tale {
     pub(super) fn judged(&self, property: Property) -> Judgement {
         self.verdict().of(property).judgement
     }
-}
-
-fn is_exhausted(decision: &Decision) -> bool {
-    decision.verb == Verb::Retry && decision.attempt > decision.max_attempts
 }
 
 pub(super) fn claim(worker: WorkerId) -> PlainOp {
