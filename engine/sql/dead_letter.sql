@@ -64,7 +64,7 @@ volatile
 as $$
 declare
   v_workflow uuid[] := array(select e.workflow_id from unnest(p_ended) e);
-  v_children tourbillon.workflow[];
+  v_reports tourbillon.result[];
 begin
   perform
   from tourbillon.workflow f
@@ -80,23 +80,16 @@ begin
     where b.workflow_id = any (v_workflow)
   ), ended as (
     delete from tourbillon.workflow f
-    where f.workflow_id = any (v_workflow)
-    returning f.*
+    using unnest(p_ended) with ordinality e (workflow_id, outcome, result, position)
+    where f.workflow_id = e.workflow_id
+    returning f.join_id, f.child_index, e.outcome, e.result, e.position
   )
-  select array_agg(row (f.*)::tourbillon.workflow)
-  into v_children
-  from ended f
-  where f.join_id is not null;
-  if v_children is null then
-    return '{}';
-  end if;
-
-  return array(
-    select row (f.join_id, f.child_index, e.outcome, e.result)::tourbillon.result
-    from unnest(p_ended) with ordinality e (workflow_id, outcome, result, position)
-    join unnest(v_children) f on f.workflow_id = e.workflow_id
-    -- without dead_letter_reports: where e.outcome <> 'dead'
-    order by e.position);
+  select array_agg(row (e.join_id, e.child_index, e.outcome, e.result)::tourbillon.result order by e.position)
+  into v_reports
+  from ended e
+  where e.join_id is not null; -- guard: dead_letter_reports
+  -- without dead_letter_reports: where e.join_id is not null and e.outcome <> 'dead';
+  return coalesce(v_reports, '{}');
 end;
 $$;
 

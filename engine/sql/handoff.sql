@@ -147,6 +147,7 @@ create function tourbillon.drop_results(p_joined tourbillon.joined[], p_event bi
 returns void
 language plpgsql
 volatile
+set plan_cache_mode = force_custom_plan
 as $$
 begin
   delete from tourbillon.result r

@@ -15,17 +15,18 @@ declare
   v_most bigint;
 begin
   select
-    bool_or(c.sequence <> c.place or not c.event_id = any (array(
-      select d.event_id
-      from (select unnest(p_event) event_id, unnest(p_fate) fate) d
-      where d.fate = 'join'))),
+    bool_or(c.sequence <> c.place or c.is_spawned is not true),
     max(c.place) + 1
   into v_misplaced, v_most
   from (
-    select d.event_id, d.sequence, row_number() over (partition by d.event_id order by d.position) - 1 place
+    select
+      d.fate,
+      d.sequence,
+      row_number() over (partition by d.event_id, d.fate order by d.position) - 1 place,
+      bool_or(d.fate = 'join') over (partition by d.event_id) is_spawned
     from unnest(p_fate, p_event, p_sequence) with ordinality d (fate, event_id, sequence, position)
-    where d.fate = 'child'
-  ) c;
+  ) c
+  where c.fate = 'child';
   if v_misplaced then
     perform tourbillon.raise_malformed_decisions();
   end if;
@@ -51,6 +52,7 @@ create function tourbillon.spawn(
 returns tourbillon.event[]
 language plpgsql
 volatile
+set plan_cache_mode = force_custom_plan
 as $$
 declare
   v_joins tourbillon.open_join[];
@@ -117,6 +119,7 @@ create function tourbillon.report_ends(p_reports tourbillon.result[])
 returns tourbillon.event[]
 language plpgsql
 volatile
+set plan_cache_mode = force_custom_plan
 as $$
 declare
   v_ids bigint[] := array(select r.join_id from unnest(p_reports) r);
@@ -142,7 +145,7 @@ begin
     insert into tourbillon.result
     select r.*
     from unnest(p_reports) r
-    where r.join_id = any (array(select j.join_id from unnest(v_joins) j))
+    where r.join_id in (select j.join_id from unnest(v_joins) j)
     order by r.join_id, r.child_index
     on conflict do nothing
     returning join_id

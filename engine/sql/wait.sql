@@ -27,10 +27,13 @@ $$;
 
 -- Registers waits, and gives back what those go on as to whom the awaited was promised already. What is promised without
 -- the token that the wait asks for is thrown away.
+--
+-- Here, and wherever arrays are joined: a plan for arrays of any length would be one for short ones.
 create function tourbillon.register_waits(p_waits tourbillon.box[])
 returns tourbillon.event[]
 language plpgsql
 volatile
+set plan_cache_mode = force_custom_plan
 as $$
 declare
   v_pending tourbillon.box[] := p_waits;
