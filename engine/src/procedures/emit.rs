@@ -88,7 +88,7 @@ async fn live_queue(db: &Db, workflow: WorkflowId) -> Result<Option<Queue>, Refu
     Ok(live.map(|row| row.queue))
 }
 
-/// Puts a promise into the box, or takes the wait out of it.
+/// Takes the wait out of the box, or puts a promise into it.
 async fn put(db: &Db, queue: Queue, it: &Emit) -> Result<(EmitAnswer, Option<Event>), Refusal> {
     let shown = wait_token::hash(it.token).map(wait_token::abbreviated);
     let promise = BoxRow {
@@ -102,19 +102,15 @@ async fn put(db: &Db, queue: Queue, it: &Emit) -> Result<(EmitAnswer, Option<Eve
     };
     let (promise_key, wait_key) = ((it.workflow, it.name, false), (it.workflow, it.name, is_apart(db)));
     loop {
-        if is_apart(db)
-            && let Some(wait) = take_wait(db, wait_key, shown).await?
-        {
+        if let Some(wait) = take_wait(db, wait_key, shown).await? {
             return Ok((EmitAnswer::Resumed, continuation(&wait, Arrival::Emitted { payload: it.payload })));
         }
         require_room(db, it)?;
         if db.tx.insert_or_nothing(promise.clone()).await? == Inserted::Inserted {
             return Ok((EmitAnswer::Promised, None));
         }
-        if let Some(wait) = take_wait(db, wait_key, shown).await? {
-            return Ok((EmitAnswer::Resumed, continuation(&wait, Arrival::Emitted { payload: it.payload })));
-        }
-        match db.tx.get::<BoxRow>(promise_key).map(|row| row.content) {
+        let there = db.tx.get::<BoxRow>(promise_key);
+        match there.as_ref().map(|row| row.content) {
             Some(BoxContent::Promise { .. }) if db.guards.on(Guard::FirstWriteWins) => {
                 return Ok((EmitAnswer::Second, None));
             }
@@ -123,8 +119,11 @@ async fn put(db: &Db, queue: Queue, it: &Emit) -> Result<(EmitAnswer, Option<Eve
                 db.tx.update::<BoxRow>(promise_key, |_| true, overwrite).await?;
                 return Ok((EmitAnswer::Promised, None));
             }
-            Some(BoxContent::Wait { .. }) => return Ok((EmitAnswer::Forged, None)),
-            None => {}
+            Some(BoxContent::Wait { .. }) if !passes(db, there.and_then(|row| row.token_hash), shown) => {
+                return Ok((EmitAnswer::Forged, None));
+            }
+            // It has come, or gone, since: once more.
+            Some(BoxContent::Wait { .. }) | None => {}
         }
     }
 }

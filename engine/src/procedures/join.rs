@@ -116,3 +116,6 @@ pub async fn read_results(db: Db, worker: WorkerId, token: Token) -> Result<Plai
     joins.dedup();
     Ok(Reply::Results(results_of(&db, &joins)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,9 @@ pub mod wait;
 pub mod worker;
 pub mod workload;
 
+#[cfg(test)]
+mod flows;
+
 use crate::guard::{Guard, Guards};
 use crate::schema::{Schema, Sequence};
 use crate::store::statement::Tx;

@@ -159,3 +159,6 @@ async fn drop_promises(db: &Db, queue: Queue, now: Micros) -> Result<(), Refusal
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

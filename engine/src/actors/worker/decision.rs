@@ -1,7 +1,7 @@
 //! A decision: what the program says comes after an event, in the form in which it is handed off.
 
 use alloc::vec::Vec;
-use tourbillon_models::name::{EventId, Micros, Name, WaitToken, WorkflowId};
+use tourbillon_models::name::{EventId, Micros, WaitToken};
 use tourbillon_models::op::{Decision, Verb};
 use tourbillon_models::reply::{Arrival, ChildResult, Event};
 use tourbillon_models::workload::{Child, Next, Program, StepInput};
@@ -17,20 +17,7 @@ pub struct Decided {
 /// None if the handler takes its process down. Without a program events are acknowledged, and that is all.
 pub fn decide(program: Option<&dyn Program>, event: &Event, results: &[ChildResult], version: u16) -> Option<Decided> {
     let Event { id, workflow, sequence, step, attempt, state, arrival, .. } = *event;
-    let end = |verb| Decision {
-        event: id,
-        verb,
-        workflow,
-        sequence,
-        step,
-        attempt: 1,
-        max_attempts: 0,
-        delay: Micros(0),
-        state,
-        arrival: Arrival::Direct,
-        name: Name(0),
-        token: WaitToken::NONE,
-    };
+    let end = |verb| Decision { workflow, sequence, step, state, ..Decision::new(id, verb) };
     let Some(program) = program else {
         return Some(Decided { decision: end(Verb::Acknowledge), children: Vec::new(), effect: false });
     };
@@ -61,20 +48,7 @@ pub fn decide(program: Option<&dyn Program>, event: &Event, results: &[ChildResu
 }
 
 fn child(event: EventId, index: u32, Child { step, state }: Child) -> Decision {
-    Decision {
-        event,
-        verb: Verb::Child,
-        workflow: WorkflowId(0),
-        sequence: index,
-        step,
-        attempt: 1,
-        max_attempts: 0,
-        delay: Micros(0),
-        state,
-        arrival: Arrival::Direct,
-        name: Name(0),
-        token: WaitToken::NONE,
-    }
+    Decision { sequence: index, step, state, ..Decision::new(event, Verb::Child) }
 }
 
 /// Of all that was read for a window, sorted by join, what concerns a step.
