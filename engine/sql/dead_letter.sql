@@ -2,7 +2,7 @@
 --
 --   replay_dead_letter   as a message, or as a workflow of its own
 --
--- Internal: workflow_hash, bury, end_workflows.
+-- Internal: workflow_hash, bury.
 
 -- The id of a workflow is a capability: only hot tables have it raw.
 create function tourbillon.workflow_hash(p_workflow uuid)
@@ -54,44 +54,6 @@ begin
 end;
 $$;
 -- without no_staleness_gate: create function tourbillon.bury_window(p_queue_id int, p_subscription_id int, p_prev bigint, p_next bigint) returns void language plpgsql volatile as $$ begin perform tourbillon.end_workflows(tourbillon.bury(p_queue_id, p_subscription_id, p_prev, p_next, array(select row (e, 'attempts')::tourbillon.death from unnest(tourbillon.window_event_ids(p_queue_id, p_prev, p_next)) e))); end; $$;
-
--- Live rows are locked in the order of their ids, then deleted, and with them what was promised and what emits were
--- answered. Gives back what those that are children report to their joins.
-create function tourbillon.end_workflows(p_ended tourbillon.ending[])
-returns tourbillon.result[]
-language plpgsql
-volatile
-as $$
-declare
-  v_workflow uuid[] := array(select e.workflow_id from unnest(p_ended) e);
-  v_reports tourbillon.result[];
-begin
-  perform
-  from tourbillon.workflow f
-  where f.workflow_id = any (v_workflow)
-  order by f.workflow_id
-  for update;
-
-  with emits as (
-    delete from tourbillon.emitted e
-    where e.workflow_id = any (v_workflow)
-  ), promises as (
-    delete from tourbillon.box b
-    where b.workflow_id = any (v_workflow)
-  ), ended as (
-    delete from tourbillon.workflow f
-    using unnest(p_ended) with ordinality e (workflow_id, outcome, result, position)
-    where f.workflow_id = e.workflow_id
-    returning f.join_id, f.child_index, e.outcome, e.result, e.position
-  )
-  select array_agg(row (e.join_id, e.child_index, e.outcome, e.result)::tourbillon.result order by e.position)
-  into v_reports
-  from ended e
-  where e.join_id is not null; -- guard: dead_letter_reports
-  -- without dead_letter_reports: where e.join_id is not null and e.outcome <> 'dead';
-  return coalesce(v_reports, '{}');
-end;
-$$;
 
 -- A message is appended again; a step begins a workflow of its own. workflow_id is null for a message. If the step
 -- was a child's, so is that workflow: its end reports again, and where the join has the child's result, counts for nothing.

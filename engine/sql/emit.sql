@@ -5,8 +5,9 @@
 -- Internal: write_audit, require_unknown, require_promises_left.
 --
 -- An emit and an await meet in one row of tourbillon.box, and who comes second finds the first:
---   1. an emit inserts its promise, an await its wait; the key lets one of them in, and makes the other wait for its end;
---   2. the other deletes what is there, and appends the continuation, or begins again if that is gone.
+--   1. an emit deletes the wait, an await the promise: what it finds it resumes, and nobody else does;
+--   2. where there is none, it inserts its own half; the key makes it wait for an end of whoever is doing the same;
+--   3. if that one committed, it begins again.
 -- At REPEATABLE READ the row of somebody whom the snapshot does not see is a serialization failure, not a missed wake-up.
 
 create function tourbillon.write_audit(p_actor text, p_act text, p_workflow uuid, p_name text)
@@ -124,19 +125,6 @@ begin
   -- guard: emit_id end
 
   loop
-    insert into tourbillon.box (workflow_id, name, queue_id, kind, token_hash, payload, deadline)
-    values (
-      p_workflow, p_name, v_queue_id, 'promise', v_hash, p_payload,
-      null -- guard: promise_until_end
-      -- without promise_until_end: tourbillon.clock() + interval '1 second'
-    )
-    on conflict do nothing;
-    if found then
-      perform tourbillon.require_promises_left(p_workflow);
-      answer := 'promised';
-      exit;
-    end if;
-
     -- Whoever deletes the wait resumes it: a deadline's duty may be at it, too.
     -- guard: wait_delete_returning begin
     delete from tourbillon.box b
@@ -158,7 +146,20 @@ begin
       exit;
     end if;
 
-    -- Neither if it is gone by now: then again.
+    insert into tourbillon.box (workflow_id, name, queue_id, kind, token_hash, payload, deadline)
+    values (
+      p_workflow, p_name, v_queue_id, 'promise', v_hash, p_payload,
+      null -- guard: promise_until_end
+      -- without promise_until_end: tourbillon.clock() + interval '1 second'
+    )
+    on conflict do nothing;
+    if found then
+      perform tourbillon.require_promises_left(p_workflow);
+      answer := 'promised';
+      exit;
+    end if;
+
+    -- Neither if it has come, or gone, since: then again.
     select
       case
         when b.kind = 'promise' then 'second'

@@ -69,6 +69,7 @@ on function
   tourbillon.workflow_hash,
   tourbillon.bury,
   tourbillon.end_workflows,
+  tourbillon.end_and_resume,
   tourbillon.replay_dead_letter,
   tourbillon.write_audit,
   tourbillon.require_unknown,

@@ -45,7 +45,7 @@ declare
   v_lease tourbillon.worker;
   v_queue_id int;
   v_events bigint[];
-  v_joined tourbillon.event[];
+  v_ended tourbillon.ending[];
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
 
@@ -90,17 +90,15 @@ begin
   into dead
   from spent s;
   if dead <> '{}' then
-    v_joined := tourbillon.report_ends(tourbillon.end_workflows(tourbillon.bury(
+    v_ended := tourbillon.bury(
       v_queue_id,
       v_lease.subscription_id,
       v_lease.prev_tick,
       v_lease.next_tick,
-      array(select row (e, 'tries')::tourbillon.death from unnest(dead) e))));
-    if cardinality(v_joined) > 0 then
-      event_table := tourbillon.current_table(v_queue_id);
-      perform tourbillon.append_events(v_queue_id, event_table, v_joined);
-      resumed := array(select j.event_id from unnest(v_joined) j);
-    end if;
+      array(select row (e, 'tries')::tourbillon.death from unnest(dead) e));
+    select r.resumed, r.event_table
+    into hand_out.resumed, hand_out.event_table
+    from tourbillon.end_and_resume(v_queue_id, v_ended) r;
   end if;
 
   select t.event_id, t.tries + 1

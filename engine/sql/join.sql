@@ -163,6 +163,7 @@ begin
     group by w.join_id
   ) w on w.join_id = j.join_id;
 
+  -- without join_lock: perform from tourbillon.open_join o where o.join_id = any (v_ids) order by o.join_id for update;
   update tourbillon.open_join o
   set ended = j.ended
   from unnest(v_joins) j

@@ -7,6 +7,7 @@
 --   producer.sql  append and start: what an application calls in its own transaction
 --   timer.sql     schedule, cancel, drain, rotation of timers
 --   dead_letter.sql  dead letters and their replay
+--   end.sql       the end of workflows
 --   isolation.sql  the events of an isolated window, one by one
 --   worker.sql    register, heartbeat, claim, take_over, read, hold
 --   emit.sql      emit: what an application tells a workflow in its own transaction

@@ -422,7 +422,8 @@ declare
   v_cursor tourbillon.drain;
   v_page tourbillon.timer[];
   v_last tourbillon.timer;
-  v_joined tourbillon.event[];
+  v_ended tourbillon.ending[];
+  v_complete tourbillon.event[];
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
   v_queue_id := (tourbillon.queue_named(p_queue)).queue_id;
@@ -460,13 +461,16 @@ begin
     from tourbillon.deliver(v_queue_id, event_table, v_page) d;
 
     if dead <> '{}' then
-      v_joined := tourbillon.report_ends(tourbillon.end_workflows(array(
+      v_ended := array(
         select row (t.workflow_id, 'dead', null)::tourbillon.ending
         from unnest(v_page) t
         where t.event_id = any (dead)
-        and t.workflow_id is not null)));
-      perform tourbillon.append_events(v_queue_id, event_table, v_joined);
-      resumed := array(select j.event_id from unnest(v_joined) j);
+        and t.workflow_id is not null);
+    end if;
+    if v_ended <> '{}' then
+      v_complete := tourbillon.report_ends(tourbillon.end_workflows(v_ended));
+      perform tourbillon.append_events(v_queue_id, event_table, v_complete);
+      resumed := array(select e.event_id from unnest(v_complete) e);
     end if;
   end if;
 

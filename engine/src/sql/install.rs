@@ -11,13 +11,14 @@ use alloc::string::String;
 /// The schema's name in the files.
 const SCHEMA: &str = "tourbillon";
 
-const ENGINE: [&str; 14] = [
+const ENGINE: [&str; 15] = [
     include_str!("../../sql/schema.sql"),
     include_str!("../../sql/clock.sql"),
     include_str!("../../sql/queue.sql"),
     include_str!("../../sql/producer.sql"),
     include_str!("../../sql/timer.sql"),
     include_str!("../../sql/dead_letter.sql"),
+    include_str!("../../sql/end.sql"),
     include_str!("../../sql/isolation.sql"),
     include_str!("../../sql/worker.sql"),
     include_str!("../../sql/emit.sql"),

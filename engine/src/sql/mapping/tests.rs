@@ -6,7 +6,7 @@ use tourbillon_models::name::{Key, Queue, Token};
 const FLOW: u128 = 0x0123_4567_89ab_4def_8123_4567_89ab_cdef;
 
 fn mapping() -> Mapping {
-    Mapping::new("other", Guards::ALL, &["first", "second"])
+    Mapping::new("other", Guards::ALL, &["first", "second"], &["paid", "approved"])
 }
 
 fn decoded(op: PlainOp, row: Vec<Value>, ids: &mut Ids) -> (PlainReply, Option<Xid>) {
