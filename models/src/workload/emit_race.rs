@@ -52,7 +52,7 @@ fn token(state: u64, name: Name) -> Option<WaitToken> {
 fn deadline(state: u64) -> Option<Micros> {
     match bits(state) >> 8 & 3 {
         _ if name(state) == HAMMER => None,
-        0 => Some(millis_of(state, 0, 100)),
+        0 => Some(millis_of(state, 1, 100)),
         1 => Some(millis_of(state, 100, 2_000)),
         _ => None,
     }
