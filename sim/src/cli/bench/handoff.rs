@@ -211,17 +211,8 @@ fn window(connected: &mut Connected<'_>, worker: WorkerId) -> Result<Duration> {
 }
 
 fn decision(event: &Event) -> Decision {
-    Decision {
-        event: event.id,
-        verb: Verb::Goto,
-        workflow: event.workflow,
-        sequence: event.sequence + 1,
-        step: Step(0),
-        attempt: 1,
-        max_attempts: 0,
-        delay: Micros(0),
-        state: event.state,
-    }
+    let &Event { id, workflow, sequence, state, .. } = event;
+    Decision { workflow, sequence: sequence + 1, state, ..Decision::new(id, Verb::Goto) }
 }
 
 /// Updates of leases and cursors, for each window.
