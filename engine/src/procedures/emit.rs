@@ -105,8 +105,8 @@ async fn put(db: &Db, queue: Queue, it: &Emit) -> Result<(EmitAnswer, Option<Eve
         if let Some(wait) = take_wait(db, wait_key, shown).await? {
             return Ok((EmitAnswer::Resumed, continuation(&wait, Arrival::Emitted { payload: it.payload })));
         }
-        require_room(db, it)?;
         if db.tx.insert_or_nothing(promise.clone()).await? == Inserted::Inserted {
+            require_room(db, it.workflow)?;
             return Ok((EmitAnswer::Promised, None));
         }
         let there = db.tx.get::<BoxRow>(promise_key);
@@ -133,16 +133,14 @@ pub fn is_apart(db: &Db) -> bool {
     !db.guards.on(Guard::BoxUnique)
 }
 
-fn require_room(db: &Db, it: &Emit) -> Result<(), Refusal> {
-    let keys = (it.workflow, Name(0), false)..=(it.workflow, Name(u16::MAX), true);
-    let (count, has_own) = db.tx.with(|store, slot| {
-        let rows = Has::<BoxRow>::rows(&store.tables).range(keys, &store.transactions, slot).map(|(_, row)| row);
-        rows.fold((0, false), |(count, has_own), row| {
-            let is_promise = matches!(row.content, BoxContent::Promise { .. });
-            (count + usize::from(is_promise), has_own || row.name == it.name)
-        })
+/// The promise that was just made may be one too many.
+fn require_room(db: &Db, workflow: WorkflowId) -> Result<(), Refusal> {
+    let keys = (workflow, Name(0), false)..=(workflow, Name(u16::MAX), true);
+    let count = db.tx.with(|store, slot| {
+        let rows = Has::<BoxRow>::rows(&store.tables).range(keys, &store.transactions, slot);
+        rows.filter(|(_, row)| matches!(row.content, BoxContent::Promise { .. })).count()
     });
-    if count < MAX_PROMISES || has_own { Ok(()) } else { Err(Refusal::LimitExceeded) }
+    if count <= MAX_PROMISES { Ok(()) } else { Err(Refusal::LimitExceeded) }
 }
 
 /// Deletes a wait that this token passes for; whoever deletes it resumes it.

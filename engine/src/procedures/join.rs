@@ -43,9 +43,6 @@ pub async fn report_ends(db: &Db, reports: &[Report]) -> Result<Vec<Event>, Refu
     let mut resumed = Vec::new();
     let counts = keep_results(db, &open, reports).await?;
     for (join, count) in open.into_iter().zip(counts) {
-        if count == 0 {
-            continue;
-        }
         let ended = join.ended + count;
         if ended < join.total {
             db.tx.update::<OpenJoinRow>(join.join, |_| true, |row, _| row.ended = ended).await?;

@@ -46,8 +46,17 @@ pub async fn settle_awaits(
             }
         }
         pending = again;
+        if pending.iter().any(|it| awaits_already(db, it)) {
+            return Err(Refusal::UniqueViolation);
+        }
     }
     Ok(resumed)
+}
+
+/// A workflow has one continuation; that of a zombie must not look for a promise for ever.
+fn awaits_already(db: &Db, it: &Awaited<'_>) -> bool {
+    let key = (it.decision.workflow, it.decision.name, is_apart(db));
+    db.tx.get::<BoxRow>(key).is_some_and(|row| !is_promise(&row))
 }
 
 /// The awaits that are over.
