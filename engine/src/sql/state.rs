@@ -13,7 +13,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use tourbillon_models::history::{
     Act, AuditRow, BoxContent, BoxRow, CancelledRow, DeadLetterRow, DeadReason, DrainRow, EmitRow, EventRow, JoinRow,
-    LedgerRow, Parent, QueueRow, StartKeyRow, State, SubscriptionRow, TickRow, TimerRow, TriesRow, WorkerRow, WorkflowRow,
+    LedgerRow, Parent, QueueRow, StartKeyRow, State, SubscriptionRow, TickRow, TimerRow, TriesRow, WorkerRow,
+    WorkflowRow,
 };
 use tourbillon_models::name::{
     ActorId, Consumer, EmitId, EventId, Key, Micros, Queue, Tick, WorkerId, WorkflowId, Xid,

@@ -23,7 +23,7 @@ use clap::Args;
 use serde_json::json;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
-use tourbillon_models::name::{Consumer, EventId, Micros, Queue, Step, WorkerId};
+use tourbillon_models::name::{Consumer, EventId, Micros, Queue, WorkerId};
 use tourbillon_models::op::{Decision, Op, QueueKind, Verb};
 use tourbillon_models::reply::{Event, Reply};
 
