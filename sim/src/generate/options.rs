@@ -101,6 +101,11 @@ impl Options {
             observe_interval: Micros(0),
         };
         options.force();
+        let has_waits = program.is_some_and(|program| !program.names().is_empty());
+        if has_waits {
+            // What a replay begins has an id that nobody knows who could tell it anything.
+            options.faults.retain(|kind| *kind != FaultKind::ReplayTwice);
+        }
         if options.has(FaultKind::AsyncCommitLoss) {
             options.is_resurrection = resurrection::befalls(seed, &shape);
         }
@@ -112,7 +117,6 @@ impl Options {
         }
         options.course =
             program.map_or_else(|| options.of_messages(), |it| Course::of(it, options.items, options.size));
-        let has_waits = program.is_some_and(|program| !program.names().is_empty());
         options.draw_waits(&mut Stream::new(seed, "wait", 0), has_waits);
         options
     }
