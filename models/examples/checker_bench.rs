@@ -5,14 +5,15 @@
 //! tables rotate. It must hold.
 
 use std::time::Instant;
-use tourbillon_models::history::{Header, History};
+use tourbillon_models::history::{Header, History, PlainReply};
 use tourbillon_models::name::{
-    Consumer, EventId, Key, Micros, Process, Queue, Session, Step, Tick, Token, WorkerId, WorkflowId, Xid,
+    Consumer, EventId, Key, Micros, Name, Process, Queue, Session, Step, Tick, Token, WaitToken, WorkerId, WorkflowId,
+    Xid,
 };
 use tourbillon_models::op::{Decision, Op, QueueKind, Verb};
 use tourbillon_models::property::{Checker, Property};
 use tourbillon_models::record::{Happening, RecordOf};
-use tourbillon_models::reply::{Event, Reply, SnapshotOf};
+use tourbillon_models::reply::{Arrival, Event, Reply, SnapshotOf};
 use tourbillon_models::verdict::Judgement;
 use tourbillon_models::workload::{AgentLoop, Next, Program, StepInput};
 
@@ -60,6 +61,7 @@ impl Teller {
             seed: 0,
             workload: "agent-loop".into(),
             steps: AgentLoop.steps().iter().map(|step| step.to_string()).collect(),
+            names: vec![],
             target: "made up".into(),
             server: None,
             without: vec![],
@@ -129,7 +131,7 @@ impl Teller {
         let (id, workflow, xid) = (self.next_event(), WorkflowId(key + 1), Xid(self.xid));
         let op = Op::Start { queue: QUEUE, key: Key(key), step, state };
         self.say(TICKER, op, Reply::Started { workflow, event: id, table: self.table });
-        self.live.push(Event { id, xid, workflow, sequence: 1, step, attempt: 1, state });
+        self.live.push(Event { id, xid, workflow, sequence: 1, step, attempt: 1, state, arrival: Arrival::Direct });
     }
 
     fn tick(&mut self) {
@@ -151,10 +153,11 @@ impl Teller {
         let xid = Xid(self.xid);
         let appended: Vec<EventId> = decisions.iter().map(|_| self.next_event()).collect();
         let ids = appended.iter().map(|id| id.0).collect();
-        let reply = Reply::HandedOff { appended: ids, table: self.table, timer_table: 0 };
+        let reply =
+            Reply::HandedOff { appended: ids, children: vec![], resumed: vec![], table: self.table, timer_table: 0 };
         let successors = decisions.iter().zip(appended).map(|(decision, id)| {
             let Decision { workflow, sequence, step, state, .. } = *decision;
-            Event { id, xid, workflow, sequence, step, attempt: 1, state }
+            Event { id, xid, workflow, sequence, step, attempt: 1, state, arrival: Arrival::Direct }
         });
         self.live = successors.collect();
         self.say(process, Op::Handoff { worker, token, decisions }, reply);
@@ -177,8 +180,12 @@ fn decide(event: &Event) -> Decision {
         max_attempts: 0,
         delay: Micros(0),
         state: 0,
+        arrival: Arrival::Direct,
+        name: Name(0),
+        token: WaitToken::NONE,
     };
-    let input = StepInput { step: event.step, state: event.state, attempt: event.attempt, version: 0 };
+    let Event { step, state, arrival, attempt, .. } = *event;
+    let input = StepInput { step, state, arrival, results: &[], attempt, version: 0 };
     let Next::Goto { step, state } = AgentLoop.decide(input).next else { return end };
     Decision { verb: Verb::Goto, sequence: event.sequence + 1, step, state, ..end }
 }

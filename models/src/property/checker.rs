@@ -3,11 +3,13 @@
 //! The checker keeps its memory between runs, because it sits on the simulator's hot path. It keeps no text: what a
 //! sentence needs is looked up in the history when something is wrong.
 
-use super::content::Content;
+use super::arrival::Arrivals;
 use super::dead_letter::DeadLetters;
 use super::dense::Dense;
+use super::emit::Emits;
 use super::fate::Known;
-use super::isolation::{HandOut, Tries};
+use super::isolation::Tries;
+use super::join::Joins;
 use super::judge::Findings;
 use super::lease::{Suspicion, Worker};
 use super::log::{Entry, Queue};
@@ -16,9 +18,10 @@ use super::server_clock::ServerClock;
 use super::start::Keys;
 use super::storage::Doubt;
 use super::suffix::Suffix;
-use super::timer::{Delay, Timers};
+use super::timer::Timers;
 use super::tokens::Tokens;
 use super::transactions::{NONE, SessionState, Write};
+use super::wait::Waits;
 use super::window::Subscription;
 use super::workflow::{LedgerLine, Workflow};
 use super::{Property, Reach};
@@ -68,6 +71,10 @@ pub(super) struct Memory {
     pub(super) effects: Vec<(u32, u32)>,
     pub(super) doubts: Vec<Doubt>,
     pub(super) timers: Timers,
+    pub(super) waits: Waits,
+    pub(super) emits: Emits,
+    pub(super) joins: Joins,
+    pub(super) arrivals: Arrivals,
     pub(super) dead_letters: DeadLetters,
     pub(super) tries: Tries,
     pub(super) suffix: Suffix,
@@ -166,6 +173,10 @@ impl Memory {
             effects: Vec::new(),
             doubts: Vec::new(),
             timers: Timers::default(),
+            waits: Waits::default(),
+            emits: Emits::default(),
+            joins: Joins::default(),
+            arrivals: Arrivals::default(),
             dead_letters: DeadLetters::default(),
             tries: Tries::default(),
             suffix: Suffix::default(),
@@ -201,6 +212,10 @@ impl Memory {
         self.effects.clear();
         self.doubts.clear();
         self.timers.clear();
+        self.waits.clear();
+        self.emits.clear();
+        self.joins.clear();
+        self.arrivals.clear();
         self.dead_letters.clear();
         self.tries.clear();
         self.suffix.clear();
@@ -270,6 +285,11 @@ impl Pass<'_> {
                 self.token_accepted(index, session, call, *worker, *token);
                 self.read(index, session, (*worker, *token), (*after, *limit), *events);
             }
+            (Op::ReadResults { worker, token }, Reply::Results(results)) => {
+                self.token_accepted(index, session, call, *worker, *token);
+                self.results_read(index, session, (*worker, *token), *results);
+            }
+            (Op::Observe { queue }, Reply::Observed(counts)) => self.observed(index, session, call, *queue, *counts),
             (Op::Hold { worker, token, .. } | Op::Heartbeat { worker, token, .. }, _) => {
                 self.token_accepted(index, session, call, *worker, *token);
                 self.lock(index, session, *worker);
@@ -325,114 +345,11 @@ impl Pass<'_> {
         self.effects_committed(writes, done);
     }
 
-    /// A committed call.
-    pub(super) fn apply(&mut self, op: &Op<Span>, reply: &Reply<Span, Span, Span>, done: Done) {
-        match (op, reply) {
-            (
-                Op::Claim { worker, .. } | Op::TakeOver { worker, .. },
-                Reply::Claimed { token, prev, next, victim, isolated },
-            ) => {
-                if matches!(op, Op::TakeOver { .. }) {
-                    self.found.sees(Reach::TakeoverDuty);
-                }
-                self.claimed(done, *worker, *token, (*prev, *next), *victim);
-                self.given_out(done, *worker, (*prev, *next), *victim, *isolated);
-            }
-            (Op::Handoff { worker, token, decisions }, Reply::HandedOff { appended, table, .. }) => {
-                self.handed_off(done, *worker, *token, *decisions, Some(*appended), *table);
-            }
-            (Op::Tick { queue }, Reply::Ticked { tick, at, snapshot }) => {
-                self.ticked(done, *queue, *tick, *at, snapshot)
-            }
-            (Op::Heartbeat { worker, token, .. } | Op::Hold { worker, token, .. }, _) => {
-                self.alive(done, *worker, *token)
-            }
-            (Op::Append { queue, payload }, Reply::Appended { event, table }) => {
-                self.appended(done, *queue, *payload, *event, *table);
-            }
-            (Op::Start { queue, key, step, state }, Reply::Started { workflow, event, table }) => {
-                self.started(done, (*queue, *key), (*step, *state), (*workflow, *event, *table));
-            }
-            (Op::Effect { workflow, sequence, step }, _) => self.effect(done, *workflow, *sequence, *step, false),
-            (Op::Rotate { queue, .. }, Reply::Rotated { table, horizon }) => {
-                self.rotated(done, *queue, *table, *horizon)
-            }
-            (Op::CreateQueue { queue, kind }, _) => self.queue(*queue).kind = Some(*kind),
-            (Op::Subscribe { queue, consumer }, Reply::Subscribed { cursor }) => {
-                self.subscribed(done, *queue, *consumer, Some(*cursor));
-            }
-            (Op::Register { consumer }, Reply::Registered { worker }) => self.registered(done, *consumer, *worker),
-            _ => self.apply_rare(op, reply, done),
-        }
-    }
-
-    /// The part of [`Pass::apply`] about timers, isolation and dead letters.
-    fn apply_rare(&mut self, op: &Op<Span>, reply: &Reply<Span, Span, Span>, done: Done) {
-        match (op, reply) {
-            (Op::Schedule { queue, payload, delay }, Reply::Scheduled { event, due, .. }) => {
-                let delay = Delay { delay: *delay, told: Some(*due) };
-                self.scheduled(done, *queue, *event, Content::message(*payload), delay);
-            }
-            (Op::Cancel { event, .. }, Reply::Cancelled) => self.cancelled(done, *event),
-            (Op::Cancel { .. }, Reply::TooLate) => self.found.sees(Reach::TimerCancelTooLate),
-            (Op::Drain { queue, .. }, Reply::Drained { tick, fired, dead, table, is_done, .. }) => {
-                self.drained(done, *queue, *tick, (*fired, *dead), (*table, *is_done));
-            }
-            (Op::RotateTimers { .. }, Reply::TimersRotated { moved, .. }) => {
-                self.found.sees(Reach::TimerRotation);
-                if *moved > 0 {
-                    self.found.sees(Reach::TimerMoved);
-                }
-            }
-            (Op::RotateTimers { .. }, Reply::TimersKept) => self.found.sees(Reach::TimerRotationKept),
-            (Op::HandOut { worker, token, max_tries }, Reply::HandedOut { events, tries, dead, .. }) => {
-                let out = HandOut { events: *events, tries: *tries, max_tries: *max_tries, dead: *dead };
-                self.handed_out(done, *worker, *token, &out);
-            }
-            (Op::ReplayDeadLetter { consumer, event }, Reply::Replayed { workflow, event: new, table }) => {
-                self.replayed(done, (*consumer, *event), (*workflow, *new, *table));
-            }
-            _ => {}
-        }
-    }
-
-    /// A committed call (or one whose fate nobody told) without its reply: what it did follows only as far as the
-    /// question says.
-    pub(super) fn apply_lost(&mut self, op: &Op<Span>, done: Done, is_in_doubt: bool) {
-        match op {
-            Op::Handoff { worker, token, decisions } if !is_in_doubt => {
-                self.handed_off(done, *worker, *token, *decisions, None, u8::MAX);
-            }
-            Op::Handoff { worker, decisions, .. } => self.handoff_in_doubt(done, *worker, *decisions),
-            Op::Append { queue, payload } => self.append_lost(done, *queue, *payload),
-            Op::Start { queue, key, step, state } => self.start_lost(done, (*queue, *key), (*step, *state)),
-            Op::Tick { queue } => self.queue(*queue).lost_ticks += 1,
-            Op::Claim { worker, .. } | Op::TakeOver { worker, .. } => self.claim_lost(done, *worker),
-            Op::HandOut { worker, token, .. } => {
-                if !is_in_doubt {
-                    self.alive(done, *worker, *token);
-                }
-                self.hand_out_lost(*worker, *token);
-            }
-            Op::Schedule { queue, payload, .. } => self.schedule_lost(done, *queue, *payload),
-            Op::Cancel { event, .. } => self.cancel_lost(*event),
-            Op::Drain { queue, .. } => self.drain_lost(done, *queue),
-            Op::ReplayDeadLetter { consumer, event } => self.replay_lost(done, *consumer, *event),
-            Op::Heartbeat { worker, token, .. } | Op::Hold { worker, token, .. } if !is_in_doubt => {
-                self.alive(done, *worker, *token);
-            }
-            Op::Effect { workflow, sequence, step } if !is_in_doubt => {
-                self.effect(done, *workflow, *sequence, *step, false);
-            }
-            Op::CreateQueue { queue, kind } if !is_in_doubt => self.queue(*queue).kind = Some(*kind),
-            Op::Subscribe { queue, consumer } => self.subscribed(done, *queue, *consumer, None),
-            _ => {}
-        }
-    }
-
     /// What is judged at the end of the history.
     fn finish(&mut self) {
         self.settle_isolation();
+        self.history.state.iter().for_each(|state| self.find_waits(state));
+        self.judge_complete_joins();
         let doubts = self.doubts();
         let has_doubts = !doubts.is_empty();
         if has_doubts {

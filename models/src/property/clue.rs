@@ -222,6 +222,7 @@ pub(crate) fn holder<D>(op: Op<D>) -> Option<(WorkerId, Token)> {
     match op {
         Op::Heartbeat { worker, token, .. }
         | Op::Read { worker, token, .. }
+        | Op::ReadResults { worker, token }
         | Op::HandOut { worker, token, .. }
         | Op::Hold { worker, token, .. }
         | Op::Handoff { worker, token, .. } => Some((worker, token)),

@@ -11,6 +11,7 @@
 //!   header's option `undeliverable_state` names what cannot be delivered, that state. A row that nobody told of has none.
 //!   Broken by dead-lettering what is old, and the innocent in a poisoned window.
 
+use super::arrival::told;
 use super::checker::{Done, Pass};
 use super::clue::Clue;
 use super::content::Content;
@@ -18,10 +19,10 @@ use super::log::Entry;
 use super::transactions::NONE;
 use super::workflow::Workflow;
 use super::{Property, Reach};
-use crate::history::{DeadLetterRow, DeadReason, State};
+use crate::history::{DeadLetterRow, DeadReason, Parent, State};
 use crate::name::{Consumer, EventId, Queue, Step, WorkflowId};
 use crate::op::{Decision, Op, Verb};
-use crate::reply::Reply;
+use crate::reply::{Arrival, Reply};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -35,6 +36,8 @@ pub(super) struct DeadLetter {
     record: u32,
     reason: DeadReason,
     content: Content,
+    /// Of a child: to which join it reports.
+    parent: Option<Parent>,
     /// The record of its replay, or [`NONE`].
     replayed: u32,
     /// As what; 0 if the reply was lost.
@@ -92,11 +95,20 @@ impl Pass<'_> {
             DeadReason::Rejected => Reach::DeadLetterRejected,
             DeadReason::Undeliverable => Reach::TimerDeadLetter,
         });
+        if self.memory.joins.parent_of(content.workflow).is_some() {
+            self.found.sees(match reason {
+                DeadReason::Attempts => Reach::ChildDeadAttempts,
+                DeadReason::Tries => Reach::ChildDeadTries,
+                DeadReason::Rejected => Reach::ChildRejected,
+                DeadReason::Undeliverable => Reach::ChildUndeliverable,
+            });
+        }
         let letter = DeadLetter {
             queue: queue.0,
             record: done.record(),
             reason,
             content: *content,
+            parent: self.memory.joins.parent_of(content.workflow),
             replayed: NONE,
             replayed_as: EventId(0),
         };
@@ -198,10 +210,12 @@ impl Pass<'_> {
         let sequence = u32::from(workflow.0 != 0);
         if workflow.0 != 0 {
             self.memory.dead_letters.replays.insert(workflow.0);
-            self.memory.workflows.insert(workflow.0, Workflow::new(id.0, done.commit));
+            self.memory.workflows.insert(workflow.0, Workflow::new(Queue(letter.queue), id.0, done.commit));
+            letter.parent.into_iter().for_each(|parent| self.adopt_child(workflow, parent));
         }
         let entry = Entry::new(done, Queue(letter.queue), table, (workflow, sequence, step, state));
         self.add_event(done, id, entry);
+        self.arrives(id, Some(letter.content.arrival));
     }
 
     fn replayed_unknown(&mut self, done: Done, consumer: Consumer, event: EventId) {
@@ -230,7 +244,7 @@ impl Pass<'_> {
             letter.replayed = done.commit;
         }
         let letter = *letter;
-        self.miss_replay(done, Queue(letter.queue), letter.content);
+        self.miss_replay(done, Queue(letter.queue), letter.content, letter.parent);
     }
 
     pub(super) fn compare_dead_letters(&mut self, state: &State) {
@@ -275,6 +289,18 @@ impl Pass<'_> {
                     "{event} became a dead letter at {at} at {was} with state {}, and is kept at {is} with {state}",
                     letter.content.state
                 )
+            });
+        }
+        let is_vague = letter.parent.is_none() && self.memory.joins.has_lost_spawn;
+        if letter.content.arrival != row.arrival || (letter.parent != row.parent && !is_vague) {
+            self.found.violated(Property::Q12, &[letter.record], || {
+                let (was, is) = ((letter.content.arrival, letter.parent), (row.arrival, row.parent));
+                let told = |(arrival, parent): (Arrival, Option<Parent>)| match parent {
+                    None => told(arrival),
+                    Some(Parent { join, index }) => format!("{}, of child {index} of {join}", told(arrival)),
+                };
+                let at = clue.at(letter.record);
+                format!("{event} became a dead letter at {at} {}, and is kept {}", told(was), told(is))
             });
         }
         let is_told = letter.replayed != NONE;

@@ -55,6 +55,7 @@ impl Pass<'_> {
         if self.memory.events.get(event.id.0).is_none() && !self.meet(index, event, window.map(|(queue, ..)| queue)) {
             return;
         }
+        let arrival = self.memory.arrivals.of(event.id);
         let Some(known) = self.memory.events.get_mut(event.id.0) else { return };
         if known.sequence == UNTOLD {
             known.sequence = event.sequence;
@@ -64,6 +65,7 @@ impl Pass<'_> {
             && known.sequence == event.sequence
             && known.step == event.step.0
             && known.attempt == event.attempt
+            && arrival == Some(event.arrival)
             && (known.xid == event.xid || known.xid.0 == 0);
         let known = *known;
         if !same {
@@ -114,7 +116,8 @@ impl Pass<'_> {
         let clue = Clue(self.history);
         let (at, born) = (clue.at(index), known.born);
         let id = event.id;
-        let (was, is) = (Content::of_entry(known), Content::of(event));
+        let arrival = self.memory.arrivals.of(id).unwrap_or(event.arrival);
+        let (was, is) = (Content::of_entry(known, arrival), Content::of(event));
         if known.is_timer && was != is {
             self.not_intact(id, born, index, (&was, &is), "arrived");
         } else if known.attempt != event.attempt {
@@ -124,6 +127,9 @@ impl Pass<'_> {
                     known.attempt, event.attempt
                 )
             });
+        }
+        if !known.is_timer && self.memory.arrivals.of(id) != Some(event.arrival) {
+            self.arrived_otherwise(index, event, known);
         }
         if known.xid != event.xid && known.xid.0 != 0 {
             self.found.violated(Property::W2, &[born, index], || {

@@ -219,6 +219,26 @@ impl Pass<'_> {
         true
     }
 
+    /// Whether a call is under way that might explain something, and whose reply never comes, or is lost.
+    #[cold]
+    pub(super) fn may_come(&self, explains: impl Fn(&Op<Span>) -> bool) -> bool {
+        let clue = Clue(self.history);
+        self.memory.used_sessions.iter().any(|session| {
+            let state = &self.memory.sessions[session.0 as usize];
+            if state.call == NONE || state.settled || (state.dead && !state.undecided) {
+                return false;
+            }
+            let Some(op) = clue.op(state.call) else { return false };
+            let answer = clue.return_of(state.call).and_then(|answer| clue.reply(answer));
+            let is_unheard = matches!(answer, None | Some(Reply::Unknown));
+            let explains = match state.in_transaction || state.undecided {
+                true => state.writes.iter().filter_map(|write| clue.op(write.call)).any(|op| explains(&op)),
+                false => explains(&op),
+            };
+            is_unheard && explains
+        })
+    }
+
     /// The calls that the history leaves in doubt: without a note, or still running when it ends.
     pub(super) fn doubts(&self) -> Vec<u32> {
         let used = self.memory.used_sessions.iter().map(|session| &self.memory.sessions[session.0 as usize]);

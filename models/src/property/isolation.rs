@@ -164,7 +164,9 @@ impl Pass<'_> {
     fn end_as_dead(&mut self, done: Done, consumer: u8, event: EventId, reason: DeadReason) {
         self.acknowledge(done, consumer, event);
         let Some(known) = self.memory.events.get(event.0).copied() else { return };
-        self.dead_letter(done, consumer, Queue(known.queue), event, reason, &Content::of_entry(&known));
+        let arrival = self.memory.arrivals.of(event).unwrap_or_default();
+        let content = Content::of_entry(&known, arrival);
+        self.dead_letter(done, consumer, Queue(known.queue), event, reason, &content);
         if known.consumed != NONE {
             let clue = Clue(self.history);
             return self.found.violated(Property::Q12, &[known.consumed, done.record()], || {

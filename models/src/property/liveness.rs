@@ -49,6 +49,7 @@ impl Pass<'_> {
             for property in [Property::D1, Property::D2, Property::Q1, Property::W1, Property::W5] {
                 self.found.unknown(property);
             }
+            self.unknown_rows();
         }
         self.judge_gaps();
     }
@@ -93,6 +94,8 @@ impl Pass<'_> {
         self.compare_leases(state);
         self.compare_timers(state);
         self.compare_dead_letters(state);
+        self.compare_boxes(state);
+        self.compare_joins(state);
     }
 
     fn compare_ledger(&mut self, state: &State) {
@@ -322,16 +325,14 @@ impl Pass<'_> {
             (!log.consumers.is_empty()).then_some(event)
         });
         let timer = self.memory.timers.first();
-        let is_asleep =
-            |known: &Workflow| self.memory.timers.pending(known.continuation).is_some_and(|timer| timer.due.1 > end);
-        let mut live = self.memory.workflows.iter().filter(|(_, known)| known.ended == NONE);
-        let live = live.find(|(_, known)| !is_asleep(known)).map(|(id, _)| id);
-        let timer = match timer {
-            Some((_, timer)) if timer.due.1 > end && waiting.is_none() && live.is_none() => {
-                return self.found.unknown(Property::L1);
-            }
-            timer => timer.filter(|(_, timer)| timer.due.1 <= end),
-        };
+        let mut live = self.memory.workflows.iter().filter(|(_, known)| known.ended == NONE).peekable();
+        let is_any_live = live.peek().is_some();
+        let live = live.find(|(_, known)| !self.is_patient(known, end)).map(|(id, _)| id);
+        let is_asleep = timer.is_some_and(|(_, timer)| timer.due.1 > end) || is_any_live;
+        if is_asleep && waiting.is_none() && live.is_none() {
+            return self.found.unknown(Property::L1);
+        }
+        let timer = timer.filter(|(_, timer)| timer.due.1 <= end);
         let is_drained = waiting.is_none() && live.is_none() && timer.is_none();
         if !is_drained && (has_doubts || !is_late) {
             return self.found.unknown(Property::L1);
@@ -350,7 +351,7 @@ impl Pass<'_> {
                 let (due, queue) = (timer.due.1, timer.queue());
                 format!("{id} is due since {due} and waits for a drain of {queue}, {}", clue.drains_since(queue, due))
             }
-            (None, None) => "it has no event that anyone could work on".into(),
+            (None, None) => self.waits_in_vain(live),
         };
         self.found.violated(Property::L1, &records, || {
             let who = match (live, event, timer) {
@@ -363,6 +364,35 @@ impl Pass<'_> {
             let stuck = clue.waiting(end);
             format!("{who} is not done at {end}, {} after the last fault: {waits}{stuck}", end - faults_end)
         });
+    }
+
+    /// Whether nothing but time, somebody outside, or its children can let a workflow go on.
+    fn is_patient(&self, known: &Workflow, end: Micros) -> bool {
+        let id = EventId(known.continuation);
+        if let Some(timer) = self.memory.timers.pending(id.0) {
+            return timer.due.1 > end;
+        }
+        if let Some(wait) = self.memory.waits.open.get(&id.0) {
+            let mailbox = self.memory.waits.boxes.get(&(wait.workflow.0, wait.name.0));
+            let is_promised = mailbox.is_some_and(|mailbox| mailbox.promise.is_some());
+            return !is_promised && wait.due.is_none_or(|(_, latest)| latest > end);
+        }
+        self.memory.joins.by_id.get(&id.0).is_some_and(|join| join.resumed.is_none() && join.ended < join.total())
+    }
+
+    /// What a workflow waits for that has no event.
+    fn waits_in_vain(&self, live: Option<u32>) -> String {
+        let clue = Clue(self.history);
+        let continuation = live.and_then(|id| self.memory.workflows.get(id)).map_or(NONE, |known| known.continuation);
+        if let Some(wait) = self.memory.waits.open.get(&continuation) {
+            let (name, since) = (clue.name(wait.name), clue.at(wait.born));
+            let due = wait.due.map_or_else(String::new, |(_, due)| format!(", until {due} at most"));
+            return format!("it waits for {name} since {since}{due}");
+        }
+        match self.memory.joins.by_id.get(&continuation) {
+            Some(join) => format!("it waits for its children since {}, and all have ended", clue.at(join.born)),
+            None => "it has no event that anyone could work on".into(),
+        }
     }
 
     /// Whom an event waits for, since when, and what would have to happen.

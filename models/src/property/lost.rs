@@ -9,12 +9,15 @@ use super::clue::Clue;
 use super::content::Content;
 use super::fate::Known;
 use super::log::{Entry, UNTOLD, UNTOLD_TABLE};
+use super::successor::is_later;
 use super::transactions::NONE;
-use super::workflow::{Workflow, is_delayed};
-use crate::name::{EventId, Key, Queue, Step, WorkerId, WorkflowId};
-use crate::op::{Decision, Op};
+use super::wait::is_await;
+use super::workflow::Workflow;
+use crate::history::Parent;
+use crate::name::{EventId, Key, Name, Queue, Step, WorkerId, WorkflowId};
+use crate::op::{Decision, Op, Verb};
 use crate::record::Span;
-use crate::reply::{Event, Outcome};
+use crate::reply::{Arrival, Event, Outcome};
 use alloc::format;
 
 const SEARCHES: u32 = 64;
@@ -41,10 +44,15 @@ enum What {
         state: u64,
         workflow: Option<WorkflowId>,
     },
-    /// What follows on a decision: an event, or a timer.
+    /// What follows on a decision: an event, a timer, a wait, or a join.
     Successor(Decision),
-    /// What a dead letter lives on as.
-    Replay(Content),
+    /// The first step of a child.
+    Child {
+        step: Step,
+        state: u64,
+    },
+    /// What a dead letter lives on as; the parent of a child.
+    Replay(Content, Option<Parent>),
     Timer {
         payload: u64,
     },
@@ -70,6 +78,14 @@ impl Pass<'_> {
         self.miss(done, Queue(queue), What::Successor(*decision));
     }
 
+    /// A lost handoff spawned: nobody knows the ids of its children.
+    pub(super) fn children_lost(&mut self, done: Done, queue: Queue, children: &[Decision]) {
+        self.memory.joins.has_lost_spawn = true;
+        for Decision { step, state, .. } in children {
+            self.miss(done, queue, What::Child { step: *step, state: *state });
+        }
+    }
+
     pub(super) fn handoff_in_doubt(&mut self, done: Done, worker: WorkerId, decisions: Span) {
         self.miss(done, Queue(0), What::Handoff { worker, decisions });
     }
@@ -78,8 +94,8 @@ impl Pass<'_> {
         self.miss(done, queue, What::Timer { payload });
     }
 
-    pub(super) fn miss_replay(&mut self, done: Done, queue: Queue, content: Content) {
-        self.miss(done, queue, What::Replay(content));
+    pub(super) fn miss_replay(&mut self, done: Done, queue: Queue, content: Content, parent: Option<Parent>) {
+        self.miss(done, queue, What::Replay(content, parent));
     }
 
     fn miss(&mut self, done: Done, queue: Queue, what: What) {
@@ -114,7 +130,7 @@ impl Pass<'_> {
         let Some(Done { call, commit, .. }) = found else { return false };
         self.memory.no_doubt(call);
         self.memory.keys.insert(queue, key, id);
-        self.memory.workflows.insert(id.0, Workflow::new(NONE, commit));
+        self.memory.workflows.insert(id.0, Workflow::new(queue, NONE, commit));
         true
     }
 
@@ -124,11 +140,15 @@ impl Pass<'_> {
         if self.settle_birth(index, event.id) && self.memory.events.get(id).is_some() {
             return true;
         }
-        if self.meet_timer(event) {
+        if self.meet_timer(event) || self.meet_wait(index, event) || self.meet_join(index, event) {
             return true;
         }
         self.believe_handoff(index, event);
-        let place = self.memory.missing.iter().position(|missing| missing.is(event, queue));
+        let find = |pass: &Self| pass.memory.missing.iter().position(|missing| missing.is(event, queue));
+        let mut place = find(self);
+        if place.is_none() && self.believe_handoff_of_child(index, event) {
+            place = find(self);
+        }
         if let Some(place) = place {
             let missing = self.memory.missing.swap_remove(place);
             self.untold_met(event.id);
@@ -149,6 +169,74 @@ impl Pass<'_> {
             _ => false,
         });
         place.into_iter().for_each(|place| self.believe(index, place));
+    }
+
+    /// A child of a spawn in doubt is there. True if one such handoff is believed.
+    fn believe_handoff_of_child(&mut self, index: u32, event: &Event) -> bool {
+        let history = self.history;
+        let is_child = |decision: &Decision| {
+            decision.verb == Verb::Child && (decision.step, decision.state) == (event.step, event.state)
+        };
+        let is_its = |missing: &Missing| match missing.what {
+            What::Handoff { decisions, .. } => history.decisions(decisions).iter().any(is_child),
+            _ => false,
+        };
+        let is_first = event.workflow.0 != 0 && event.sequence == 1 && event.attempt == 1;
+        let place = self.memory.missing.iter().position(is_its).filter(|_| is_first);
+        place.into_iter().for_each(|place| self.believe(index, place));
+        place.is_some()
+    }
+
+    /// Whether some await was in a handoff whose reply was lost.
+    pub(super) fn has_lost_await(&self) -> bool {
+        self.has_missing(|decision| decision.verb == Verb::Await)
+    }
+
+    /// Whether an await of this name was in a handoff whose reply was lost.
+    pub(super) fn is_await_lost(&self, workflow: WorkflowId, name: Name) -> bool {
+        self.has_missing(|decision| is_await(decision, workflow, name))
+    }
+
+    /// Whether nobody knows if a handoff of this event committed.
+    pub(super) fn is_handoff_in_doubt(&self, event: EventId) -> bool {
+        let history = self.history;
+        self.memory.missing.iter().any(|missing| match missing.what {
+            What::Handoff { decisions, .. } => {
+                history.decisions(decisions).iter().any(|decision| decision.event == event)
+            }
+            _ => false,
+        })
+    }
+
+    fn has_missing(&self, is_it: impl Fn(&Decision) -> bool) -> bool {
+        let history = self.history;
+        self.memory.missing.iter().any(|missing| match missing.what {
+            What::Successor(decision) => is_it(&decision),
+            What::Handoff { decisions, .. } => history.decisions(decisions).iter().any(&is_it),
+            _ => false,
+        })
+    }
+
+    /// Somebody names the wait that a lost handoff had registered.
+    pub(super) fn find_lost_wait(&mut self, index: u32, id: EventId, workflow: WorkflowId, name: Name) {
+        let history = self.history;
+        let in_doubt = self.memory.missing.iter().position(|missing| match missing.what {
+            What::Handoff { decisions, .. } => {
+                history.decisions(decisions).iter().any(|decision| is_await(decision, workflow, name))
+            }
+            _ => false,
+        });
+        in_doubt.into_iter().for_each(|place| self.believe(index, place));
+        let place = self.memory.missing.iter().position(
+            |missing| matches!(missing.what, What::Successor(decision) if is_await(&decision, workflow, name)),
+        );
+        let Some(place) = place else { return };
+        let Missing { done, queue, what, .. } = self.memory.missing.swap_remove(place);
+        let What::Successor(decision) = what else { return };
+        self.wait_registered(done, queue, id, &decision);
+        if let Some(known) = self.memory.workflows.get_mut(workflow.0).filter(|known| known.continuation == NONE) {
+            known.continuation = id.0;
+        }
     }
 
     /// An event of a finished window has its end: if it was in a handoff in doubt, that committed.
@@ -176,7 +264,7 @@ impl Pass<'_> {
         self.memory.no_doubt(done.call);
         let Some(Op::Handoff { token, .. }) = Clue(self.history).op(done.call) else { return };
         if let What::Handoff { worker, decisions } = what {
-            self.handed_off(Done { commit: index, ..done }, worker, token, decisions, None, UNTOLD_TABLE);
+            self.handed_off(Done { commit: index, ..done }, worker, token, decisions, None);
         }
     }
 
@@ -191,20 +279,26 @@ impl Pass<'_> {
         match what {
             What::Start { key, workflow: None, .. } => self.adopt_start(done, queue, key, event),
             What::Start { .. } | What::Successor(_) => {
+                if let What::Successor(decision @ Decision { verb: Verb::Await, .. }) = what {
+                    self.lost_wait_met(event, &decision);
+                }
                 if let Some(workflow) = self.memory.workflows.get_mut(event.workflow.0)
                     && workflow.continuation == NONE
                 {
                     workflow.continuation = event.id.0;
                 }
             }
-            What::Replay(content) if content.workflow.0 != 0 => {
+            What::Child { .. } => self.child_started(done, queue, (event.workflow.0, event.id.0), None),
+            What::Replay(content, parent) if content.workflow.0 != 0 => {
                 self.memory.dead_letters.replays.insert(event.workflow.0);
-                let workflow = Workflow::new(event.id.0, done.commit);
+                let workflow = Workflow::new(queue, event.id.0, done.commit);
                 self.memory.workflows.insert(event.workflow.0, workflow);
+                parent.into_iter().for_each(|parent| self.adopt_child(event.workflow, parent));
             }
-            What::Message { .. } | What::Handoff { .. } | What::Replay(_) | What::Timer { .. } => {}
+            What::Message { .. } | What::Handoff { .. } | What::Replay(..) | What::Timer { .. } => {}
         }
         self.add_event(done, event.id, entry);
+        self.arrives(event.id, Some(event.arrival));
     }
 
     fn adopt_start(&mut self, done: Done, queue: Queue, key: Key, event: &Event) {
@@ -216,7 +310,7 @@ impl Pass<'_> {
             });
         }
         self.memory.keys.insert(queue, key, event.workflow);
-        let workflow = Workflow::new(event.id.0, done.commit);
+        let workflow = Workflow::new(queue, event.id.0, done.commit);
         self.memory.workflows.insert(event.workflow.0, workflow);
     }
 
@@ -261,8 +355,8 @@ impl Pass<'_> {
             });
             // A lost start may have found its key known, and appended nothing; a timer comes when it is due.
             let is_sure = match what {
-                What::Message { .. } | What::Replay(_) => true,
-                What::Successor(decision) => !is_delayed(&decision),
+                What::Message { .. } | What::Child { .. } | What::Replay(..) => true,
+                What::Successor(decision) => !is_later(&decision),
                 _ => false,
             };
             if is_in_doubt || has_doubts || !is_sure || done.xid.0 == 0 || !was_due {
@@ -284,7 +378,7 @@ impl Missing {
         // A timer's event carries the number of the drain.
         let is_timer = match self.what {
             What::Timer { .. } => true,
-            What::Successor(decision) => is_delayed(&decision),
+            What::Successor(decision) => is_later(&decision),
             _ => false,
         };
         let same_transaction = is_timer || self.done.xid.0 == 0 || self.done.xid == event.xid;
@@ -296,7 +390,11 @@ impl Missing {
                     event.step == step && event.state == state && workflow.is_none_or(|id| id == event.workflow)
                 }
                 What::Successor(decision) => is_successor(&decision, event),
-                What::Replay(content) => {
+                What::Child { step, state } => {
+                    let is_first = event.sequence == 1 && event.attempt == 1 && event.arrival == Arrival::Direct;
+                    is_first && event.workflow.0 != 0 && (event.step, event.state) == (step, state)
+                }
+                What::Replay(content, _) => {
                     (event.workflow.0 == 0) == (content.workflow.0 == 0)
                         && event.step.0 == content.step
                         && event.state == content.state

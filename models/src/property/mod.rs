@@ -3,8 +3,8 @@
 //! A [`Checker`] reads a history once, front to back, and dispatches each record to the nouns that it concerns:
 //! [transactions](self::transactions) (what is pending) and their [fate], the [log] and its [delivery],
 //! [windows](self::window), [leases](self::lease), [isolation](self::isolation), [starts](self::start), [workflows](self::workflow)
-//! and their [work], [retries](self::retry), [timers](self::timer), [dead letters](self::dead_letter), [storage], and, at the end,
-//! [liveness] and the rows of the state record. Each file opens with the exact definitions that it judges and what breaks them.
+//! and their [work], [retries](self::retry), [timers](self::timer), [waits](self::wait) and [emits](self::emit), [joins](self::join), [dead letters](self::dead_letter),
+//! [deadlocks](self::deadlock), [storage], and, at the end, [liveness] and the [rows] of the state record. Each file opens with the exact definitions that it judges and what breaks them.
 //!
 //! Three rules make a verdict hold on every target:
 //!
@@ -18,29 +18,38 @@
 //!
 //! What this is not: an engine. There is no lock, no store and no schedule here.
 
+mod apply;
+mod arrival;
 mod checker;
 mod clue;
 mod content;
 mod dead_letter;
+mod deadlock;
 mod delivery;
 mod dense;
+mod emit;
 mod fate;
 mod isolation;
+mod join;
 mod judge;
 mod lease;
 mod liveness;
 mod log;
 mod lost;
+mod observe;
 mod reach;
 mod retry;
+mod rows;
 mod server_clock;
 mod start;
 mod storage;
+mod successor;
 mod suffix;
 pub mod sweep;
 mod timer;
 mod tokens;
 mod transactions;
+mod wait;
 mod window;
 mod work;
 mod workflow;
@@ -131,12 +140,27 @@ properties! {
     T3 "fire-once" Safety "a timer fires at most once, and not if it was cancelled"
     T4 "bounded-late" End "after the faults, a timer that is due fires within the bound"
     T5 "intact" Safety "a timer becomes the event that was scheduled"
+    A1 "resume-once" Safety "a wait is resumed at most once"
+    A2 "justified" Safety "what resumes a wait is one accepted emit, once however often it was repeated, or a deadline that had passed"
+    A3 "no-lost-wakeup" Safety "no emit that was kept for a workflow lies beside a wait for it, or is dropped"
+    A4 "no-orphan-wait" End "each wait that is kept belongs to a live workflow that waits, and each such workflow's wait is kept"
+    A5 "first-write-wins" Safety "of several emits that nobody has waited for, the first is kept"
+    A6 "dead-emit-refused" Safety "an emit to a workflow that has ended is refused and leaves nothing, and one to a live workflow is not"
+    A7 "token-required" Safety "a wait that asks for a token is resumed by nobody who does not show it, and nobody else is called a forger"
+    J1 "join-resume-once" Safety "a join is resumed at most once"
+    J2 "join-not-early" Safety "no join is resumed before all its children have ended"
+    J3 "no-lost-resume" Safety "the end of the last child resumes the join"
+    J4 "results-readable" Safety "whoever works on the step after a join reads exactly what each child left"
+    J5 "child-closure" End "each end of a child is recorded with its join"
+    J6 "total-immutable" End "a join keeps its number of children, and where its workflow goes on"
     L1 "drain" End "after the faults, every event is acknowledged, every timer fires and every workflow ends"
     L2 "takeover-happens" End "after the faults, no window stays with a worker that is silent"
     L3 "poison-isolated" End "a window that was taken over twice is isolated, and gets finished"
     L4 "retry-not-starved" End "after the faults, a retry that is due gets its next attempt within the bound"
     L5 "rotation-progresses" End "after the faults, rotation succeeds wherever nobody needs the oldest table"
+    L6 "no-livelock" End "no call that takes its locks in order is a deadlock's victim, and whoever is one and repeats gets through"
     L7 "fairness" End "after the faults, no step waits for longer than the bound while later ones are handed off"
+    O1 "views-agree" Safety "counts of live workflows are what the history says"
 }
 
 impl Property {

@@ -111,6 +111,49 @@ goals! {
     /// The server ended a session that was idle while its transaction held a window.
     SessionEndWhileHolding "session-end-while-holding"
     LostReply "lost-reply"
+    /// An await found what had been emitted before.
+    EmitBeforeAwait "emit-before-await"
+    /// The transaction that left a promise was open when the await came, and that waited for it.
+    AwaitBlockedByEmit "await-blocked-by-emit"
+    /// The transaction that registered a wait was open when the emit came, and that waited for it.
+    EmitBlockedByAwait "emit-blocked-by-await"
+    EmitAfterAwait "emit-after-await"
+    EmitRepeated "emit-repeated"
+    EmitSecond "emit-second"
+    EmitForged "emit-forged"
+    EmitDead "emit-dead"
+    WaitTimedOut "wait-timed-out"
+    /// The deadline had resumed the wait when the emit came, which is a promise now.
+    DeadlineWonRace "deadline-won-race"
+    /// The deadline had passed when the emit came, and nobody had resumed the wait.
+    EmitWonRace "emit-won-race"
+    /// An await threw away what had been emitted without its token.
+    PromiseDiscarded "promise-discarded"
+    EmitRepeatableRead "emit-repeatable-read"
+    /// An emit was refused with 40001.
+    EmitSerializationFailure "emit-serialization-failure"
+    ChildCompleted "child-completed"
+    ChildFailed "child-failed"
+    ChildDeadAttempts "child-dead-attempts"
+    ChildDeadTries "child-dead-tries"
+    ChildRejected "child-rejected"
+    ChildUndeliverable "child-undeliverable"
+    /// A child that was retried ended.
+    ChildRetried "child-retried"
+    /// A child whose window was taken over ended.
+    ChildTakenOver "child-taken-over"
+    /// The transactions of a join's last two children were open at the same time.
+    LastChildrenConcurrent "last-children-concurrent"
+    /// A join that was open in a crash of the server completed.
+    JoinAcrossCrash "join-across-crash"
+    /// One call completed several joins.
+    JoinsTogether "joins-together"
+    ChildlessSpawn "childless-spawn"
+    /// A child had children of its own.
+    NestedSpawn "nested-spawn"
+    ResultsRead "results-read"
+    /// After a retry, or by who took the window over.
+    ResultsReadAgain "results-read-again"
 }
 
 impl Reach {

@@ -11,7 +11,7 @@ use super::checker::{Done, Pass};
 use super::clue::Clue;
 use super::dead_letter::is_exhausted;
 use super::log::Entry;
-use super::workflow::Successor;
+use super::successor::Successor;
 use super::{Property, Reach};
 use crate::name::{EventId, Micros, Step, Tick};
 use crate::op::Decision;

@@ -75,7 +75,7 @@ impl Pass<'_> {
             self.started_twice(done, queue, key, (known, lost), workflow);
         }
         self.memory.keys.insert(queue, key, workflow);
-        self.memory.workflows.insert(workflow.0, Workflow::new(event.0, done.commit));
+        self.memory.workflows.insert(workflow.0, Workflow::new(queue, event.0, done.commit));
         let entry = Entry::new(done, queue, table, (workflow, UNTOLD, step.0, state));
         self.add_event(done, event, entry);
     }

@@ -171,6 +171,7 @@ impl Pass<'_> {
         let (Op::Read { token, .. }
         | Op::Heartbeat { token, .. }
         | Op::Hold { token, .. }
+        | Op::ReadResults { token, .. }
         | Op::HandOut { token, .. }
         | Op::Handoff { token, .. }) = op
         else {

@@ -112,6 +112,12 @@ impl Timers {
         self.cursors.values().any(|cursor| cursor.lost.is_some())
     }
 
+    /// How many of a queue's workflows sleep.
+    pub(super) fn sleeping(&self, queue: u8) -> usize {
+        let waiting = self.waiting.range((queue, Micros(0), 0)..=(queue, Micros(u64::MAX), u32::MAX));
+        waiting.filter(|(.., id)| self.by_id.get(id).is_some_and(|timer| timer.content.workflow.0 != 0)).count()
+    }
+
     /// One that waits.
     pub(super) fn pending(&self, id: u32) -> Option<&Timer> {
         self.by_id.get(&id).filter(|timer| timer.fate == Fate::Pending)
@@ -231,6 +237,7 @@ impl Pass<'_> {
         entry.attempt = timer.content.attempt;
         entry.is_timer = true;
         self.add_event(done, id, entry);
+        self.arrives(id, Some(timer.content.arrival));
         if timer.queue != queue.0 {
             let clue = Clue(self.history);
             self.found.violated(Property::T5, &[timer.born, done.record()], || {
@@ -321,8 +328,14 @@ impl Pass<'_> {
             | Reply::Started { event, .. }
             | Reply::Scheduled { event, .. }
             | Reply::Replayed { event, .. } => *event == id,
-            Reply::HandedOff { appended, .. } => history.ids(*appended).contains(&id.0),
-            Reply::Drained { fired, .. } => history.ids(*fired).contains(&id.0),
+            Reply::HandedOff { appended, resumed, .. } => {
+                history.ids(*appended).contains(&id.0) || history.ids(*resumed).contains(&id.0)
+            }
+            Reply::Drained { fired, resumed, .. } => {
+                history.ids(*fired).contains(&id.0) || history.ids(*resumed).contains(&id.0)
+            }
+            Reply::HandedOut { resumed, .. } | Reply::Expired { resumed, .. } => history.ids(*resumed).contains(&id.0),
+            Reply::Emitted { event, .. } => *event == id,
             _ => false,
         })
     }

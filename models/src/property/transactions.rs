@@ -140,7 +140,7 @@ impl Pass<'_> {
                 self.believe_end_of_isolation(index, *worker);
             }
             (_, Reply::Unknown) => self.lost(index, record.session, call),
-            (_, Reply::Refused(refusal)) => self.refused(index, record.session, op, *refusal),
+            (_, Reply::Refused(refusal)) => self.refused(index, record.session, call, op, *refusal),
             (Op::Begin { isolation }, _) if !state.in_transaction => {
                 state.in_transaction = true;
                 state.repeatable_read = *isolation == Isolation::RepeatableRead;
@@ -160,6 +160,7 @@ impl Pass<'_> {
         if !self.memory.suspicions.is_empty() && !matches!(reply, Reply::Unknown) {
             self.confirm_suspicions(index, record.session, call, matches!(reply, Reply::Refused(_)));
         }
+        self.judge_complete_joins();
     }
 
     /// A call that did what it was asked: kept until the commit, or committed by its reply.
@@ -178,8 +179,13 @@ impl Pass<'_> {
         }
     }
 
-    fn refused(&mut self, index: u32, session: Session, op: &Op<Span>, refusal: Refusal) {
+    fn refused(&mut self, index: u32, session: Session, call: u32, op: &Op<Span>, refusal: Refusal) {
         self.see_refusal(refusal);
+        match (op, refusal) {
+            (_, Refusal::Deadlock) => self.judge_deadlock(index, session, call),
+            (Op::Emit { .. }, Refusal::SerializationFailure) => self.found.sees(Reach::EmitSerializationFailure),
+            _ => {}
+        }
         self.see_lost_claim(index, op, refusal);
         self.excuse(session);
         if let (Op::HandOut { worker, .. } | Op::Handoff { worker, .. }, Refusal::StaleToken) = (op, refusal) {
@@ -263,10 +269,18 @@ impl Pass<'_> {
         }
         if repeatable_read && !writes.is_empty() {
             self.found.sees(Reach::RepeatableReadCommit);
+            self.see_emit_at_repeatable_read(&writes);
         }
         self.unlock(&writes);
         self.apply_transaction(&writes, Done { call: NONE, ret: NONE, begun, commit_call, commit, xid });
         self.give_back(session, writes);
+    }
+
+    fn see_emit_at_repeatable_read(&mut self, writes: &[Write]) {
+        let clue = Clue(self.history);
+        if writes.iter().any(|write| matches!(clue.op(write.call), Some(Op::Emit { .. }))) {
+            self.found.sees(Reach::EmitRepeatableRead);
+        }
     }
 
     /// Ends the session's transaction, if it has one, without a trace.
@@ -365,6 +379,7 @@ impl Pass<'_> {
             Fault::LogFlush | Fault::ServerRestart | Fault::End => {}
             Fault::ServerCrash => {
                 self.found.sees(Reach::ServerCrash);
+                self.memory.joins.crashed = index;
                 self.judge_suffix(index);
                 for place in 0..self.memory.used_sessions.len() {
                     self.session_died(index, self.memory.used_sessions[place]);
@@ -417,14 +432,23 @@ impl Pass<'_> {
 
     pub(super) fn blocked(&mut self, session: Session) {
         self.found.sees(Reach::BlockedCall);
+        self.found.exercised(Property::L6);
         self.session(session).blocked = true;
     }
 }
 
 /// Whether a call can change anything that other sessions see.
 pub(super) fn may_write(op: &Op<Span>) -> bool {
-    !matches!(op, Op::Read { .. } | Op::Peek { .. } | Op::LockTable { .. } | Op::Resolve { .. })
-        && !op.is_transaction_control()
+    let only_reads = matches!(
+        op,
+        Op::Read { .. }
+            | Op::ReadResults { .. }
+            | Op::Observe { .. }
+            | Op::Peek { .. }
+            | Op::LockTable { .. }
+            | Op::Resolve { .. }
+    );
+    !only_reads && !op.is_transaction_control()
 }
 
 fn is_write(op: &Op<Span>, reply: &Reply<Span, Span, Span>) -> bool {

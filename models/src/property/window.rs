@@ -15,7 +15,7 @@ use super::clue::Clue;
 use super::transactions::NONE;
 use super::{Property, Reach};
 use crate::name::{Consumer, EventId, Queue as QueueName, Tick, Token, WorkerId};
-use crate::reply::Event;
+use crate::reply::{Arrival, Event};
 use alloc::collections::VecDeque;
 use alloc::format;
 
@@ -475,7 +475,13 @@ pub(super) fn first_handoff(clue: Clue<'_>, event: EventId, before: u32) -> Opti
 /// Order does not matter, content does.
 fn fingerprint(event: &Event) -> u64 {
     let mut mixed = u64::from(event.id.0) << 32 | u64::from(event.xid.0);
-    let step = u64::from(event.attempt) << 16 | u64::from(event.step.0);
+    let arrival = match event.arrival {
+        Arrival::Direct => 0,
+        Arrival::TimedOut => 1,
+        Arrival::Emitted { payload } => payload.wrapping_mul(2).wrapping_add(3),
+        Arrival::Joined { join } => u64::from(join.0) << 2 | 2,
+    };
+    let step = u64::from(event.attempt) << 16 | u64::from(event.step.0) | arrival << 32;
     for part in [event.state, u64::from(event.workflow.0) << 32 | u64::from(event.sequence), step] {
         mixed = (mixed ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     }

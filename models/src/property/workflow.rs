@@ -20,17 +20,18 @@ use super::clue::Clue;
 use super::content::Content;
 use super::dead_letter::is_exhausted;
 use super::lease::Finish;
-use super::log::{Entry, UNTOLD};
+use super::log::{Entry, UNTOLD, UNTOLD_TABLE};
+use super::successor::{Children, Successor, told_by};
 use super::timer::Delay;
 use super::transactions::NONE;
 use super::window::first_handoff;
 use super::{Property, Reach};
 use crate::history::DeadReason;
-use crate::name::{EventId, Micros, Queue, Step, Token, WaitToken, WorkerId, WorkflowId, Xid};
+use crate::name::{EventId, Queue, Step, Token, WorkerId, WorkflowId, Xid};
 use crate::op::{Decision, Verb};
 use crate::record::Span;
-use crate::reply::Arrival;
-use crate::workload::{Next, StepInput};
+use crate::reply::{Arrival, ChildOutcome, ChildResult};
+use crate::workload::StepInput;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -42,6 +43,7 @@ pub(super) struct Workflow {
     pub(super) advanced: u32,
     /// By this record its end had committed; [`NONE`] while it lives.
     pub(super) ended: u32,
+    pub(super) queue: u8,
 }
 
 /// A row of the application's ledger that a committed transaction wrote.
@@ -61,24 +63,35 @@ impl Pass<'_> {
         worker: WorkerId,
         token: Token,
         decisions: Span,
-        appended: Option<Span>,
-        table: u8,
+        told: Option<HandedOff>,
     ) {
         let history = self.history;
+        let table = told.as_ref().map_or(UNTOLD_TABLE, |told| told.table);
         let is_alone = self.memory.workers.get(worker.0).is_some_and(|known| known.isolated && known.token == token);
         let finish = if is_alone { Finish::Event } else { Finish::Window };
         let fence = self.fence(done, worker, token, finish);
         let consumer = self.memory.workers.get(worker.0).map(|known| known.consumer);
-        let mut successors = appended.map(|appended| history.ids(appended).iter());
-        for decision in history.decisions(decisions) {
-            let told = match &mut successors {
-                Some(successors) if decision.verb.continues() => Some(successors.next().copied()),
-                Some(_) => Some(None),
-                None => None,
-            };
-            let successor = Successor::of(decision, told);
-            self.decide(done, consumer, decision, successor, table);
+        if self.has_children() {
+            self.see_taken_over(worker, history.decisions(decisions));
         }
+        let mut ids = told.as_ref().map(|told| (history.ids(told.appended), history.ids(told.children)));
+        let mut rest = history.decisions(decisions);
+        while let [decision, others @ ..] = rest {
+            let (id, children);
+            (id, rest) = (ids.as_mut().map(|(appended, _)| take_id(decision, appended)), others);
+            if decision.verb == Verb::Spawn {
+                (children, rest) = children_of(decision, rest, &mut ids);
+            } else {
+                children = Children::NONE;
+            }
+            if decision.verb != Verb::Child {
+                self.decide(done, consumer, decision, children, Successor::of(decision, id), table);
+            }
+        }
+        if let Some(told) = told.filter(|told| told.resumed.len > 0) {
+            self.continued(done, told.resumed, table);
+        }
+        self.judge_registered(done);
         match fence {
             Some(_) if is_alone => self.found.sees(Reach::IsolatedHandoff),
             Some((consumer, window)) => self.window_finished(done, consumer, window),
@@ -86,10 +99,27 @@ impl Pass<'_> {
         }
     }
 
-    fn decide(&mut self, done: Done, consumer: Option<u8>, decision: &Decision, successor: Successor, table: u8) {
+    /// Children in a window that had been taken over.
+    fn see_taken_over(&mut self, worker: WorkerId, decisions: &[Decision]) {
+        let Some(known) = self.memory.workers.get(worker.0) else { return };
+        let (consumer, window) = (known.consumer, known.window);
+        if self.range_of(consumer, window).is_some_and(|range| range.takeovers > 0) {
+            decisions.iter().for_each(|decision| self.child_taken_over(decision.workflow));
+        }
+    }
+
+    fn decide(
+        &mut self,
+        done: Done,
+        consumer: Option<u8>,
+        decision: &Decision,
+        children: Children<'_>,
+        successor: Successor,
+        table: u8,
+    ) {
         let event = decision.event;
         let Some(known) = self.memory.events.get(event.0).copied() else {
-            return self.decided_unknown(done, consumer, decision, successor, table);
+            return self.decided_unknown(done, consumer, decision, children, successor, table);
         };
         if let Some(consumer) = consumer {
             self.acknowledge(done, consumer, event);
@@ -102,7 +132,7 @@ impl Pass<'_> {
             self.attempted(done, &known, event);
         }
         if known.workflow.0 == 0 {
-            return self.add_successor(done, Queue(known.queue), table, decision, successor);
+            return self.add_successor(done, (Queue(known.queue), table), decision, children, successor);
         }
         if decision.verb == Verb::Acknowledge {
             return self.continuation_lost(done.record(), event);
@@ -114,9 +144,13 @@ impl Pass<'_> {
         } else if let Some(known) = self.memory.events.get_mut(event.0) {
             known.consumed = done.record();
         }
-        self.judge_decision(done, &known, decision);
-        self.count_continuation(done, &known, decision, successor, is_again);
-        self.add_successor(done, Queue(known.queue), table, decision, successor);
+        let arrival = self.memory.arrivals.of(event).unwrap_or_default();
+        self.judge_decision(done, &known, (decision, children), arrival);
+        self.count_continuation(done, &known, decision, children, successor, is_again);
+        self.add_successor(done, (Queue(known.queue), table), decision, children, successor);
+        if let (Arrival::Joined { join }, false) = (arrival, is_again) {
+            self.joined_decided(join, decision, successor);
+        }
     }
 
     /// Whether the event is a dead letter from here on, or was one before.
@@ -129,22 +163,39 @@ impl Pass<'_> {
         }
         let event = decision.event;
         let reason = if decision.verb == Verb::Retry { DeadReason::Attempts } else { DeadReason::Rejected };
-        if matches!(decision.verb, Verb::Goto | Verb::Sleep) {
+        if matches!(decision.verb, Verb::Goto | Verb::Sleep | Verb::Await | Verb::Spawn) {
             let clue = Clue(self.history);
             return self.false_dead_letter(&[known.born, done.record()], || {
                 let (workflow, who) = (clue.workflow(known.workflow), clue.under_token(done.record()));
                 format!("{workflow} was to go on from {event}, by {who}, and became a dead letter")
             });
         }
-        self.dead_letter(done, consumer, Queue(known.queue), event, reason, &Content::of_entry(known));
+        let arrival = self.memory.arrivals.of(event).unwrap_or_default();
+        let content = Content::of_entry(known, arrival);
+        self.dead_letter(done, consumer, Queue(known.queue), event, reason, &content);
     }
 
-    fn add_successor(&mut self, done: Done, queue: Queue, table: u8, decision: &Decision, successor: Successor) {
+    fn add_successor(
+        &mut self,
+        done: Done,
+        (queue, table): (Queue, u8),
+        decision: &Decision,
+        children: Children<'_>,
+        successor: Successor,
+    ) {
         match successor {
-            Successor::Event(id) => self.add_event(done, id, Entry::of_successor(done, queue, table, decision)),
+            Successor::Event(id) => {
+                self.add_event(done, id, Entry::of_successor(done, queue, table, decision));
+                if decision.verb == Verb::Retry {
+                    self.arrives(id, Some(decision.arrival));
+                }
+            }
+            Successor::Later(id) if decision.verb == Verb::Await => self.wait_registered(done, queue, id, decision),
+            Successor::Later(id) => self.join_opened(done, (queue, table), id, decision, children),
             Successor::Timer(id) => {
-                let Decision { workflow, sequence, step, attempt, state, delay, .. } = *decision;
-                let content = Content { workflow, sequence, step: step.0, attempt, state };
+                let Decision { workflow, sequence, step, attempt, state, delay, arrival, .. } = *decision;
+                let arrival = if decision.verb == Verb::Retry { arrival } else { Arrival::Direct };
+                let content = Content { workflow, sequence, step: step.0, attempt, state, arrival };
                 self.scheduled(done, queue, id, content, Delay { delay, told: None });
             }
             Successor::None | Successor::Dead | Successor::Untold => {}
@@ -157,6 +208,7 @@ impl Pass<'_> {
         done: Done,
         consumer: Option<u8>,
         decision: &Decision,
+        children: Children<'_>,
         successor: Successor,
         table: u8,
     ) {
@@ -174,7 +226,7 @@ impl Pass<'_> {
         }
         let queue = consumer.and_then(|consumer| self.subscription(consumer)).map(|subscription| subscription.queue);
         if let Some(queue) = queue {
-            self.add_successor(done, Queue(queue), table, decision, successor);
+            self.add_successor(done, (Queue(queue), table), decision, children, successor);
         }
     }
 
@@ -218,7 +270,13 @@ impl Pass<'_> {
     }
 
     /// The decision itself: the workflow's own, rising, what the program says, with the effect that the program asks for.
-    fn judge_decision(&mut self, done: Done, known: &Entry, decision: &Decision) {
+    fn judge_decision(
+        &mut self,
+        done: Done,
+        known: &Entry,
+        (decision, children): (&Decision, Children<'_>),
+        arrival: Arrival,
+    ) {
         let clue = Clue(self.history);
         let event = decision.event;
         let records = [known.born, done.record(), done.commit];
@@ -238,13 +296,15 @@ impl Pass<'_> {
             }
         }
         let Some(program) = self.program else { return self.judge_effects(done, known, event, None) };
+        let Some(results) = self.results_for(arrival) else { return self.judge_effects(done, known, event, None) };
         self.found.exercised(Property::W7);
         let version = self.version_of(done, known, event);
         let (step, state, attempt) = (Step(known.step), known.state, known.attempt);
-        let asked = program.decide(StepInput { step, state, arrival: Arrival::Direct, results: &[], attempt, version });
+        let asked = program.decide(StepInput { step, state, arrival, results: &results, attempt, version });
         let is_same_step = decision.step.0 == known.step && decision.state == known.state;
-        let was = told_by(decision);
-        if asked.next != was || (decision.verb == Verb::Retry && !is_same_step) {
+        let was = told_by(decision, children.decisions);
+        let is_same_again = is_same_step && decision.arrival == arrival;
+        if asked.next != was || (decision.verb == Verb::Retry && !is_same_again) {
             self.found.violated(Property::W7, &records, || {
                 let (workflow, step) = (clue.workflow(known.workflow), clue.step(Step(known.step)));
                 let asked = asked.next;
@@ -258,11 +318,20 @@ impl Pass<'_> {
         self.judge_effects(done, known, event, Some(asked.effect));
     }
 
+    /// What the step was told of its workflow's children; none if nobody knows.
+    fn results_for(&self, arrival: Arrival) -> Option<Vec<ChildResult>> {
+        match arrival {
+            Arrival::Joined { join } => self.memory.joins.results_of(join),
+            _ => Some(Vec::new()),
+        }
+    }
+
     fn count_continuation(
         &mut self,
         done: Done,
         known: &Entry,
         decision: &Decision,
+        children: Children<'_>,
         successor: Successor,
         is_again: bool,
     ) {
@@ -278,7 +347,7 @@ impl Pass<'_> {
             workflow.continuation_count -= 1;
         }
         match successor {
-            Successor::Event(_) | Successor::Timer(_) | Successor::Untold => {
+            Successor::Event(_) | Successor::Timer(_) | Successor::Later(_) | Successor::Untold => {
                 workflow.continuation_count += 1;
                 workflow.continuation = successor.id();
             }
@@ -287,11 +356,25 @@ impl Pass<'_> {
             _ => {}
         }
         workflow.advanced = done.commit;
+        let has_ended = ended == NONE && workflow.ended != NONE;
         if ended < done.commit_call {
             self.went_on(done, known.workflow, ended);
         }
         if matches!(successor, Successor::Untold) {
             self.successor_lost(done, known.queue, decision);
+            if decision.verb == Verb::Spawn {
+                self.children_lost(done, Queue(known.queue), children.decisions);
+            }
+        }
+        if has_ended {
+            let outcome = match decision.verb {
+                Verb::Complete => (ChildOutcome::Completed, decision.state),
+                Verb::Fail => (ChildOutcome::Failed, decision.state),
+                _ => (ChildOutcome::Dead, 0),
+            };
+            self.workflow_ended(done, known.workflow, outcome);
+        } else if decision.verb == Verb::Retry {
+            self.child_retried(known.workflow);
         }
         self.judge_continuation(done.record(), done.commit, known.workflow);
     }
@@ -350,11 +433,57 @@ impl Pass<'_> {
         known.advanced = done.commit;
         if ended == NONE {
             known.ended = done.commit;
+            self.workflow_ended(done, workflow, (ChildOutcome::Dead, 0));
         } else if ended < done.commit_call {
             self.went_on(done, workflow, ended);
         }
         self.judge_continuation(done.record(), done.commit, workflow);
     }
+
+    /// A workflow has ended: its parent is told, and whoever emits to it has nobody to tell.
+    fn workflow_ended(&mut self, done: Done, workflow: WorkflowId, (outcome, result): (ChildOutcome, u64)) {
+        if self.has_children() {
+            self.child_ended(done, workflow, outcome, result);
+        }
+        self.mailboxes_end(workflow);
+    }
+}
+
+/// What a handoff's reply says.
+pub(super) struct HandedOff {
+    pub(super) appended: Span,
+    pub(super) children: Span,
+    pub(super) resumed: Span,
+    pub(super) table: u8,
+}
+
+/// The ids that a handoff's reply still has for decisions, and for children.
+type Ids<'h> = Option<(&'h [u32], &'h [u32])>;
+
+fn take_id(decision: &Decision, appended: &mut &[u32]) -> Option<u32> {
+    if !decision.verb.has_id() {
+        return None;
+    }
+    let (id, rest) = appended.split_first()?;
+    *appended = rest;
+    Some(*id)
+}
+
+/// The children of a spawn, who follow it, and what comes after them.
+fn children_of<'h>(spawn: &Decision, rest: &'h [Decision], ids: &mut Ids<'h>) -> (Children<'h>, &'h [Decision]) {
+    let is_child = |decision: &&Decision| decision.verb == Verb::Child && decision.event == spawn.event;
+    let (decisions, rest) = rest.split_at(rest.iter().take_while(is_child).count());
+    let mut own = None;
+    if let Some((appended, workflows)) = ids {
+        let count = decisions.len();
+        if let (Some((events, later)), Some((started, others))) =
+            (appended.split_at_checked(count), workflows.split_at_checked(count))
+        {
+            own = Some((events, started));
+            (*appended, *workflows) = (later, others);
+        }
+    }
+    (Children { decisions, ids: own }, rest)
 }
 
 impl Entry {
@@ -364,70 +493,8 @@ impl Entry {
     }
 }
 
-/// What the program must have said for this decision to be the right one.
-fn told_by(decision: &Decision) -> Next {
-    let Decision { step, state, delay, max_attempts, name, token, .. } = *decision;
-    match decision.verb {
-        Verb::Goto => Next::Goto { step, state },
-        Verb::Sleep => Next::Sleep { step, state, delay },
-        Verb::Retry => Next::Retry { delay, max_attempts },
-        Verb::Await => Next::Await { name, step, state, deadline: deadline_of(delay), token: token_of(token) },
-        Verb::Spawn => Next::Spawn { step, state, children: Vec::new() },
-        Verb::Fail => Next::Fail { result: state },
-        Verb::Reject => Next::Reject,
-        Verb::Complete | Verb::Acknowledge | Verb::Child => Next::Complete { result: state },
-    }
-}
-
-fn deadline_of(delay: Micros) -> Option<Micros> {
-    (delay != Micros(0)).then_some(delay)
-}
-
-fn token_of(token: WaitToken) -> Option<WaitToken> {
-    (token != WaitToken::NONE).then_some(token)
-}
-
-/// What follows on a decision.
-#[derive(Clone, Copy)]
-pub(super) enum Successor {
-    /// Nothing: the end of its workflow, an acknowledgement, or a reply that left out what there should be.
-    None,
-    Dead,
-    /// Its id was in a reply that was lost.
-    Untold,
-    Event(EventId),
-    Timer(EventId),
-}
-
-impl Successor {
-    /// `told` is what the reply says: none if it was lost, an inner none if it says nothing.
-    fn of(decision: &Decision, told: Option<Option<u32>>) -> Self {
-        match (decision.verb, told) {
-            (Verb::Acknowledge | Verb::Complete | Verb::Fail, _) => Successor::None,
-            (Verb::Reject, _) | (_, Some(Some(0))) => Successor::Dead,
-            (Verb::Retry, None) if is_exhausted(decision) => Successor::Dead,
-            (_, None) => Successor::Untold,
-            (_, Some(None)) => Successor::None,
-            (_, Some(Some(id))) if is_delayed(decision) => Successor::Timer(EventId(id)),
-            (_, Some(Some(id))) => Successor::Event(EventId(id)),
-        }
-    }
-
-    const fn id(self) -> u32 {
-        match self {
-            Successor::Event(id) | Successor::Timer(id) => id.0,
-            _ => NONE,
-        }
-    }
-}
-
-/// Whether what follows is a timer.
-pub(super) const fn is_delayed(decision: &Decision) -> bool {
-    matches!(decision.verb, Verb::Sleep) || (matches!(decision.verb, Verb::Retry) && decision.delay.0 > 0)
-}
-
 impl Workflow {
-    pub(super) const fn new(continuation: u32, commit: u32) -> Self {
-        Workflow { continuation, continuation_count: 1, advanced: commit, ended: NONE }
+    pub(super) const fn new(queue: Queue, continuation: u32, commit: u32) -> Self {
+        Workflow { continuation, continuation_count: 1, advanced: commit, ended: NONE, queue: queue.0 }
     }
 }

@@ -2,14 +2,17 @@
 
 use super::sound::two_chains;
 use super::tale::Tale;
-use crate::history::{History, PlainOp, PlainReply};
+use crate::history::{History, PlainHappening, PlainOp, PlainReply};
 use crate::name::{
-    Consumer, EventId, Key, Micros, Process, Queue, Session, Step, Tick, Token, WorkerId, WorkflowId, Xid,
+    ActorId, Consumer, EmitId, EventId, Key, Micros, Name, Process, Queue, Session, Step, Tick, Token, WaitToken,
+    WorkerId, WorkflowId, Xid,
 };
 use crate::op::{Decision, Isolation, Op, QueueKind, TableLock, Verb};
 use crate::property::Checker;
 use crate::record::{ClockOffset, Fault, Happening, Note, RecordOf};
-use crate::reply::{Event, Outcome, Refusal, Reply, SnapshotOf};
+use crate::reply::{
+    Arrival, ChildOutcome, ChildResult, EmitAnswer, Event, LiveCounts, Outcome, Refusal, Reply, SnapshotOf,
+};
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -20,6 +23,10 @@ use proptest::test_runner::RngSeed;
 /// Mostly the few ids that meet each other, sometimes any.
 fn id() -> impl Strategy<Value = u32> {
     prop_oneof![9 => 0..5u32, 1 => any::<u32>()]
+}
+
+fn ids() -> impl Strategy<Value = Vec<u32>> {
+    list(id(), 0..2)
 }
 
 fn time() -> impl Strategy<Value = Micros> {
@@ -36,6 +43,9 @@ fn verb() -> impl Strategy<Value = Verb> {
         Just(Verb::Goto),
         Just(Verb::Sleep),
         Just(Verb::Retry),
+        Just(Verb::Await),
+        Just(Verb::Spawn),
+        Just(Verb::Child),
         Just(Verb::Complete),
         Just(Verb::Fail),
         Just(Verb::Reject)
@@ -48,31 +58,77 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 fn decision() -> impl Strategy<Value = Decision> {
     let again = (any::<u16>(), 0..4u16, time());
-    (id(), verb(), id(), id(), 0..5u16, again, 0..3u64).prop_map(
-        |(event, verb, workflow, sequence, step, (attempt, max_attempts, delay), state)| Decision {
-            event: EventId(event),
-            verb,
-            workflow: WorkflowId(workflow),
-            sequence,
-            step: Step(step),
-            attempt,
-            max_attempts,
-            delay,
-            state,
+    let awaited = (arrival(), name(), wait_token());
+    (id(), verb(), id(), id(), 0..5u16, again, 0..3u64, awaited).prop_map(
+        |(event, verb, workflow, sequence, step, (attempt, max_attempts, delay), state, (arrival, name, token))| {
+            Decision {
+                event: EventId(event),
+                verb,
+                workflow: WorkflowId(workflow),
+                sequence,
+                step: Step(step),
+                attempt,
+                max_attempts,
+                delay,
+                state,
+                arrival,
+                name,
+                token,
+            }
         },
     )
 }
 
-fn event() -> impl Strategy<Value = Event> {
-    (id(), id(), id(), id(), 0..5u16, 0..3u64).prop_map(|(event, xid, workflow, sequence, step, state)| Event {
-        id: EventId(event),
-        xid: Xid(xid),
-        workflow: WorkflowId(workflow),
-        sequence,
-        step: Step(step),
-        attempt: 1,
-        state,
+fn arrival() -> impl Strategy<Value = Arrival> {
+    prop_oneof![
+        4 => Just(Arrival::Direct),
+        1 => Just(Arrival::TimedOut),
+        1 => (0..3u64).prop_map(|payload| Arrival::Emitted { payload }),
+        1 => id().prop_map(|join| Arrival::Joined { join: EventId(join) }),
+    ]
+}
+
+fn name() -> impl Strategy<Value = Name> {
+    prop_oneof![9 => (0..2u16).prop_map(Name), 1 => any::<u16>().prop_map(Name)]
+}
+
+fn wait_token() -> impl Strategy<Value = WaitToken> {
+    prop_oneof![4 => Just(WaitToken::NONE), 1 => (0..3u64).prop_map(WaitToken)]
+}
+
+fn answer() -> impl Strategy<Value = EmitAnswer> {
+    prop_oneof![
+        Just(EmitAnswer::Resumed),
+        Just(EmitAnswer::Promised),
+        Just(EmitAnswer::Second),
+        Just(EmitAnswer::Forged),
+        Just(EmitAnswer::Dead)
+    ]
+}
+
+fn result() -> impl Strategy<Value = ChildResult> {
+    let outcome = prop_oneof![Just(ChildOutcome::Completed), Just(ChildOutcome::Failed), Just(ChildOutcome::Dead)];
+    (id(), any::<u16>(), outcome, 0..3u64).prop_map(|(join, index, outcome, result)| ChildResult {
+        join: EventId(join),
+        index,
+        outcome,
+        result,
     })
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    (id(), id(), id(), id(), 0..5u16, 0..3u64, arrival()).prop_map(
+        |(event, xid, workflow, sequence, step, state, arrival)| Event {
+            id: EventId(event),
+            xid: Xid(xid),
+            workflow: WorkflowId(workflow),
+            sequence,
+            step: Step(step),
+            attempt: 1,
+            state,
+            arrival,
+        },
+    )
 }
 
 fn queue() -> impl Strategy<Value = Queue> {
@@ -116,6 +172,18 @@ fn client() -> impl Strategy<Value = PlainOp> {
         (queue(), time()).prop_map(|(queue, lock_timeout)| Op::RotateTimers { queue, lock_timeout }),
         (0..4u8, id())
             .prop_map(|(consumer, event)| Op::ReplayDeadLetter { consumer: Consumer(consumer), event: EventId(event) }),
+        (id(), name(), 0..3u64, id(), wait_token(), any::<u8>()).prop_map(
+            |(workflow, name, payload, emit, token, actor)| Op::Emit {
+                workflow: WorkflowId(workflow),
+                name,
+                payload,
+                emit: EmitId(emit),
+                token,
+                actor: ActorId(actor)
+            }
+        ),
+        (queue(), id()).prop_map(|(queue, limit)| Op::ExpireWaits { queue, limit }),
+        queue().prop_map(|queue| Op::Observe { queue }),
         (0..4u8).prop_map(|consumer| Op::Register { consumer: Consumer(consumer) }),
         (queue(), 0..3u8).prop_map(|(queue, table)| Op::Peek { queue, table }),
         (queue(), any::<u8>()).prop_map(|(queue, table)| Op::LockTable { queue, table, mode: TableLock::Share }),
@@ -136,6 +204,7 @@ fn worker() -> impl Strategy<Value = PlainOp> {
             dead_interval,
             at
         }),
+        lease().prop_map(|(worker, token)| Op::ReadResults { worker, token }),
         (lease(), 0..4u16).prop_map(|((worker, token), max_tries)| Op::HandOut { worker, token, max_tries }),
         (lease(), id(), id()).prop_map(|((worker, token), after, limit)| Op::Read {
             worker,
@@ -181,15 +250,25 @@ fn reply() -> impl Strategy<Value = PlainReply> {
             token, prev: Tick(prev), next: Tick(next), victim: WorkerId(victim), isolated }),
         1 => (id(), time()).prop_map(|(event, due)| Reply::Scheduled { event: EventId(event), due, table: 0 }),
         1 => prop_oneof![Just(Reply::Cancelled), Just(Reply::TooLate), Just(Reply::TimersKept)],
-        1 => (list(event(), 0..2), 0..5u16, list(id(), 0..3)).prop_map(|(events, tries, dead)| Reply::HandedOut {
-            events, tries, dead }),
-        1 => (id(), list(id(), 0..3), list(id(), 0..2), any::<bool>()).prop_map(|(tick, fired, dead, is_done)| {
-            Reply::Drained { tick: Tick(tick), fired, dead, table: 0, is_done }
+        1 => (list(event(), 0..2), 0..5u16, list(id(), 0..3), ids()).prop_map(|(events, tries, dead, resumed)| {
+            Reply::HandedOut { events, tries, dead, resumed, table: 0 }
+        }),
+        1 => (id(), list(id(), 0..3), ids(), ids(), any::<bool>()).prop_map(|(tick, fired, dead, resumed, is_done)| {
+            Reply::Drained { tick: Tick(tick), fired, dead, resumed, table: 0, is_done }
+        }),
+        1 => list(result(), 0..3).prop_map(Reply::Results),
+        2 => (answer(), any::<bool>(), id(), 0..3u8).prop_map(|(answer, repeated, event, table)| Reply::Emitted {
+            answer, repeated, event: EventId(event), table }),
+        1 => (ids(), 0..3u8).prop_map(|(resumed, table)| Reply::Expired { resumed, table }),
+        1 => (0..3u32, 0..3u32, 0..3u32, 0..3u32).prop_map(|(ready, sleeping, waiting, joining)| {
+            Reply::Observed(LiveCounts { ready, sleeping, waiting, joining })
         }),
         1 => (id(), id()).prop_map(|(workflow, event)| Reply::Replayed {
             workflow: WorkflowId(workflow), event: EventId(event), table: 0 }),
         3 => list(event(), 0..4).prop_map(Reply::Events),
-        3 => (list(id(), 0..4), 0..3u8).prop_map(|(appended, table)| Reply::HandedOff { appended, table, timer_table: 0 }),
+        3 => (list(id(), 0..4), ids(), ids(), 0..3u8).prop_map(|(appended, children, resumed, table)| {
+            Reply::HandedOff { appended, children, resumed, table, timer_table: 0 }
+        }),
         3 => (id(), time(), id(), list(id(), 0..3)).prop_map(|(tick, at, xmax, in_progress)| Reply::Ticked {
             tick: Tick(tick), at, snapshot: SnapshotOf { xmax: Xid(xmax), in_progress } }),
     ]
@@ -212,11 +291,19 @@ fn fitting(op: &PlainOp, reply: PlainReply, spare: (u32, u32, Vec<Event>)) -> Pl
         Op::Cancel { .. } => Reply::TooLate,
         Op::Drain { .. } => {
             let (fired, dead) = events.iter().map(|event| event.id.0).partition(|id| *id != two);
-            Reply::Drained { tick: Tick(one), fired, dead, table: 0, is_done: two % 2 == 0 }
+            let resumed = vec![two; (one % 2) as usize];
+            Reply::Drained { tick: Tick(one), fired, dead, resumed, table: 0, is_done: two % 2 == 0 }
         }
         Op::HandOut { .. } => {
             let dead = events.iter().skip(1).map(|event| event.id.0).collect();
-            Reply::HandedOut { events: events.into_iter().take(1).collect(), tries: (one % 4) as u16, dead }
+            let resumed = vec![two; (one % 2) as usize];
+            Reply::HandedOut {
+                events: events.into_iter().take(1).collect(),
+                tries: (one % 4) as u16,
+                dead,
+                resumed,
+                table: 0,
+            }
         }
         Op::ReplayDeadLetter { .. } => Reply::Replayed { workflow: WorkflowId(two), event: EventId(one), table: 0 },
         Op::RotateTimers { .. } => Reply::TimersRotated { table: (one % 3) as u8, moved: two },
@@ -230,11 +317,41 @@ fn fitting(op: &PlainOp, reply: PlainReply, spare: (u32, u32, Vec<Event>)) -> Pl
                 isolated: one % 2 == 0,
             }
         }
-        Op::Handoff { decisions, .. } => Reply::HandedOff {
-            appended: decisions.iter().zip(0..).map(|(_, place)| one.wrapping_add(two).wrapping_mul(place)).collect(),
-            table: 0,
-            timer_table: 0,
-        },
+        Op::Handoff { decisions, .. } => {
+            let children = decisions.iter().filter(|decision| decision.verb == Verb::Child);
+            let ids = decisions.iter().zip(0..);
+            let appended: Vec<u32> = ids.map(|(_, place)| one.wrapping_add(two).wrapping_mul(place)).collect();
+            Reply::HandedOff {
+                children: children.zip(two..).map(|(_, id)| id).collect(),
+                resumed: appended.iter().copied().filter(|id| id % 3 == 0).collect(),
+                appended,
+                table: 0,
+                timer_table: 0,
+            }
+        }
+        Op::Emit { .. } => {
+            let (answer, event) = match one % 5 {
+                0 => (EmitAnswer::Resumed, EventId(two)),
+                1 => (EmitAnswer::Promised, EventId(0)),
+                2 => (EmitAnswer::Second, EventId(0)),
+                3 => (EmitAnswer::Forged, EventId(0)),
+                _ => (EmitAnswer::Dead, EventId(0)),
+            };
+            Reply::Emitted { answer, repeated: two % 3 == 0, event, table: 0 }
+        }
+        Op::ExpireWaits { .. } => Reply::Expired { resumed: events.iter().map(|event| event.id.0).collect(), table: 0 },
+        Op::Observe { .. } => {
+            Reply::Observed(LiveCounts { ready: one, sleeping: two, waiting: events.len() as u32, joining: 0 })
+        }
+        Op::ReadResults { .. } => {
+            let left = |event: &Event| ChildResult {
+                join: event.id,
+                index: event.step.0,
+                outcome: ChildOutcome::Completed,
+                result: event.state,
+            };
+            Reply::Results(events.iter().map(left).collect())
+        }
         Op::Tick { .. } => {
             let in_progress = events.iter().map(|event| event.xid.0).collect();
             Reply::Ticked { tick: Tick(one), at: Micros(0), snapshot: SnapshotOf { xmax: Xid(two), in_progress } }

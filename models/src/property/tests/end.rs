@@ -84,7 +84,12 @@ fn w1_and_w8_rows_of_workflows() {
     assert_eq!(tale.sentence(Property::W1), "w7 has not ended, and has no row at the end");
 
     let mut tale = two_chains();
-    let row = crate::history::WorkflowRow { workflow: WorkflowId(51), queue: super::tale::Q, key: crate::name::Key(1) };
+    let row = crate::history::WorkflowRow {
+        workflow: WorkflowId(51),
+        queue: super::tale::Q,
+        key: Some(crate::name::Key(1)),
+        parent: None,
+    };
     tale.history.state.as_mut().expect("an end").workflows.push(row);
     assert_eq!(tale.broken(), ["W8"]);
     assert_eq!(tale.sentence(Property::W8), "w1 has ended, and has a row of a live workflow at the end");

@@ -36,13 +36,13 @@ impl Program for Flaky {
         (Step((index % 10) as u16), u64::from(index) + size)
     }
 
-    fn decide(&self, StepInput { step, state, attempt, version }: StepInput) -> StepOutcome {
+    fn decide(&self, StepInput { step, state, attempt, version, .. }: StepInput) -> StepOutcome {
         let next = match u32::from(step.0) {
             NAP => Next::Sleep { step: Step(1), state: state + 1, delay: Micros::from_secs(2) },
             TRY if attempt == 1 => Next::Retry { delay: Micros::from_secs(1), max_attempts: 3 },
             TRY => Next::Goto { step: Step(2), state },
-            LAST if version < 2 => Next::Complete,
-            LAST => Next::Fail,
+            LAST if version < 2 => Next::Complete { result: 0 },
+            LAST => Next::Fail { result: 0 },
             GONE => Next::Reject,
             HOPELESS => Next::Retry { delay: Micros(0), max_attempts: 2 },
             _ => Next::Die,

@@ -48,7 +48,8 @@ fn q11_an_attempt_too_many() {
     let (worker, token) = tale.window(0, lease.0, 2, &again);
     let decisions = vec![tale.decision(again[0])];
     let appended = vec![tale.mint().0];
-    let reply = crate::reply::Reply::HandedOff { appended, table: 0, timer_table: 0 };
+    let reply =
+        crate::reply::Reply::HandedOff { appended, children: vec![], resumed: vec![], table: 0, timer_table: 0 };
     tale.say(0, crate::op::Op::Handoff { worker, token, decisions }, reply);
     assert_eq!(tale.broken(), ["Q11"]);
     assert_eq!(
@@ -61,7 +62,13 @@ fn q11_an_attempt_too_many() {
 fn q11_and_w10_a_dead_letter_with_attempts_left() {
     let (mut tale, (worker, token), event) = at(HOPELESS);
     let decisions = vec![tale.decision(event)];
-    let reply = crate::reply::Reply::HandedOff { appended: vec![0], table: 0, timer_table: 0 };
+    let reply = crate::reply::Reply::HandedOff {
+        appended: vec![0],
+        children: vec![],
+        resumed: vec![],
+        table: 0,
+        timer_table: 0,
+    };
     tale.say(0, crate::op::Op::Handoff { worker, token, decisions }, reply);
     assert_eq!(tale.broken(), ["Q11", "W10"]);
     assert_eq!(
@@ -104,7 +111,7 @@ fn w7_the_program_is_asked_in_the_version_that_did_the_work() {
             2 => assert_holds(&tale),
             _ => assert_eq!(
                 tale.sentence(Property::W7),
-                "w12 was handed off at `last` (state 13) with Fail, and the program says Complete"
+                "w12 was handed off at `last` (state 13) with Fail { result: 0 }, and the program says Complete { result: 0 }"
             ),
         }
     }

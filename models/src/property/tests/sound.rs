@@ -265,7 +265,10 @@ fn lost_appends_starts_claims_and_handoffs_are_found_again() {
     tale.call(1, Op::Handoff { worker: finder, token, decisions: vec![decision] });
     let next = tale.mint();
     tale.remember(1, next, (decision.workflow, decision.sequence, decision.step, decision.state), 0);
-    tale.answer(1, Reply::HandedOff { appended: vec![next.0], table: 0, timer_table: 0 });
+    tale.answer(
+        1,
+        Reply::HandedOff { appended: vec![next.0], children: vec![], resumed: vec![], table: 0, timer_table: 0 },
+    );
     tale.lose(1, Op::Commit, Some(Outcome::Committed));
     tale.tick();
     let token = tale.claim(1, finder, 2, 3);

@@ -6,6 +6,7 @@ use crate::op::{Isolation, Op};
 use crate::property::Property;
 use crate::reply::{Refusal, Reply};
 use crate::verdict::Judgement;
+use alloc::vec::Vec;
 
 fn read() -> (Tale, (WorkerId, Token), EventId) {
     let mut tale = Tale::messages();
@@ -62,7 +63,16 @@ fn a_handoff_under_way_counts_if_it_commits() {
     let decisions = alloc::vec![tale.decision(event)];
     tale.call(0, Op::Handoff { worker, token, decisions });
     tale.rotate(0, 2);
-    tale.answer(0, Reply::HandedOff { appended: alloc::vec![], table: 1, timer_table: 0 });
+    tale.answer(
+        0,
+        Reply::HandedOff {
+            appended: alloc::vec![],
+            children: Vec::new(),
+            resumed: Vec::new(),
+            table: 1,
+            timer_table: 0,
+        },
+    );
     assert_eq!(tale.broken(), [""; 0]);
 }
 
@@ -137,7 +147,16 @@ fn rotation_waits_for_a_handoff_that_waits_itself() {
         tale.wait(5_000);
         tale.say(3, Op::Rotate { queue: Q, lock_timeout: Micros(1_000) }, Reply::NotRotated { horizon: Tick(1) });
     }
-    tale.answer(0, Reply::HandedOff { appended: alloc::vec![], table: 0, timer_table: 0 });
+    tale.answer(
+        0,
+        Reply::HandedOff {
+            appended: alloc::vec![],
+            children: Vec::new(),
+            resumed: Vec::new(),
+            table: 0,
+            timer_table: 0,
+        },
+    );
     tale.end(200);
     assert_eq!(tale.broken(), [""; 0]);
 }

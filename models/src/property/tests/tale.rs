@@ -5,16 +5,17 @@
 
 use super::flaky::Flaky;
 use crate::history::{
-    DeadLetterRow, DeadReason, EventRow, Header, History, LedgerRow, PlainOp, PlainReply, QueueRow, StartKeyRow, State,
-    TimerRow, WorkflowRow,
+    DeadLetterRow, DeadReason, EventRow, Header, History, LedgerRow, PlainHappening, PlainOp, PlainReply, QueueRow,
+    StartKeyRow, State, TimerRow, WorkflowRow,
 };
 use crate::name::{
-    Consumer, EventId, Key, Micros, Process, Queue, Session, Step, Tick, Token, WorkerId, WorkflowId, Xid,
+    Consumer, EventId, Key, Micros, Name, Process, Queue, Session, Step, Tick, Token, WaitToken, WorkerId, WorkflowId,
+    Xid,
 };
 use crate::op::{Decision, Isolation, Op, QueueKind, Verb};
 use crate::property::{Checker, Property};
 use crate::record::{Fault, Happening, Note, RecordOf};
-use crate::reply::{Event, Outcome, Refusal, Reply, SnapshotOf};
+use crate::reply::{Arrival, Event, Outcome, Refusal, Reply, SnapshotOf};
 use crate::verdict::{Judgement, Verdict};
 use crate::workload::{Chain, Next, Program, StepInput};
 use alloc::collections::BTreeMap;
@@ -95,6 +96,7 @@ impl Tale {
             seed: 7,
             workload: "chain".into(),
             steps: Chain.steps().iter().map(|step| step.to_string()).collect(),
+            names: vec![],
             target: "direct".into(),
             server: None,
             without: vec![],
@@ -254,7 +256,7 @@ impl Tale {
     pub(super) fn remember(&mut self, who: Who, id: EventId, content: (WorkflowId, u32, Step, u64), table: u8) {
         let (workflow, sequence, step, state) = content;
         let xid = self.write(who);
-        let event = Event { id, xid, workflow, sequence, step, attempt: 1, state };
+        let event = Event { id, xid, workflow, sequence, step, attempt: 1, state, arrival: Arrival::Direct };
         self.events.insert(id, (event, table));
         self.state.events.push(EventRow { queue: Q, table, event });
     }
@@ -276,7 +278,7 @@ impl Tale {
         if event.0 != 0 {
             self.remember(3, event, (workflow, 1, step, state), 0);
             self.state.start_keys.push(StartKeyRow { queue: Q, key: Key(key), workflow });
-            self.state.workflows.push(WorkflowRow { workflow, queue: Q, key: Key(key) });
+            self.state.workflows.push(WorkflowRow { workflow, queue: Q, key: Some(Key(key)), parent: None });
         }
         event
     }
@@ -352,16 +354,29 @@ impl Tale {
             self.die(*event, DeadReason::Tries);
         }
         let dead = dead.iter().map(|event| event.0).collect();
-        self.say(who, Op::HandOut { worker, token, max_tries: 3 }, Reply::HandedOut { events, tries, dead });
+        let reply = Reply::HandedOut { events, tries, dead, resumed: vec![], table: 0 };
+        self.say(who, Op::HandOut { worker, token, max_tries: 3 }, reply);
     }
 
     /// The rows of a dead letter, and of its workflow, as they should be.
     pub(super) fn die(&mut self, event: EventId, reason: DeadReason) {
-        let Event { workflow, sequence, step, attempt, state, .. } = self.events[&event].0;
+        let Event { workflow, sequence, step, attempt, state, arrival, .. } = self.events[&event].0;
+        let parent = self.state.workflows.iter().find(|row| row.workflow == workflow).and_then(|row| row.parent);
         self.state.workflows.retain(|row| row.workflow != workflow);
         let (queue, consumer, replayed_as) = (Q, C, EventId(0));
-        let row = DeadLetterRow { queue, consumer, event, reason, sequence, step, attempt, state, replayed_as };
-        self.state.dead_letters.push(row);
+        self.state.dead_letters.push(DeadLetterRow {
+            queue,
+            consumer,
+            event,
+            reason,
+            sequence,
+            step,
+            attempt,
+            state,
+            replayed_as,
+            arrival,
+            parent,
+        });
     }
 
     pub(super) fn replay(&mut self, who: Who, event: EventId, workflow: WorkflowId) -> EventId {
@@ -386,7 +401,8 @@ impl Tale {
 
     fn sleeps(&mut self, who: Who, id: EventId, content: (WorkflowId, u32, Step, u64), attempt: u16, delay: Micros) {
         let (workflow, sequence, step, state) = content;
-        let event = Event { id, xid: self.write(who), workflow, sequence, step, attempt, state };
+        let event =
+            Event { id, xid: self.write(who), workflow, sequence, step, attempt, state, arrival: Arrival::Direct };
         self.events.insert(id, (event, 0));
         self.state.timers.push(TimerRow { queue: Q, table: 0, due: self.now + delay, event });
     }
@@ -394,7 +410,7 @@ impl Tale {
     /// A drain at that tick makes events of those timers; `is_done` if it says that nothing more is due there.
     pub(super) fn drain(&mut self, tick: Tick, timers: &[EventId], is_done: bool) {
         let fired = timers.iter().map(|id| id.0).collect();
-        let reply = Reply::Drained { tick, fired, dead: vec![], table: 0, is_done };
+        let reply = Reply::Drained { tick, fired, dead: vec![], resumed: vec![], table: 0, is_done };
         self.say(3, Op::Drain { queue: Q, limit: 10 }, reply);
         for id in timers {
             self.appear(*id);
@@ -428,7 +444,7 @@ impl Tale {
 
     /// What the program says about an event.
     pub(super) fn decision(&self, event: EventId) -> Decision {
-        let Event { workflow, sequence, step, state, attempt, .. } = self.events[&event].0;
+        let Event { workflow, sequence, step, state, attempt, arrival, .. } = self.events[&event].0;
         let end = Decision {
             event,
             verb: Verb::Complete,
@@ -439,11 +455,14 @@ impl Tale {
             max_attempts: 0,
             delay: Micros(0),
             state: 0,
+            arrival: Arrival::Direct,
+            name: Name(0),
+            token: WaitToken::NONE,
         };
         if workflow.0 == 0 {
             return Decision { verb: Verb::Acknowledge, ..end };
         }
-        let input = StepInput { step, state, attempt, version: 0 };
+        let input = StepInput { step, state, arrival, results: &[], attempt, version: 0 };
         let again = sequence + 1;
         match self.program.decide(input).next {
             Next::Goto { step, state } => Decision { verb: Verb::Goto, sequence: again, step, state, ..end },
@@ -458,10 +477,22 @@ impl Tale {
                 max_attempts,
                 delay,
                 state,
+                arrival,
                 ..end
             },
-            Next::Complete => end,
-            Next::Fail => Decision { verb: Verb::Fail, ..end },
+            Next::Complete { result } => Decision { state: result, ..end },
+            Next::Fail { result } => Decision { verb: Verb::Fail, state: result, ..end },
+            Next::Await { name, step, state, deadline, token } => Decision {
+                verb: Verb::Await,
+                sequence: again,
+                step,
+                state,
+                delay: deadline.unwrap_or_default(),
+                name,
+                token: token.unwrap_or_default(),
+                ..end
+            },
+            Next::Spawn { step, state, .. } => Decision { verb: Verb::Spawn, sequence: again, step, state, ..end },
             Next::Reject | Next::Die => Decision { verb: Verb::Reject, ..end },
         }
     }
@@ -494,7 +525,7 @@ impl Tale {
         self.say(
             who,
             Op::Handoff { worker, token, decisions },
-            Reply::HandedOff { appended: ids, table: 0, timer_table: 0 },
+            Reply::HandedOff { appended: ids, children: vec![], resumed: vec![], table: 0, timer_table: 0 },
         );
         for (decision, id) in gotos.iter().zip(&appended).filter(|(_, id)| id.0 != 0) {
             let content = (decision.workflow, decision.sequence, decision.step, decision.state);
