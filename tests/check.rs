@@ -33,7 +33,7 @@ impl Program for TwoSteps {
     }
 }
 
-const SOUND: TwoSteps = TwoSteps(|_| StepOutcome { effect: true, next: Next::Complete });
+const SOUND: TwoSteps = TwoSteps(|_| StepOutcome { effect: true, next: Next::Complete { result: 0 } });
 
 #[test]
 fn a_sound_workflow_passes_and_says_what_was_tried() {
@@ -54,7 +54,7 @@ fn a_workflow_that_does_not_end_is_told() {
 fn a_workflow_that_is_not_a_function_of_its_state_is_told() {
     static DRAWS: AtomicU64 = AtomicU64::new(0);
     let fickle = TwoSteps(|_| match DRAWS.fetch_add(1, Ordering::Relaxed) % 3 {
-        0 => StepOutcome { effect: true, next: Next::Complete },
+        0 => StepOutcome { effect: true, next: Next::Complete { result: 0 } },
         draw => StepOutcome { effect: true, next: Next::Goto { step: Step(1), state: draw } },
     });
     check(fickle).seeds(20).outcome().expect_err("a step's outcome depends on more than its state");

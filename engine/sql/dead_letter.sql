@@ -2,10 +2,18 @@
 --
 --   replay_dead_letter   as a message, or as a workflow of its own
 --
--- Internal: bury, end_workflows.
+-- Internal: workflow_hash, bury.
 
--- Makes dead letters of these events of a window, each once. Gives back the workflows that end with them; null for a
--- message. The id of a workflow is a capability, and is kept as a hash only.
+-- The id of a workflow is a capability: only hot tables have it raw.
+create function tourbillon.workflow_hash(p_workflow uuid)
+returns text
+language sql
+immutable
+as $$
+  select encode(sha256(p_workflow::text::bytea), 'hex');
+$$;
+
+-- Makes dead letters of these events of a window, each once. Gives back how their workflows end; that of a message is null.
 create function tourbillon.bury(
   p_queue_id int,
   p_subscription_id int,
@@ -13,57 +21,42 @@ create function tourbillon.bury(
   p_next bigint,
   p_dead tourbillon.death[]
 )
-returns uuid[]
+returns tourbillon.ending[]
 language plpgsql
 volatile
 as $$
 declare
-  v_workflows uuid[];
+  v_ended tourbillon.ending[];
 begin
   execute format(
     'with dead as materialized (
-      select e.*, d.reason
+      select e.*, d.reason, f.join_id, f.child_index
       from (%s) e
       join unnest($3) d on d.event_id = e.event_id
+      left join tourbillon.workflow f on f.workflow_id = e.workflow_id
     ), written as (
       insert into tourbillon.dead_letter (
-        queue_id, subscription_id, event_id, reason, workflow_hash, sequence, step, attempt, state)
+        queue_id, subscription_id, event_id, reason, workflow_hash, sequence, step, attempt, state,
+        arrival, payload, join_id, child_index)
       select
-        $1, $2, event_id, reason, encode(sha256(workflow_id::text::bytea), ''hex''), sequence, step, attempt, state
+        $1, $2, event_id, reason, tourbillon.workflow_hash(workflow_id), sequence, step, attempt, state,
+        arrival, payload, join_id, child_index
       from dead
       order by event_id
       on conflict do nothing
     )
-    select array_agg(workflow_id)
+    select array_agg(row (workflow_id, ''dead'', null)::tourbillon.ending order by event_id)
     from dead',
     tourbillon.window_query(p_queue_id, p_prev, p_next))
-  into v_workflows
+  into v_ended
   using p_queue_id, p_subscription_id, p_dead;
-  return coalesce(v_workflows, '{}');
+  return coalesce(v_ended, '{}');
 end;
 $$;
 -- without no_staleness_gate: create function tourbillon.bury_window(p_queue_id int, p_subscription_id int, p_prev bigint, p_next bigint) returns void language plpgsql volatile as $$ begin perform tourbillon.end_workflows(tourbillon.bury(p_queue_id, p_subscription_id, p_prev, p_next, array(select row (e, 'attempts')::tourbillon.death from unnest(tourbillon.window_event_ids(p_queue_id, p_prev, p_next)) e))); end; $$;
 
--- Live rows are locked in the order of their ids, then deleted.
-create function tourbillon.end_workflows(p_workflow uuid[])
-returns void
-language plpgsql
-volatile
-as $$
-begin
-  perform
-  from tourbillon.workflow f
-  where f.workflow_id = any (p_workflow)
-  order by f.workflow_id
-  for update;
-
-  delete from tourbillon.workflow f
-  where f.workflow_id = any (p_workflow);
-end;
-$$;
-
--- A message is appended again; a step begins a workflow of its own. workflow_id is null for a message. Nobody started
--- that workflow under a key, so there is no start key; its live row has one that says where it comes from.
+-- A message is appended again; a step begins a workflow of its own. workflow_id is null for a message. If the step
+-- was a child's, so is that workflow: its end reports again, and where the join has the child's result, counts for nothing.
 create function tourbillon.replay_dead_letter(
   p_consumer text,
   p_event bigint,
@@ -111,12 +104,13 @@ begin
   where q.queue_id = v_own.queue_id;
   event_table := v_queue.current_table;
   if v_queue.kind = 'workflow' then
-    workflow_id := gen_random_uuid();
-    insert into tourbillon.workflow (workflow_id, queue_id, key)
-    values (replay_dead_letter.workflow_id, v_queue.queue_id, 'replay:' || p_event);
-    event_id := tourbillon.insert_event(v_queue.queue_id, event_table, workflow_id, 1, v_dead.step, v_dead.state);
+    workflow_id := tourbillon.fresh_workflow_id();
+    insert into tourbillon.workflow (workflow_id, queue_id, join_id, child_index)
+    values (replay_dead_letter.workflow_id, v_queue.queue_id, v_dead.join_id, v_dead.child_index);
+    event_id := tourbillon.insert_event(
+      v_queue.queue_id, event_table, workflow_id, 1, v_dead.step, v_dead.state, v_dead.arrival, v_dead.payload);
   else
-    event_id := tourbillon.insert_event(v_queue.queue_id, event_table, null, 0, null, v_dead.state);
+    event_id := tourbillon.insert_event(v_queue.queue_id, event_table, null, 0, null, v_dead.state, null, null);
   end if;
 
   update tourbillon.dead_letter d

@@ -1,8 +1,8 @@
 -- Nothing is executable by PUBLIC: whoever installs grants what a role needs.
---   worker: register, heartbeat, claim, read, hand_out, hold, handoff, and the duties tick, rotate, take_over, drain and
---     rotate_timers
---   client: append, start, schedule, cancel
---   operator: replay_dead_letter
+--   worker: register, heartbeat, claim, read, read_results, hand_out, hold, handoff, and the duties tick, rotate, take_over,
+--     drain, rotate_timers and expire_waits
+--   client: append, start, schedule, cancel, emit
+--   operator: replay_dead_letter, observe
 -- By name, so that nothing is touched that is not ours.
 revoke all
 on function
@@ -12,6 +12,7 @@ on function
   tourbillon.require_read_committed,
   tourbillon.require_nothing_written,
   tourbillon.raise_undefined,
+  tourbillon.raise_limit_exceeded,
   tourbillon.queue_named,
   tourbillon.create_queue,
   tourbillon.subscribe,
@@ -26,7 +27,10 @@ on function
   tourbillon.rotate_oldest,
   tourbillon.rotate,
   tourbillon.require_kind,
+  tourbillon.current_table,
   tourbillon.insert_event,
+  tourbillon.append_events,
+  tourbillon.fresh_workflow_id,
   tourbillon.append,
   tourbillon.start,
   tourbillon.insert_timer,
@@ -62,13 +66,30 @@ on function
   tourbillon.is_isolated,
   tourbillon.hand_out,
   tourbillon.end_try,
+  tourbillon.workflow_hash,
   tourbillon.bury,
   tourbillon.end_workflows,
+  tourbillon.end_and_resume,
   tourbillon.replay_dead_letter,
+  tourbillon.write_audit,
+  tourbillon.require_unknown,
+  tourbillon.require_promises_left,
+  tourbillon.emit,
+  tourbillon.is_shown,
+  tourbillon.continuation,
+  tourbillon.register_waits,
+  tourbillon.expire_waits,
+  tourbillon.require_children,
+  tourbillon.spawn,
+  tourbillon.report_ends,
+  tourbillon.read_results,
   tourbillon.window_event_ids,
   tourbillon.raise_window_mismatch,
   tourbillon.require_covered,
   tourbillon.raise_malformed_decisions,
   tourbillon.fates,
-  tourbillon.handoff
+  tourbillon.drop_results,
+  tourbillon.waits_of,
+  tourbillon.handoff,
+  tourbillon.observe
 from public;

@@ -2,7 +2,8 @@
 --
 --   handoff    successors and acknowledgement of the whole window, in one statement
 --
--- Internal: window_event_ids, raise_window_mismatch, require_covered, raise_malformed_decisions, fates.
+-- Internal: window_event_ids, raise_window_mismatch, require_covered, raise_malformed_decisions, fates, drop_results,
+-- waits_of.
 
 -- The ids of the window's events, in order; null without a window.
 create function tourbillon.window_event_ids(p_queue_id int, p_prev bigint, p_next bigint)
@@ -39,7 +40,8 @@ end;
 $$;
 
 -- Each event of the window is decided exactly once, and nothing else is; of an isolated window it is one event. As many
--- decisions as events, and one for each event, leave no room for a second one. Nothing is required without a window.
+-- decisions as events, and one for each event, leave no room for a second one. Nothing is required without a window. Gives
+-- back those events of the window that say that children have ended; null if there are none.
 create function tourbillon.require_covered(
   p_queue_id int,
   p_prev bigint,
@@ -47,7 +49,7 @@ create function tourbillon.require_covered(
   p_isolated boolean,
   p_event bigint[]
 )
-returns void
+returns tourbillon.joined[]
 language plpgsql
 volatile
 strict
@@ -55,17 +57,22 @@ as $$
 declare
   v_events bigint;
   v_decided bigint;
+  v_joined tourbillon.joined[];
 begin
   execute format(
-    'select count(*), count(*) filter (where e.event_id = any ($1))
+    'select
+      count(*),
+      count(*) filter (where e.event_id = any ($1)),
+      array_agg(row (e.event_id, e.payload)::tourbillon.joined) filter (where e.arrival = ''joined'')
     from (%s) e',
     tourbillon.window_query(p_queue_id, p_prev, p_next))
-  into v_events, v_decided
+  into v_events, v_decided, v_joined
   using p_event;
   if v_decided <> cardinality(p_event) or v_decided <> (case when p_isolated then 1 else v_events end) then
     perform tourbillon.raise_window_mismatch(
       format('The window holds %s events, %s were decided.', v_events, cardinality(p_event)));
   end if;
+  return v_joined;
 end;
 $$;
 
@@ -78,14 +85,15 @@ begin
   raise exception using
     errcode = 'invalid_parameter_value',
     message = 'malformed_decisions',
-    hint = 'One element for each event in every array; a verb is goto, sleep, retry, complete, fail, reject or '
-      'acknowledge. What continues has a sequence and an attempt; what sleeps or is retried has a delay; what is '
-      'retried, a number of attempts that it may have.';
+    hint = 'One element for each event and each child in every array; a verb is goto, sleep, retry, await, spawn, child, '
+      'complete, fail, reject or acknowledge. What continues has a sequence; what goes on, sleeps or is retried has an '
+      'attempt; what sleeps, is retried or awaits, a delay; what is retried, a number of attempts that it may have; what '
+      'awaits, a name. The children of a spawn have its event, and are numbered by their sequences, from 0.';
 end;
 $$;
 
--- What each decision comes to: event, timer, end; attempts or rejected, the reason of a dead letter; null for a message
--- that was dealt with. A verb that is none, or lacks what it needs, would silently acknowledge what was meant to continue.
+-- What each decision comes to: event, timer, wait, join, end; child, which is none of its own; attempts or rejected, the
+-- reason of a dead letter; null for a message that was dealt with. A verb that is none, or lacks what it needs, would silently acknowledge what was meant to continue.
 --
 -- Arrays are walked side by side by unnest in the select list, which gives their elements in order and, unlike unnest in
 -- the from list, keeps no copy of them.
@@ -94,7 +102,8 @@ create function tourbillon.fates(
   p_sequence int[],
   p_attempt int[],
   p_max_attempts int[],
-  p_delay_us bigint[]
+  p_delay_us bigint[],
+  p_name text[]
 )
 returns text[]
 language plpgsql
@@ -112,6 +121,9 @@ begin
             when d.delay_us > 0 then 'timer'
             else 'event'
           end
+        when d.verb = 'await' and num_nulls(d.sequence, d.delay_us, d.name) = 0 then 'wait'
+        when d.verb = 'spawn' and d.sequence is not null then 'join'
+        when d.verb = 'child' and d.sequence is not null then 'child'
         when d.verb = 'reject' then 'rejected'
         when d.verb in ('complete', 'fail') then 'end'
         when d.verb = 'acknowledge' then null
@@ -123,16 +135,80 @@ begin
         unnest(p_sequence) sequence,
         unnest(p_attempt) attempt,
         unnest(p_max_attempts) max_attempts,
-        unnest(p_delay_us) delay_us
+        unnest(p_delay_us) delay_us,
+        unnest(p_name) name
     ) d
   );
 end;
 $$;
 
+-- The parents have read what their children left, unless the step is retried or a dead letter: then it is read again.
+create function tourbillon.drop_results(p_joined tourbillon.joined[], p_event bigint[], p_verb text[])
+returns void
+language plpgsql
+volatile
+set plan_cache_mode = force_custom_plan
+as $$
+begin
+  delete from tourbillon.result r
+  where r.join_id = any (array(
+    select j.join_id
+    from unnest(p_joined) j
+    join (select unnest(p_event) event_id, unnest(p_verb) verb) d on d.event_id = j.event_id
+    where d.verb not in ('retry', 'reject', 'child')));
+end;
+$$;
+
+-- Box rows of the decisions that wait.
+create function tourbillon.waits_of(
+  p_queue_id int,
+  p_now timestamptz,
+  p_fate text[],
+  p_id bigint[],
+  p_workflow uuid[],
+  p_sequence int[],
+  p_step text[],
+  p_delay_us bigint[],
+  p_state text[],
+  p_name text[],
+  p_token_hash text[]
+)
+returns tourbillon.box[]
+language plpgsql
+volatile
+as $$
+begin
+  return array(
+    select row (
+      d.workflow_id, d.name, p_queue_id, 'wait', decode(d.token_hash, 'hex'), d.id, d.sequence, d.step, d.state,
+      p_now + nullif(d.delay_us, 0) * interval '1 microsecond', null
+    )::tourbillon.box
+    from (
+      select
+        unnest(p_fate) fate,
+        unnest(p_id) id,
+        unnest(p_workflow) workflow_id,
+        unnest(p_sequence) sequence,
+        unnest(p_step) step,
+        unnest(p_delay_us) delay_us,
+        unnest(p_state) state,
+        unnest(p_name) name,
+        unnest(p_token_hash) token_hash
+    ) d
+    where d.fate = 'wait');
+end;
+$$;
+
 -- Decisions come as parallel arrays, one element each. workflow, sequence, step, attempt and state are those of the
--- successor; complete, fail and reject use the workflow only, acknowledge none. appended is in the order of the decisions
--- that continue a workflow: the id of the event, or of the event that a timer will be; 0 for a retry that has become a
--- dead letter. The tables are null where nothing went.
+-- successor; complete and fail use the workflow, and the state as the result; reject uses the workflow only, acknowledge
+-- nothing. arrival and payload are those of an event that is retried. A wait has its name, the SHA-256 of the token that it
+-- asks for, in hexadecimal, and as its delay the time to its deadline, 0 for none. A spawn is followed by its children.
+-- The last four arrays may be null as a whole.
+--
+-- appended is in the order of the decisions that continue a workflow, and the children: the id of the event, or of the event
+-- that a timer, a wait or a join will be; 0 for a retry that has become a dead letter. children are their workflows.
+-- resumed are the waits and spawns of this handoff that became events at once, then the joins that it has completed. The
+-- tables are null where nothing went.
 create function tourbillon.handoff(
   p_worker bigint,
   p_token uuid,
@@ -145,7 +221,13 @@ create function tourbillon.handoff(
   p_max_attempts int[],
   p_delay_us bigint[],
   p_state text[],
+  p_arrival text[] default null,
+  p_payload text[] default null,
+  p_name text[] default null,
+  p_token_hash text[] default null,
   out appended bigint[],
+  out children uuid[],
+  out resumed bigint[],
   out event_table smallint,
   out timer_table smallint
 )
@@ -160,10 +242,16 @@ declare
   v_lease tourbillon.worker;
   v_isolated boolean;
   v_fate text[];
-  v_ended uuid[];
+  v_own_event bigint[] := p_event;
+  v_joined tourbillon.joined[];
+  v_ended tourbillon.ending[];
   v_dead tourbillon.death[];
+  v_reports tourbillon.result[];
   v_now timestamptz;
   v_id bigint[];
+  v_child uuid[];
+  v_more tourbillon.event[] := '{}';
+  v_complete tourbillon.event[];
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
   -- A shorter array would do as a verb that is none.
@@ -175,12 +263,25 @@ begin
       cardinality(p_attempt),
       cardinality(p_max_attempts),
       cardinality(p_delay_us),
-      cardinality(p_state)
+      cardinality(p_state),
+      coalesce(cardinality(p_arrival), cardinality(p_event)),
+      coalesce(cardinality(p_payload), cardinality(p_event)),
+      coalesce(cardinality(p_name), cardinality(p_event)),
+      coalesce(cardinality(p_token_hash), cardinality(p_event))
     ])) is not true
   then
     perform tourbillon.raise_malformed_decisions();
   end if;
-  v_fate := tourbillon.fates(p_verb, p_sequence, p_attempt, p_max_attempts, p_delay_us);
+  v_fate := tourbillon.fates(p_verb, p_sequence, p_attempt, p_max_attempts, p_delay_us, p_name);
+  children := '{}';
+  resumed := '{}';
+  if 'child' = any (v_fate) then
+    perform tourbillon.require_children(v_fate, p_event, p_sequence);
+    v_own_event := array(
+      select d.event_id
+      from (select unnest(v_fate) fate, unnest(p_event) event_id) d
+      where d.fate is distinct from 'child');
+  end if;
 
   select s.subscription_id, s.queue_id
   into v_own
@@ -204,15 +305,17 @@ begin
   -- guard: fence_checked end
 
   v_isolated := coalesce(tourbillon.is_isolated(v_lease.crashes), false);
-  perform tourbillon.require_covered(v_own.queue_id, v_lease.prev_tick, v_lease.next_tick, v_isolated, p_event); -- guard: ack_what_was_read
+  v_joined := tourbillon.require_covered(v_own.queue_id, v_lease.prev_tick, v_lease.next_tick, v_isolated, v_own_event); -- guard: ack_what_was_read
   if v_isolated then
-    perform tourbillon.end_try(v_own.subscription_id, p_event[1], p_worker);
+    perform tourbillon.end_try(v_own.subscription_id, v_own_event[1], p_worker);
   end if;
 
   if v_fate && array['end', 'attempts', 'rejected'] then
     v_ended := array(
-      select d.workflow_id
-      from (select unnest(v_fate) fate, unnest(p_workflow) workflow_id) d
+      select row (d.workflow_id, case d.verb when 'complete' then 'completed' else 'failed' end, d.state)::tourbillon.ending
+      from (
+        select unnest(v_fate) fate, unnest(p_verb) verb, unnest(p_workflow) workflow_id, unnest(p_state) state
+      ) d
       where d.fate = 'end');
     v_dead := array(
       select row (d.event_id, d.fate)::tourbillon.death
@@ -222,7 +325,7 @@ begin
       v_ended := v_ended || tourbillon.bury(
         v_own.queue_id, v_own.subscription_id, v_lease.prev_tick, v_lease.next_tick, v_dead);
     end if;
-    perform tourbillon.end_workflows(v_ended);
+    v_reports := tourbillon.end_workflows(v_ended);
   end if;
 
   -- In the order of the decisions, and before a table is waited for.
@@ -230,21 +333,45 @@ begin
   v_id := array(
     select
       case
-        when d.fate in ('event', 'timer') then nextval('tourbillon.event_id')
+        when d.fate in ('event', 'timer', 'wait', 'join', 'child') then nextval('tourbillon.event_id')
         when d.fate = 'attempts' then 0
       end
     from (select unnest(v_fate) fate) d);
   appended := array_remove(v_id, null);
   -- without retry_fresh_sequence: p_sequence := array(select u.sequence - (u.verb = 'retry')::int from unnest(p_verb, p_sequence) with ordinality u (verb, sequence, position) order by u.position);
 
+  if 'child' = any (v_fate) then
+    v_child := array(
+      select case when d.fate = 'child' then tourbillon.fresh_workflow_id() end
+      from (select unnest(v_fate) fate) d);
+    children := array_remove(v_child, null);
+  end if;
+
+  if v_joined is not null then
+    perform tourbillon.drop_results(v_joined, p_event, p_verb); -- guard: results_until_read
+    -- without results_until_read: null;
+  end if;
+  if 'wait' = any (v_fate) then
+    v_more := tourbillon.register_waits(tourbillon.waits_of(
+      v_own.queue_id, v_now, v_fate, v_id, p_workflow, p_sequence, p_step, p_delay_us, p_state, p_name, p_token_hash));
+  end if;
+  if 'join' = any (v_fate) then
+    v_more := v_more || tourbillon.spawn(
+      v_own.queue_id, v_fate, p_event, v_id, p_workflow, v_child, p_sequence, p_step, p_state);
+  end if;
+  if v_reports <> '{}' then
+    v_complete := tourbillon.report_ends(v_reports);
+  end if;
+
+  if 'event' = any (v_fate) or v_more <> '{}' or v_complete <> '{}' then
+    event_table := tourbillon.current_table(v_own.queue_id);
+  end if;
   if 'event' = any (v_fate) then
-    select q.current_table
-    into event_table
-    from tourbillon.queue q
-    where q.queue_id = v_own.queue_id;
     execute format(
-      'insert into tourbillon.event_%s_%s (event_id, xid, workflow_id, sequence, step, attempt, state)
-      select d.event_id, pg_current_xact_id(), d.workflow_id, d.sequence, d.step, d.attempt, d.state
+      'insert into tourbillon.event_%s_%s (
+        event_id, xid, workflow_id, sequence, step, attempt, state, arrival, payload)
+      select
+        d.event_id, pg_current_xact_id(), d.workflow_id, d.sequence, d.step, d.attempt, d.state, d.arrival, d.payload
       from (
         select
           unnest($1) fate,
@@ -253,11 +380,18 @@ begin
           unnest($4) sequence,
           unnest($5) step,
           unnest($6) attempt,
-          unnest($7) state
+          unnest($7) state,
+          unnest($8) arrival,
+          unnest($9) payload
       ) d
       where d.fate = ''event''',
       v_own.queue_id, event_table)
-    using v_fate, v_id, p_workflow, p_sequence, p_step, p_attempt, p_state;
+    using v_fate, v_id, p_workflow, p_sequence, p_step, p_attempt, p_state, p_arrival, p_payload;
+  end if;
+  if v_more <> '{}' or v_complete <> '{}' then
+    perform tourbillon.append_events(v_own.queue_id, event_table, v_more || v_complete);
+    resumed := array(select e.event_id from unnest(v_more) e where e.arrival is not null order by e.event_id)
+      || array(select e.event_id from unnest(v_complete) e);
   end if;
 
   if 'timer' = any (v_fate) then
@@ -266,10 +400,11 @@ begin
     from tourbillon.drain d
     where d.queue_id = v_own.queue_id;
     execute format(
-      'insert into tourbillon.timer_%s_%s (due, event_id, xid, workflow_id, sequence, step, attempt, state)
+      'insert into tourbillon.timer_%s_%s (
+        due, event_id, xid, workflow_id, sequence, step, attempt, state, arrival, payload)
       select
         $1 + d.delay_us * interval ''1 microsecond'',
-        d.event_id, pg_current_xact_id(), d.workflow_id, d.sequence, d.step, d.attempt, d.state
+        d.event_id, pg_current_xact_id(), d.workflow_id, d.sequence, d.step, d.attempt, d.state, d.arrival, d.payload
       from (
         select
           unnest($2) fate,
@@ -279,11 +414,13 @@ begin
           unnest($6) sequence,
           unnest($7) step,
           unnest($8) attempt,
-          unnest($9) state
+          unnest($9) state,
+          unnest($10) arrival,
+          unnest($11) payload
       ) d
       where d.fate = ''timer''',
       v_own.queue_id, timer_table)
-    using v_now, v_fate, p_delay_us, v_id, p_workflow, p_sequence, p_step, p_attempt, p_state;
+    using v_now, v_fate, p_delay_us, v_id, p_workflow, p_sequence, p_step, p_attempt, p_state, p_arrival, p_payload;
   end if;
 
   -- The lease of an isolated window stays until all of its events are done: see hand_out.

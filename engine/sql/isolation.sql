@@ -15,7 +15,7 @@ as $$
 $$;
 
 -- tries counts this time too. event_id is null if the window is finished. dead are the events that were found to have no
--- try left, and are dead letters now. Call it in a transaction of its own: what is handed out is counted before anybody
+-- try left, and are dead letters now; resumed, the joins that are complete by that. Call it in a transaction of its own: what is handed out is counted before anybody
 -- runs it, as a handler that kills its process counts nothing.
 create function tourbillon.hand_out(
   p_worker bigint,
@@ -23,13 +23,17 @@ create function tourbillon.hand_out(
   p_max_tries int,
   out tries int,
   out dead bigint[],
+  out resumed bigint[],
+  out event_table smallint,
   out event_id bigint,
   out xid xid8,
   out workflow_id uuid,
   out sequence int,
   out step text,
   out attempt int,
-  out state text
+  out state text,
+  out arrival text,
+  out payload text
 )
 returns record
 language plpgsql
@@ -41,6 +45,7 @@ declare
   v_lease tourbillon.worker;
   v_queue_id int;
   v_events bigint[];
+  v_ended tourbillon.ending[];
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
 
@@ -66,6 +71,7 @@ begin
   from tourbillon.subscription s
   where s.subscription_id = v_lease.subscription_id;
   v_events := tourbillon.window_event_ids(v_queue_id, v_lease.prev_tick, v_lease.next_tick);
+  resumed := '{}';
   insert into tourbillon.tries (subscription_id, event_id, tries, is_done)
   select v_lease.subscription_id, e, 0, false
   from unnest(v_events) e
@@ -84,12 +90,15 @@ begin
   into dead
   from spent s;
   if dead <> '{}' then
-    perform tourbillon.end_workflows(tourbillon.bury(
+    v_ended := tourbillon.bury(
       v_queue_id,
       v_lease.subscription_id,
       v_lease.prev_tick,
       v_lease.next_tick,
-      array(select row (e, 'tries')::tourbillon.death from unnest(dead) e)));
+      array(select row (e, 'tries')::tourbillon.death from unnest(dead) e));
+    select r.resumed, r.event_table
+    into hand_out.resumed, hand_out.event_table
+    from tourbillon.end_and_resume(v_queue_id, v_ended) r;
   end if;
 
   select t.event_id, t.tries + 1
@@ -123,11 +132,11 @@ begin
   -- guard: try_before_run end
 
   execute format(
-    'select e.xid, e.workflow_id, e.sequence, e.step, e.attempt, e.state
+    'select e.xid, e.workflow_id, e.sequence, e.step, e.attempt, e.state, e.arrival, e.payload
     from (%s) e
     where e.event_id = $1',
     tourbillon.window_query(v_queue_id, v_lease.prev_tick, v_lease.next_tick))
-  into xid, workflow_id, sequence, step, attempt, state
+  into xid, workflow_id, sequence, step, attempt, state, arrival, payload
   using event_id;
 end;
 $$;

@@ -5,8 +5,8 @@
 --   tick          stores a snapshot: the end of one window and the start of the next
 --   rotate        truncates the oldest event table and makes it current
 --
--- Internal: require_read_committed, require_nothing_written, raise_undefined, queue_named, last_event, is_idle,
--- snapshot_at, window_query, window_has_events, horizon, holds_later, rotate_oldest.
+-- Internal: require_read_committed, require_nothing_written, raise_undefined, raise_limit_exceeded, queue_named, last_event,
+-- is_idle, snapshot_at, window_query, window_has_events, horizon, holds_later, rotate_oldest.
 
 -- Under REPEATABLE READ a duty would go by what was true when its transaction began.
 create function tourbillon.require_read_committed()
@@ -52,6 +52,20 @@ begin
     errcode = 'undefined_object',
     message = 'undefined_object',
     detail = format('There is no %s %s.', p_what, p_name);
+end;
+$$;
+
+create function tourbillon.raise_limit_exceeded(p_detail text)
+returns void
+language plpgsql
+volatile
+as $$
+begin
+  raise exception using
+    errcode = 'program_limit_exceeded',
+    message = 'limit_exceeded',
+    detail = p_detail,
+    hint = 'Nothing was stored. Keep what is large, or many, elsewhere, and hand on a reference.';
 end;
 $$;
 

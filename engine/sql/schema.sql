@@ -7,20 +7,27 @@
 --   producer.sql  append and start: what an application calls in its own transaction
 --   timer.sql     schedule, cancel, drain, rotation of timers
 --   dead_letter.sql  dead letters and their replay
+--   end.sql       the end of workflows
 --   isolation.sql  the events of an isolated window, one by one
 --   worker.sql    register, heartbeat, claim, take_over, read, hold
+--   emit.sql      emit: what an application tells a workflow in its own transaction
+--   wait.sql      what a workflow awaits, and deadlines
+--   join.sql      children, and what they leave
 --   handoff.sql   handoff
+--   observe.sql   what live workflows wait for
 --   grants.sql    nothing is for PUBLIC
--- Not part of an installation: replay_clock.sql, workload.sql. The schema is there before, and empty: the
+-- Not part of an installation: replay.sql, workload.sql. The schema is there before, and empty: the
 -- command sql prints all of it as one transaction that creates the schema.
 --
 -- Order of locks, obeyed everywhere: advisory lock (of ticks, or of rotation and subscribers); subscription row; lease
 -- row (another worker's only with skip locked); tries, by whoever has the lease; dead letters by id; start key; live
--- rows by id; cursor of timers; event tables by number; timer tables by number; what was cancelled; queue row, by
+-- rows by id; emit ids; box rows by workflow and name; join rows by id; cursor of timers; event tables by number; timer tables by number; what was cancelled; queue row, by
 -- rotation alone. Ticks and pointers are read without locks. Readers of windows and of timers take their share of the
 -- tables earlier than that, which is sound: whoever has a table for himself waits for nothing that another could hold.
 -- A drain writes dead letters, and deletes live rows of theirs, under the cursor's lock, which is sound too: the timer
--- was all that was left of the workflow.
+-- was all that was left of the workflow. Join rows it locks later than the cursor and the event table: whoever has a join
+-- row never waits for the cursor, and for an event table only behind a rotation, which gives up. What happens on a client's
+-- behalf, emit, has the live row key-shared: an end waits for it, a second emit does not.
 --
 -- Guards: a line that prevents a known bug ends in a comment with that bug's name (engine/src/guard.rs); a block has the
 -- name above and below. The installer can leave them out; a comment "without" that name is then put in their place.
@@ -52,6 +59,9 @@ create table tourbillon.tick (
 
 -- What the event tables of a queue look like; it holds nothing itself. A constraint that an application puts on it before
 -- a queue is created holds in that queue's tables.
+--
+-- arrival is what came of the wait before the step: emitted, and payload is what was emitted; timed_out; joined, and payload
+-- is the id under which the results of the children are kept. Null for a step that waited for nothing, or for time to pass.
 create table tourbillon.event (
   event_id bigint not null,
   xid xid8 not null,
@@ -59,7 +69,9 @@ create table tourbillon.event (
   sequence int not null,
   step text,
   attempt int not null,
-  state text
+  state text,
+  arrival text,
+  payload text
 );
 
 -- A row of a timer table: the event that it will be, and when. xid is that of who scheduled it.
@@ -71,7 +83,9 @@ create type tourbillon.timer as (
   sequence int,
   step text,
   attempt int,
-  state text
+  state text,
+  arrival text,
+  payload text
 );
 
 -- The cursor of a queue's timers: all that were due in the done tick are delivered, and of those due in the open tick all
@@ -128,11 +142,14 @@ create table tourbillon.start_key (
   primary key (queue_id, key)
 );
 
--- One row for each live workflow. Steps do not touch it; its end deletes it.
+-- One row for each live workflow. Steps do not touch it; its end deletes it. key is null for a child, and for what the
+-- replay of a dead letter began. join_id and child_index say to which join it reports, as which child.
 create table tourbillon.workflow (
   workflow_id uuid primary key,
   queue_id int not null,
-  key text not null
+  key text,
+  join_id bigint,
+  child_index int
 ) with (autovacuum_vacuum_scale_factor = 0.05);
 
 -- An event of an isolated window: how often it was handed out, and whether it was handed off. The rows outlive a takeover;
@@ -158,6 +175,10 @@ create table tourbillon.dead_letter (
   step text,
   attempt int not null,
   state text,
+  arrival text,
+  payload text,
+  join_id bigint,
+  child_index int,
   replayed_as bigint,
   primary key (subscription_id, event_id)
 );
@@ -166,4 +187,80 @@ create table tourbillon.dead_letter (
 create type tourbillon.death as (
   event_id bigint,
   reason text
+);
+
+-- What is between a workflow and those who emit a name to it. A wait is the event that it will be, under the id that it has
+-- from the handoff on; a promise is what was emitted while nobody waited. One row for both: its key is the lock, also for
+-- who cannot see the other's row. token_hash is the SHA-256 of the token that a wait asks for, or that a promise came with.
+create table tourbillon.box (
+  workflow_id uuid not null,
+  name text not null,
+  queue_id int not null,
+  kind text not null check (kind in ('wait', 'promise')),
+  token_hash bytea,
+  event_id bigint,
+  sequence int,
+  step text,
+  state text,
+  deadline timestamptz,
+  payload text,
+  primary key (workflow_id, name) -- guard: box_unique
+  -- without box_unique: primary key (workflow_id, name, kind)
+) with (autovacuum_vacuum_scale_factor = 0.05);
+create index box_deadline on tourbillon.box (queue_id, deadline) where deadline is not null;
+
+-- What an emit was answered, for as long as the workflow lives.
+create table tourbillon.emitted (
+  workflow_id uuid not null,
+  emit_id text not null,
+  answer text not null check (answer in ('pending', 'resumed', 'promised', 'second')),
+  primary key (workflow_id, emit_id)
+) with (autovacuum_vacuum_scale_factor = 0.05);
+
+-- A workflow that waits for its children: the event that it will be, how many children there are, and how many have ended.
+-- Only the key is indexed, so that the count stays HOT.
+create table tourbillon.open_join (
+  join_id bigint primary key,
+  workflow_id uuid not null,
+  queue_id int not null,
+  sequence int not null,
+  step text,
+  state text,
+  total int not null,
+  ended int not null
+) with (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- What a child left: nothing if it is dead. The rows outlive the join: the handoff of the parent's next step deletes them.
+create table tourbillon.result (
+  join_id bigint not null,
+  child_index int not null,
+  outcome text not null check (outcome in ('completed', 'failed', 'dead')),
+  result text,
+  primary key (join_id, child_index)
+) with (autovacuum_vacuum_scale_factor = 0.05);
+
+-- Who did what to a workflow from outside, and what was thrown away; actor is null for the engine itself. Written once, read
+-- by people: no index.
+create table tourbillon.audit (
+  at timestamptz not null,
+  xid xid8 not null,
+  actor text,
+  act text not null check (
+    act in ('emit_resumed', 'emit_promised', 'emit_second', 'emit_forged', 'emit_dead', 'discard')
+  ),
+  workflow_hash text not null,
+  name text not null
+);
+
+-- A workflow that is to end, how, and what it leaves.
+create type tourbillon.ending as (
+  workflow_id uuid,
+  outcome text,
+  result text
+);
+
+-- An event that says: all children of this join have ended.
+create type tourbillon.joined as (
+  event_id bigint,
+  join_id bigint
 );

@@ -304,20 +304,21 @@ volatile
 as $$
 begin
   execute format(
-    'insert into tourbillon.event_%s_%s (event_id, xid, workflow_id, sequence, step, attempt, state)
+    'insert into tourbillon.event_%s_%s (
+      event_id, xid, workflow_id, sequence, step, attempt, state, arrival, payload)
     select
       t.event_id,
       pg_current_xact_id(),'
       || ' t.workflow_id, t.sequence,' -- guard: timer_keeps_fields
       -- without timer_keeps_fields: || ' null, 0,'
-      || ' t.step, t.attempt, t.state
+      || ' t.step, t.attempt, t.state, t.arrival, t.payload
     from unnest($1) t',
     p_queue_id, p_table)
   using p_page;
 end;
 $$;
 
--- The timer was its workflow's one continuation, so nobody else has the live row.
+-- The timer was its workflow's one continuation, so nobody else has the live row; drain ends it.
 create function tourbillon.bury_timer(p_queue_id int, p_timer tourbillon.timer)
 returns void
 language plpgsql
@@ -325,9 +326,10 @@ volatile
 as $$
 begin
   insert into tourbillon.dead_letter (
-    queue_id, subscription_id, event_id, reason, workflow_hash, sequence, step, attempt, state
+    queue_id, subscription_id, event_id, reason, workflow_hash, sequence, step, attempt, state,
+    arrival, payload, join_id, child_index
   )
-  values (
+  select
     p_queue_id,
     coalesce(
       (
@@ -340,17 +342,18 @@ begin
       0),
     p_timer.event_id,
     'undeliverable',
-    encode(sha256(p_timer.workflow_id::text::bytea), 'hex'),
+    tourbillon.workflow_hash(p_timer.workflow_id),
     p_timer.sequence,
     p_timer.step,
     p_timer.attempt,
-    p_timer.state
-  )
+    p_timer.state,
+    p_timer.arrival,
+    p_timer.payload,
+    f.join_id,
+    f.child_index
+  from (select) one
+  left join tourbillon.workflow f on f.workflow_id = p_timer.workflow_id
   on conflict do nothing;
-
-  if p_timer.workflow_id is not null then
-    perform tourbillon.end_workflows(array[p_timer.workflow_id]);
-  end if;
 end;
 $$;
 
@@ -395,13 +398,15 @@ begin
 end;
 $$;
 
--- The tick is null if nothing is to be delivered; otherwise is_done says whether the round is over.
+-- The tick is null if nothing is to be delivered; otherwise is_done says whether the round is over. resumed are the joins
+-- that are complete by what is dead.
 create function tourbillon.drain(
   p_queue text,
   p_limit int,
   out tick bigint,
   out fired bigint[],
   out dead bigint[],
+  out resumed bigint[],
   out event_table smallint,
   out is_done boolean
 )
@@ -417,6 +422,8 @@ declare
   v_cursor tourbillon.drain;
   v_page tourbillon.timer[];
   v_last tourbillon.timer;
+  v_ended tourbillon.ending[];
+  v_complete tourbillon.event[];
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
   v_queue_id := (tourbillon.queue_named(p_queue)).queue_id;
@@ -448,14 +455,23 @@ begin
   -- without drain_position: is_done := true;
 
   if v_page is not null then
-    select q.current_table
-    into event_table
-    from tourbillon.queue q
-    where q.queue_id = v_queue_id;
-
+    event_table := tourbillon.current_table(v_queue_id);
     select d.fired, d.dead
     into drain.fired, drain.dead
     from tourbillon.deliver(v_queue_id, event_table, v_page) d;
+
+    if dead <> '{}' then
+      v_ended := array(
+        select row (t.workflow_id, 'dead', null)::tourbillon.ending
+        from unnest(v_page) t
+        where t.event_id = any (dead)
+        and t.workflow_id is not null);
+    end if;
+    if v_ended <> '{}' then
+      v_complete := tourbillon.report_ends(tourbillon.end_workflows(v_ended));
+      perform tourbillon.append_events(v_queue_id, event_table, v_complete);
+      resumed := array(select e.event_id from unnest(v_complete) e);
+    end if;
   end if;
 
   if is_done then

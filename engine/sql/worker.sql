@@ -379,7 +379,9 @@ returns table (
   sequence int,
   step text,
   attempt int,
-  state text
+  state text,
+  arrival text,
+  payload text
 )
 language plpgsql
 volatile
@@ -402,7 +404,7 @@ begin
   end if;
 
   return query execute format(
-    'select e.event_id, e.xid, e.workflow_id, e.sequence, e.step, e.attempt, e.state
+    'select e.event_id, e.xid, e.workflow_id, e.sequence, e.step, e.attempt, e.state, e.arrival, e.payload
     from (%s) e
     where e.event_id > $1
     order by e.event_id

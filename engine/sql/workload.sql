@@ -75,7 +75,9 @@ returns table (
   sequence int,
   step text,
   attempt int,
-  state text
+  state text,
+  arrival text,
+  payload text
 )
 language plpgsql
 volatile
@@ -107,7 +109,9 @@ returns table (
   sequence int,
   step text,
   attempt int,
-  state text
+  state text,
+  arrival text,
+  payload text
 )
 language plpgsql
 volatile

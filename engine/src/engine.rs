@@ -4,7 +4,10 @@
 //! may be gone and that the server may crash.
 
 use crate::guard::Guards;
-use crate::procedures::{Db, dead_letter, handoff, isolation, producer, queue, timer, worker, workload};
+use crate::procedures::emit::Emit;
+use crate::procedures::{
+    Db, dead_letter, emit, handoff, isolation, join, observe, producer, queue, timer, wait, worker, workload,
+};
 use crate::schema::Schema;
 use crate::storage::Stored;
 use crate::store::WalLevel;
@@ -242,6 +245,9 @@ fn procedure(db: Db, op: &PlainOp) -> Procedure {
         Op::Subscribe { queue, consumer } => Box::pin(queue::subscribe(db, queue, consumer)),
         Op::Append { queue, payload } => Box::pin(producer::append(db, queue, payload)),
         Op::Start { queue, key, step, state } => Box::pin(producer::start(db, queue, key, step, state)),
+        Op::Emit { workflow, name, payload, emit, token, actor } => {
+            Box::pin(emit::emit(db, Emit { workflow, name, payload, emit, token, actor }))
+        }
         Op::Register { consumer } => Box::pin(worker::register(db, consumer)),
         Op::Heartbeat { worker, token, .. } => Box::pin(worker::heartbeat(db, worker, token)),
         Op::Claim { worker, dead_interval, .. } => Box::pin(worker::claim_window(db, worker, dead_interval)),
@@ -254,6 +260,9 @@ fn procedure(db: Db, op: &PlainOp) -> Procedure {
         }
         Op::Tick { queue } => Box::pin(queue::tick(db, queue)),
         Op::Rotate { queue, lock_timeout } => Box::pin(queue::rotate(db, queue, lock_timeout)),
+        Op::ReadResults { worker, token } => Box::pin(join::read_results(db, worker, token)),
+        Op::ExpireWaits { queue, limit } => Box::pin(wait::expire_waits(db, queue, limit)),
+        Op::Observe { queue } => Box::pin(observe::observe(db, queue)),
         Op::ReplayDeadLetter { consumer, event } => Box::pin(dead_letter::replay_dead_letter(db, consumer, event)),
         Op::Schedule { queue, payload, delay } => Box::pin(timer::schedule(db, queue, payload, delay)),
         Op::Cancel { queue, event, due } => Box::pin(timer::cancel(db, queue, event, due)),

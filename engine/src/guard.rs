@@ -363,7 +363,7 @@ pub struct Design {
 }
 
 impl Design {
-    pub const ALL: [Design; 3] = [
+    pub const ALL: [Design; 4] = [
         Design { name: "sound", summary: "every guard stands", removed: &[] },
         Design {
             name: "pgq-rotation",
@@ -374,6 +374,21 @@ impl Design {
             name: "pgque-delayed-rotation-draft",
             summary: "messages are delayed by two tables, a watermark and carrying forward, as in PgQue pull request 237",
             removed: &[Guard::TimersRideTicks],
+        },
+        Design {
+            name: "pgque-workflows-draft",
+            summary: "workflows as PgQue pull request 259 specifies them: no fence, no isolation, promises and backlogs that age",
+            removed: &[
+                Guard::FenceChecked,
+                Guard::NoStalenessGate,
+                Guard::TryBeforeRun,
+                Guard::CrashCounted,
+                Guard::IsolateWindow,
+                Guard::PromiseUntilEnd,
+                Guard::DeadLetterReports,
+                Guard::ResultsUntilRead,
+                Guard::SortedLocks,
+            ],
         },
     ];
 

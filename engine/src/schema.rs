@@ -12,10 +12,12 @@ use crate::store::rows::{Row, Rows};
 use crate::store::snapshot::Snapshot;
 use crate::store::statement::Has;
 use crate::store::transaction::{Transactions, TxRef, Undo};
-use tourbillon_models::history::{DeadReason, LedgerRow};
-use tourbillon_models::name::{Consumer, EventId, Key, Micros, Queue, Tick, Token, WorkerId, WorkflowId, Xid};
+use tourbillon_models::history::{AuditRow, BoxContent, DeadReason, LedgerRow, Parent};
+use tourbillon_models::name::{
+    Consumer, EmitId, EventId, Key, Micros, Name, Queue, Step, Tick, Token, WorkerId, WorkflowId, Xid,
+};
 use tourbillon_models::op::QueueKind;
-use tourbillon_models::reply::{Event, Refusal};
+use tourbillon_models::reply::{ChildResult, EmitAnswer, Event, Refusal};
 
 /// At most so many queues; their names are below it.
 pub const QUEUES: usize = 4;
@@ -33,6 +35,11 @@ const DRAIN: u8 = FIRST_TIMER_TABLE + (QUEUES * TIMER_TABLES) as u8;
 const TRIES: u8 = DRAIN + 1;
 const DEAD_LETTERS: u8 = DRAIN + 2;
 const CANCELLED: u8 = DRAIN + 3;
+const BOXES: u8 = DRAIN + 4;
+const EMITTED: u8 = DRAIN + 5;
+const OPEN_JOINS: u8 = DRAIN + 6;
+const RESULTS: u8 = DRAIN + 7;
+pub const AUDIT: u8 = DRAIN + 8;
 
 /// The number of one of a queue's event tables.
 pub const fn event_table(queue: Queue, table: u8) -> u8 {
@@ -101,8 +108,49 @@ pub struct StartKeyRow {
 pub struct WorkflowRow {
     pub workflow: WorkflowId,
     pub queue: Queue,
-    pub key: Key,
+    /// None for a child, and for what a replay began.
+    pub key: Option<Key>,
+    pub parent: Option<Parent>,
 }
+
+/// What is between a workflow and those who emit a name to it.
+#[derive(Clone, Debug)]
+pub struct BoxRow {
+    pub workflow: WorkflowId,
+    pub name: Name,
+    pub queue: Queue,
+    pub token_hash: Option<u64>,
+    pub content: BoxContent,
+    /// A wait that is kept apart from promises, where the two are not one row.
+    pub is_apart: bool,
+    /// Of a promise that time may drop.
+    pub dropped_at: Option<Micros>,
+}
+
+/// An emit that was taken, and what it was answered; none until its transaction knows.
+#[derive(Clone, Debug)]
+pub struct EmittedRow {
+    pub workflow: WorkflowId,
+    pub emit: EmitId,
+    pub answer: Option<EmitAnswer>,
+}
+
+/// A workflow that waits for its children; and what it goes on as.
+#[derive(Clone, Debug)]
+pub struct OpenJoinRow {
+    pub join: EventId,
+    pub workflow: WorkflowId,
+    pub queue: Queue,
+    pub sequence: u32,
+    pub step: Step,
+    pub state: u64,
+    pub total: u32,
+    pub ended: u32,
+}
+
+/// What a child left, until its parent has handed the step off that reads it.
+#[derive(Clone, Debug)]
+pub struct ResultRow(pub ChildResult);
 
 /// An event of an isolated window: how often it was handed out, and whether it was handed off.
 #[derive(Clone, Debug)]
@@ -121,6 +169,8 @@ pub struct DeadLetterRow {
     pub consumer: Option<Consumer>,
     pub event: Event,
     pub reason: DeadReason,
+    /// Of the workflow that ended with it.
+    pub parent: Option<Parent>,
     /// 0 until it is replayed.
     pub replayed_as: EventId,
 }
@@ -205,13 +255,16 @@ pub struct Schema {
     dead_letters: Rows<DeadLetterRow>,
     drains: Rows<DrainRow>,
     cancelled: Rows<CancelledRow>,
+    boxes: Rows<BoxRow>,
+    emitted: Rows<EmittedRow>,
+    open_joins: Rows<OpenJoinRow>,
+    results: Rows<ResultRow>,
+    pub audit: Appends<AuditRow>,
     pub ledger: Appends<LedgerRow>,
     pub events: [[Appends<Event>; EVENT_TABLES]; QUEUES],
     pub timers: [[Ordered<Timer>; TIMER_TABLES]; QUEUES],
     /// No lease with a window has had a heartbeat before this time, whoever looks: stands for an index on heartbeats.
     pub no_heartbeat_before: Micros,
-    /// Workflow ids are random on the server; here they only need to be different.
-    pub workflow_count: u32,
 }
 
 macro_rules! table {
@@ -249,6 +302,11 @@ table!(TriesRow, tries, TRIES, Any<(Consumer, EventId)>, |row| (row.consumer, ro
 table!(DeadLetterRow, dead_letters, DEAD_LETTERS, Any<(Option<Consumer>, EventId)>, |row| (row.consumer, row.event.id));
 table!(DrainRow, drains, DRAIN, Any<Queue>, |row| row.queue);
 table!(CancelledRow, cancelled, CANCELLED, Any<(Queue, EventId)>, |row| (row.queue, row.event));
+
+table!(BoxRow, boxes, BOXES, Any<(WorkflowId, Name, bool)>, |row| (row.workflow, row.name, row.is_apart));
+table!(EmittedRow, emitted, EMITTED, Any<(WorkflowId, EmitId)>, |row| (row.workflow, row.emit));
+table!(OpenJoinRow, open_joins, OPEN_JOINS, Any<EventId>, |row| row.join);
+table!(ResultRow, results, RESULTS, Any<(EventId, u16)>, |row| (row.0.join, row.0.index));
 
 impl Ordinal for (Queue, Tick) {
     fn ordinal(self) -> u64 {
@@ -308,7 +366,7 @@ impl Schema {
 }
 
 impl Tables for Schema {
-    const COUNT: usize = CANCELLED as usize + 1;
+    const COUNT: usize = AUDIT as usize + 1;
     const SEQUENCES: usize = 4;
 
     fn undo(&mut self, change: Undo) {
@@ -316,6 +374,7 @@ impl Tables for Schema {
             return Schema::undo_timer(timers, change);
         }
         match change {
+            Undo::Append { table: AUDIT, position } => self.audit.undo_append(position),
             Undo::Append { table: LEDGER, position } => self.ledger.undo_append(position),
             Undo::Append { table, position } => self.appends(table).undo_append(position),
             Undo::Truncate { table } => self.appends(table).undo_truncate(),
@@ -330,6 +389,10 @@ impl Tables for Schema {
                 DeadLetterRow::TABLE => Schema::undo_row(&mut self.dead_letters, change),
                 DrainRow::TABLE => Schema::undo_row(&mut self.drains, change),
                 CancelledRow::TABLE => Schema::undo_row(&mut self.cancelled, change),
+                BoxRow::TABLE => Schema::undo_row(&mut self.boxes, change),
+                EmittedRow::TABLE => Schema::undo_row(&mut self.emitted, change),
+                OpenJoinRow::TABLE => Schema::undo_row(&mut self.open_joins, change),
+                ResultRow::TABLE => Schema::undo_row(&mut self.results, change),
                 _ => unreachable!("table {table} has no rows"),
             },
             Undo::Lock { .. } => unreachable!("locks are the store's"),
@@ -345,6 +408,10 @@ impl Tables for Schema {
             Undo::Delete { table: WorkflowRow::TABLE, row } => self.workflows.reclaim(row),
             Undo::Delete { table: TriesRow::TABLE, row } => self.tries.reclaim(row),
             Undo::Delete { table: CancelledRow::TABLE, row } => self.cancelled.reclaim(row),
+            Undo::Delete { table: BoxRow::TABLE, row } => self.boxes.reclaim(row),
+            Undo::Delete { table: EmittedRow::TABLE, row } => self.emitted.reclaim(row),
+            Undo::Delete { table: OpenJoinRow::TABLE, row } => self.open_joins.reclaim(row),
+            Undo::Delete { table: ResultRow::TABLE, row } => self.results.reclaim(row),
             Undo::Truncate { table } => self.appends(table).forget_truncated(),
             _ => {}
         }
@@ -372,10 +439,14 @@ impl Tables for Schema {
         self.dead_letters.clear();
         self.drains.clear();
         self.cancelled.clear();
+        self.boxes.clear();
+        self.emitted.clear();
+        self.open_joins.clear();
+        self.results.clear();
+        self.audit.clear();
         self.ledger.clear();
         self.events.iter_mut().flatten().for_each(Appends::clear);
         self.timers.iter_mut().flatten().for_each(Ordered::clear);
-        self.workflow_count = 0;
         self.no_heartbeat_before = Micros(0);
     }
 }

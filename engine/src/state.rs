@@ -2,8 +2,8 @@
 
 use crate::procedures::timer::is_delivered;
 use crate::schema::{
-    self, CancelledRow, DrainRow, EVENT_TABLES, QUEUES, Schema, SubscriptionRow, TIMER_TABLES, TickRow, Timer,
-    WorkerRow, WorkflowRow,
+    self, BoxRow, CancelledRow, DrainRow, EVENT_TABLES, EmittedRow, OpenJoinRow, QUEUES, ResultRow, Schema,
+    SubscriptionRow, TIMER_TABLES, TickRow, Timer, WorkerRow, WorkflowRow,
 };
 use crate::store::Store;
 use crate::store::locks::{SESSIONS, Slot};
@@ -39,6 +39,11 @@ pub fn state(store: &Store<Schema>) -> State {
         tries: rows::<schema::TriesRow>(store).map(tries_row).collect(),
         dead_letters: dead_letter_rows(store),
         cancelled: rows::<CancelledRow>(store).map(cancelled_row).collect(),
+        boxes: rows::<BoxRow>(store).map(box_row).collect(),
+        emits: rows::<EmittedRow>(store).map(emit_row).collect(),
+        joins: rows::<OpenJoinRow>(store).map(join_row).collect(),
+        results: rows::<ResultRow>(store).map(|row| row.0).collect(),
+        audit: store.tables.audit.all(&store.transactions, ONLOOKER).copied().collect(),
     }
 }
 
@@ -98,7 +103,7 @@ fn start_key_row(row: &schema::StartKeyRow) -> history::StartKeyRow {
 }
 
 fn workflow_row(row: &WorkflowRow) -> history::WorkflowRow {
-    history::WorkflowRow { workflow: row.workflow, queue: row.queue, key: row.key }
+    history::WorkflowRow { workflow: row.workflow, queue: row.queue, key: row.key, parent: row.parent }
 }
 
 fn drain_row(row: &DrainRow) -> history::DrainRow {
@@ -132,6 +137,20 @@ fn cancelled_row(row: &CancelledRow) -> history::CancelledRow {
     history::CancelledRow { queue: row.queue, table: row.table, event: row.event }
 }
 
+fn box_row(row: &BoxRow) -> history::BoxRow {
+    history::BoxRow { workflow: row.workflow, name: row.name, token_hash: row.token_hash, content: row.content }
+}
+
+fn emit_row(row: &EmittedRow) -> history::EmitRow {
+    let answer = row.answer.expect("an emit that has committed was answered");
+    history::EmitRow { workflow: row.workflow, emit: row.emit, answer }
+}
+
+fn join_row(row: &OpenJoinRow) -> history::JoinRow {
+    let &OpenJoinRow { join, workflow, sequence, step, state, total, ended, .. } = row;
+    history::JoinRow { join, workflow, sequence, step, state, total, ended }
+}
+
 fn tries_row(row: &schema::TriesRow) -> history::TriesRow {
     history::TriesRow { consumer: row.consumer, event: row.event, tries: row.tries, is_done: row.is_done }
 }
@@ -148,6 +167,8 @@ fn dead_letter_rows(store: &Store<Schema>) -> Vec<history::DeadLetterRow> {
         attempt: row.event.attempt,
         state: row.event.state,
         replayed_as: row.replayed_as,
+        arrival: row.event.arrival,
+        parent: row.parent,
     };
     let mut letters: Vec<_> = rows::<schema::DeadLetterRow>(store).map(told).collect();
     letters.sort_unstable_by_key(|row| (row.consumer, row.event));

@@ -3,8 +3,8 @@
 //! Without a figure of how large a row is. For measurements: no procedure looks here.
 
 use crate::schema::{
-    CancelledRow, DeadLetterRow, DrainRow, QueueRow, Schema, StartKeyRow, SubscriptionRow, TickRow, TriesRow,
-    WorkerRow, WorkflowRow,
+    BoxRow, CancelledRow, DeadLetterRow, DrainRow, EmittedRow, OpenJoinRow, QueueRow, ResultRow, Schema, StartKeyRow,
+    SubscriptionRow, TickRow, TriesRow, WorkerRow, WorkflowRow,
 };
 use crate::state::ONLOOKER;
 use crate::store::Store;
@@ -36,6 +36,11 @@ pub fn storage(store: &Store<Schema>) -> Vec<Stored> {
         rows::<TriesRow>(store, "tries"),
         rows::<DeadLetterRow>(store, "dead_letter"),
         rows::<StartKeyRow>(store, "start_key"),
+        rows::<BoxRow>(store, "box"),
+        rows::<EmittedRow>(store, "emitted"),
+        rows::<OpenJoinRow>(store, "open_join"),
+        rows::<ResultRow>(store, "result"),
+        audit(store),
     ]
 }
 
@@ -53,6 +58,15 @@ fn events(store: &Store<Schema>) -> Stored {
         table: "event",
         row_count: tables().map(|events| events.all(&store.transactions, ONLOOKER).count()).sum(),
         version_count: tables().map(|events| events.version_count()).sum(),
+    }
+}
+
+fn audit(store: &Store<Schema>) -> Stored {
+    let rows = &store.tables.audit;
+    Stored {
+        table: "audit",
+        row_count: rows.all(&store.transactions, ONLOOKER).count(),
+        version_count: rows.version_count(),
     }
 }
 

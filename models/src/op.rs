@@ -106,6 +106,26 @@ pub struct Decision {
     pub token: WaitToken,
 }
 
+impl Decision {
+    /// One that says what becomes of an event, and nothing of what follows.
+    pub const fn new(event: EventId, verb: Verb) -> Self {
+        Decision {
+            event,
+            verb,
+            workflow: WorkflowId(0),
+            sequence: 0,
+            step: Step(0),
+            attempt: first_attempt(),
+            max_attempts: 0,
+            delay: Micros(0),
+            state: 0,
+            arrival: Arrival::Direct,
+            name: first_name(),
+            token: WaitToken::NONE,
+        }
+    }
+}
+
 const fn first_attempt() -> u16 {
     1
 }

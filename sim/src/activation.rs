@@ -122,8 +122,12 @@ fn signs(process: &ProcessPlan) -> Vec<Sign> {
 }
 
 fn script_sign(name: &str) -> Option<Sign> {
-    let is_duty: fn(&Op<Span>) -> bool =
-        |op| matches!(op, Op::Tick { .. } | Op::Rotate { .. } | Op::Drain { .. } | Op::RotateTimers { .. });
+    let is_duty: fn(&Op<Span>) -> bool = |op| {
+        matches!(
+            op,
+            Op::Tick { .. } | Op::Rotate { .. } | Op::Drain { .. } | Op::RotateTimers { .. } | Op::ExpireWaits { .. }
+        )
+    };
     let signs: [(&str, Sign); 4] = [
         ("holder-", (FaultKind::HeldTransaction, |op| matches!(op, Op::Peek { .. } | Op::LockTable { .. }))),
         (

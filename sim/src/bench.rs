@@ -171,7 +171,7 @@ pub fn loaded(seed: u64, load: Load, scale: Scale) -> Plan {
 }
 
 fn process(name: &str, role: Role) -> ProcessPlan {
-    ProcessPlan { name: name.to_owned(), role, clock: Clock::Right }
+    ProcessPlan { name: name.to_owned(), role, clock: Clock::Right, hears_of: None }
 }
 
 fn point(process: Process, call: CallKind, nth: u64) -> When {

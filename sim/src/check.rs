@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use tourbillon_engine::guard::{Guard, Guards};
 use tourbillon_models::name::Step;
-use tourbillon_models::workload::{Program, StepInput, StepOutcome};
+use tourbillon_models::workload::{Expected, Program, StepInput, StepOutcome};
 
 /// The variable that narrows every check to one seed: the one that a failure names.
 pub const VARIABLE: &str = "TOURBILLON_SEED";
@@ -275,6 +275,14 @@ impl Program for Shared {
 
     fn steps(&self) -> &[&str] {
         self.0.steps()
+    }
+
+    fn names(&self) -> &[&str] {
+        self.0.names()
+    }
+
+    fn emits(&self, index: u32, size: u64) -> Vec<Expected> {
+        self.0.emits(index, size)
     }
 
     fn start(&self, index: u32, size: u64) -> (Step, u64) {

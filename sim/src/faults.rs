@@ -80,9 +80,9 @@ impl FaultKind {
     /// One sentence.
     pub const fn summary(self) -> &'static str {
         match self {
-            FaultKind::WorkerCrash => "a worker dies before or after any call, and starts again",
+            FaultKind::WorkerCrash => "a worker, or whoever emits, dies before or after any call, and starts again",
             FaultKind::WorkerPause => {
-                "a worker stands still for longer than the dead interval, also inside its transaction"
+                "a worker, or whoever emits, stands still for longer than the dead interval, also inside its transaction"
             }
             FaultKind::LostReply => "a request or a reply is lost, and the connection with it",
             FaultKind::ServerCrash => "the server dies with all open transactions, and comes back",
@@ -90,7 +90,9 @@ impl FaultKind {
                 "a transaction stays open, at either isolation level, also with a lock on an event table"
             }
             FaultKind::LateProducer => "a producer appends under a snapshot from before several rotations",
-            FaultKind::DutyStop => "a duty stops for a while: the ticker, the drain, or either rotation",
+            FaultKind::DutyStop => {
+                "a duty stops for a while: the ticker, the drain, the expiry of waits, or either rotation"
+            }
             FaultKind::SlowConsumer => "a worker polls rarely and works slowly",
             FaultKind::ClaimInTransaction => "workers claim inside transactions that stay open",
             FaultKind::DutyInTransaction => "a duty runs inside a transaction that stays open",

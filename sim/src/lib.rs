@@ -15,7 +15,10 @@
 //!     fn steps(&self) -> &[&str] { &["reserve", "charge", "ship"] }
 //!     fn start(&self, order: u32, _size: u64) -> (Step, u64) { (Step(0), order.into()) }
 //!     fn decide(&self, StepInput { step, state, .. }: StepInput) -> StepOutcome {
-//!         let next = if step.0 < 2 { Next::Goto { step: Step(step.0 + 1), state } } else { Next::Complete };
+//!         let next = match step.0 {
+//!             0 | 1 => Next::Goto { step: Step(step.0 + 1), state },
+//!             _ => Next::Complete { result: 0 },
+//!         };
 //!         StepOutcome { effect: true, next }
 //!     }
 //! }
@@ -46,5 +49,6 @@ pub mod target;
 
 pub use check::check;
 pub use tourbillon_engine::guard::Guard;
-pub use tourbillon_models::name::Step;
-pub use tourbillon_models::workload::{Next, Program, StepInput, StepOutcome};
+pub use tourbillon_models::name::{Micros, Name, Step, WaitToken};
+pub use tourbillon_models::reply::{Arrival, ChildOutcome, ChildResult};
+pub use tourbillon_models::workload::{Child, Expected, Next, Program, StepInput, StepOutcome};

@@ -11,7 +11,7 @@ use tourbillon_engine::actors::worker::options::WorkerOptions;
 use tourbillon_engine::store::WalLevel;
 use tourbillon_engine::store::unflushed::Durability;
 use tourbillon_models::history::PlainOp;
-use tourbillon_models::name::{Micros, Process};
+use tourbillon_models::name::{Key, Micros, Process};
 use tourbillon_models::op::Op;
 use tourbillon_models::record::ClockOffset;
 
@@ -65,6 +65,9 @@ pub struct ProcessPlan {
     pub role: Role,
     #[serde(default, skip_serializing_if = "Clock::is_right")]
     pub clock: Clock,
+    /// A script that hears at once which workflow was started under this key, whoever did that: what it emits is for that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hears_of: Option<Key>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -132,6 +135,10 @@ pub enum CallKind {
     Start,
     Append,
     Schedule,
+    Emit,
+    ExpireWaits,
+    ReadResults,
+    Observe,
 }
 
 impl CallKind {
@@ -149,6 +156,10 @@ impl CallKind {
             CallKind::Start => matches!(op, Op::Start { .. }),
             CallKind::Append => matches!(op, Op::Append { .. }),
             CallKind::Schedule => matches!(op, Op::Schedule { .. }),
+            CallKind::Emit => matches!(op, Op::Emit { .. }),
+            CallKind::ExpireWaits => matches!(op, Op::ExpireWaits { .. }),
+            CallKind::ReadResults => matches!(op, Op::ReadResults { .. }),
+            CallKind::Observe => matches!(op, Op::Observe { .. }),
         }
     }
 }

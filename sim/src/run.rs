@@ -278,6 +278,9 @@ impl<'a, T: Target> Scheduler<'a, T> {
         let random = if needs_token { self.tokens.bits() } else { 0 };
         let environment = Environment { now: self.server_clock.at(self.now), random };
         self.record_call(index, op);
+        if let Op::Start { key, .. } = op {
+            self.processes[index].starting = Some(*key);
+        }
         match self.target.call(slot, op, environment, &mut self.processes[index].answered.reply)? {
             Progress::Returned => self.end_call(index)?,
             Progress::Blocked => self.block(index),
@@ -369,6 +372,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
     /// The server has answered; the process hears of it after a while, unless a fault falls here.
     fn end_call(&mut self, index: usize) -> Result<(), T::Stop> {
         let xid = self.xid(index);
+        self.spread_word(index);
         let kept = self.history.keep_reply(&self.processes[index].answered.reply);
         self.record_with(index, xid, Happening::Return(kept));
         match self.processes[index].after.take() {
@@ -386,6 +390,17 @@ impl<'a, T: Target> Scheduler<'a, T> {
             }
         }
         Ok(())
+    }
+
+    /// What somebody has started, even if nobody knows yet whether it stays, is known to all who listen.
+    fn spread_word(&mut self, index: usize) {
+        let Some(key) = self.processes[index].starting.take() else { return };
+        let Reply::Started { workflow, .. } = self.processes[index].answered.reply else { return };
+        for (process, plan) in self.processes.iter_mut().zip(&self.plan.processes) {
+            if plan.hears_of == Some(key) {
+                process.actor.hear_of(workflow);
+            }
+        }
     }
 
     fn xid(&self, index: usize) -> Xid {

@@ -15,7 +15,7 @@ use tourbillon_models::history::{FORMAT, Header, History};
 use tourbillon_models::name::Step;
 use tourbillon_models::property::{ASYNCHRONOUS_COMMIT, Checker, UNDELIVERABLE_STATE};
 use tourbillon_models::verdict::Verdict;
-use tourbillon_models::workload::{Program, StepInput, StepOutcome};
+use tourbillon_models::workload::{Expected, Program, StepInput, StepOutcome};
 
 /// A program and its name, as a plan refers to it; no program is a plain queue of messages.
 #[derive(Clone)]
@@ -41,6 +41,10 @@ impl Work {
         self.program.as_ref().map_or_else(Vec::new, |program| program.steps().to_vec())
     }
 
+    pub fn names(&self) -> Vec<&str> {
+        self.program.as_ref().map_or_else(Vec::new, |program| program.names().to_vec())
+    }
+
     pub fn plan(&self, seed: u64, limits: &Limits) -> Plan {
         generate(seed, &self.name, self.program.as_deref(), limits)
     }
@@ -60,6 +64,14 @@ impl Program for BuiltIn {
 
     fn steps(&self) -> &[&str] {
         self.0.steps()
+    }
+
+    fn names(&self) -> &[&str] {
+        self.0.names()
+    }
+
+    fn emits(&self, index: u32, size: u64) -> Vec<Expected> {
+        self.0.emits(index, size)
     }
 
     fn start(&self, index: u32, size: u64) -> (Step, u64) {
@@ -83,6 +95,7 @@ pub fn header(plan: &Plan, work: &Work, guards: Guards, target: &str, server: Op
         seed: plan.seed,
         workload: work.name.clone(),
         steps: work.steps().into_iter().map(str::to_owned).collect(),
+        names: work.names().into_iter().map(str::to_owned).collect(),
         target: target.to_owned(),
         server,
         without: guards.removed().map(|guard| guard.name().to_owned()).collect(),

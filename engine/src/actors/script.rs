@@ -2,15 +2,16 @@
 //! badly are scripts; what they are is in their data.
 //!
 //! A script is *not* clever: a refusal ends the round in progress (after a rollback), and a lost reply is met as the
-//! round says. It remembers one thing: what it scheduled last, so that it can take that back. No plan can name an event.
+//! round says. It remembers two things, since no plan can name an event or a workflow: what it scheduled last, so that it
+//! can take that back, and which workflow it started last, so that it can tell it something.
 
 use super::{Action, Actor, Answered};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use tourbillon_models::history::PlainOp;
-use tourbillon_models::name::{EventId, Micros, Xid};
+use tourbillon_models::name::{EmitId, EventId, Micros, WorkflowId, Xid};
 use tourbillon_models::op::Op;
-use tourbillon_models::reply::{Outcome, Refusal, Reply};
+use tourbillon_models::reply::{EmitAnswer, Outcome, Refusal, Reply};
 
 /// What to do when a reply was lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -18,6 +19,8 @@ use tourbillon_models::reply::{Outcome, Refusal, Reply};
 pub enum OnLostReply {
     /// The round is idempotent: run it again.
     Repeat,
+    /// The same, and what it emits must be heard: if it came second, it is emitted again after a while under another id.
+    Insist,
     /// Ask what became of the transaction, and run it again only if it aborted.
     Resolve,
     /// It will be done again anyhow, or nobody minds.
@@ -35,7 +38,8 @@ pub enum OnRefusal {
 }
 
 /// A few statements, usually one transaction, each after a pause. A `Cancel` of event 0 takes back what the script
-/// scheduled last, committed or not.
+/// scheduled last, committed or not. An `Emit` to workflow 0 is for the one that it started last, or was told of; if there is
+/// none, it is left out.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Round {
     pub at: Micros,
@@ -92,15 +96,31 @@ enum Then {
     NextRound,
 }
 
+/// A round that comes once more, under other ids.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct PutOff {
+    at: Micros,
+    round: usize,
+    repetition: u32,
+}
+
 /// A script in progress.
 pub struct Script {
     options: ScriptOptions,
     round: usize,
+    /// How often this round was put off.
+    repetition: u32,
+    /// The first round that has never been run.
+    upcoming: usize,
+    put_off: Vec<PutOff>,
+    /// What the round emitted last came second.
+    is_second: bool,
     next_at: Micros,
     in_transaction: bool,
     xid: Xid,
     /// The timer that it was told of last.
     scheduled: Option<(EventId, Micros)>,
+    started: Option<WorkflowId>,
     state: State,
 }
 
@@ -108,6 +128,10 @@ pub struct Script {
 const RESOLVE_INTERVAL: Micros = Micros::from_millis(100);
 /// How long one waits before repeating what was a victim of others.
 const RETRY_INTERVAL: Micros = Micros::from_millis(20);
+/// How long one waits before emitting once more what came second.
+const INSIST_INTERVAL: Micros = Micros::from_millis(250);
+/// Ids of emits that were put off are so far apart; a plan's own are smaller.
+pub const EMIT_REPETITION: u32 = 10_000;
 
 impl Script {
     pub fn new(options: ScriptOptions) -> Self {
@@ -118,12 +142,22 @@ impl Script {
         Script {
             options,
             round: 0,
+            repetition: 0,
+            upcoming: 1,
+            put_off: Vec::new(),
+            is_second: false,
             next_at,
             in_transaction: false,
             xid: Xid(0),
             scheduled: None,
+            started: None,
             state: State::Between,
         }
+    }
+
+    /// Somebody else has started a workflow, and says so.
+    pub const fn hear_of(&mut self, workflow: WorkflowId) {
+        self.started = Some(workflow);
     }
 
     fn current(&self) -> Option<&Round> {
@@ -135,12 +169,32 @@ impl Script {
 
     /// A duty that was held up does not make up for the rounds that it missed.
     fn next_round(&mut self, now: Micros) -> State {
-        self.round += 1;
-        self.next_at = match &self.options {
-            ScriptOptions::Once { rounds } => rounds.get(self.round).map_or(Micros(0), |round| round.at),
-            ScriptOptions::Periodic { every, .. } => now.max(self.next_at + *every),
-        };
+        if self.insists() && self.is_second {
+            let (round, repetition) = (self.round, self.repetition + 1);
+            self.put_off.push(PutOff { at: now + INSIST_INTERVAL, round, repetition });
+        }
+        match &self.options {
+            ScriptOptions::Once { rounds } => {
+                let upcoming = rounds.get(self.upcoming).map(|round| round.at);
+                let next = self.put_off.iter().min().copied();
+                match next.filter(|next| upcoming.is_none_or(|at| next.at < at)) {
+                    Some(next) => {
+                        self.put_off.retain(|other| *other != next);
+                        (self.next_at, self.round, self.repetition) = (next.at, next.round, next.repetition);
+                    }
+                    None => {
+                        (self.next_at, self.round, self.repetition) = (upcoming.unwrap_or_default(), self.upcoming, 0);
+                        self.upcoming += 1;
+                    }
+                }
+            }
+            ScriptOptions::Periodic { every, .. } => self.next_at = now.max(self.next_at + *every),
+        }
         State::Between
+    }
+
+    fn insists(&self) -> bool {
+        self.current().is_some_and(|round| round.on_lost_reply == OnLostReply::Insist)
     }
 
     fn repeat(&mut self, at: Micros) -> State {
@@ -152,8 +206,11 @@ impl Script {
         if *xid != Xid(0) {
             self.xid = *xid;
         }
-        if let Reply::Scheduled { event, due, .. } = *reply {
-            self.scheduled = Some((event, due));
+        match *reply {
+            Reply::Scheduled { event, due, .. } => self.scheduled = Some((event, due)),
+            Reply::Started { workflow, .. } => self.started = Some(workflow),
+            Reply::Emitted { answer, .. } => self.is_second = answer == EmitAnswer::Second,
+            _ => {}
         }
         match (self.state, reply) {
             (State::RollingBack { then }, _) => {
@@ -181,7 +238,7 @@ impl Script {
     fn take_lost_reply(&mut self, now: Micros) -> State {
         self.in_transaction = false;
         match self.current().expect("a call belongs to a round").on_lost_reply {
-            OnLostReply::Repeat => self.repeat(now),
+            OnLostReply::Repeat | OnLostReply::Insist => self.repeat(now),
             OnLostReply::Resolve if self.xid == Xid(0) => self.repeat(now),
             OnLostReply::Resolve => {
                 self.next_at = now;
@@ -206,14 +263,21 @@ impl Script {
         }
     }
 
+    /// None if it is left out.
     fn call(&mut self, index: usize) -> Option<Action> {
         let mut op = self.current()?.statements.get(index)?.1.clone();
-        if let (Op::Cancel { event: event @ EventId(0), due, .. }, Some(scheduled)) = (&mut op, self.scheduled) {
-            (*event, *due) = scheduled;
-        }
-        match op {
+        match &mut op {
             Op::Begin { .. } => self.in_transaction = true,
             Op::Commit | Op::Rollback => self.in_transaction = false,
+            Op::Cancel { event: event @ EventId(0), due, .. } => {
+                (*event, *due) = self.scheduled.unwrap_or((*event, *due));
+            }
+            Op::Emit { workflow, emit, .. } => {
+                *emit = EmitId(emit.0 + self.repetition * EMIT_REPETITION);
+                if *workflow == WorkflowId(0) {
+                    *workflow = self.started?;
+                }
+            }
             _ => {}
         }
         Some(Action::Call(op))
@@ -236,6 +300,7 @@ impl Actor for Script {
                     }
                     self.state = State::Pause { index: 0 };
                     self.xid = Xid(0);
+                    self.is_second = false;
                 }
                 State::Pause { index } => {
                     let pause = self.current().and_then(|round| round.statements.get(index)).map(|(pause, _)| *pause);
@@ -248,10 +313,13 @@ impl Actor for Script {
                         return Action::Sleep(now + pause);
                     }
                 }
-                State::Ready { index } => {
-                    self.state = State::Called { index };
-                    return self.call(index).expect("a statement was there to pause for");
-                }
+                State::Ready { index } => match self.call(index) {
+                    Some(call) => {
+                        self.state = State::Called { index };
+                        return call;
+                    }
+                    None => self.state = State::Pause { index: index + 1 },
+                },
                 State::RollBack { then } => {
                     self.state = State::RollingBack { then };
                     return Action::Call(Op::Rollback);
@@ -278,7 +346,7 @@ impl Actor for Script {
             return;
         }
         self.state = match self.current().map(|round| round.on_lost_reply) {
-            Some(OnLostReply::Repeat) => self.repeat(now),
+            Some(OnLostReply::Repeat | OnLostReply::Insist) => self.repeat(now),
             _ => self.next_round(now),
         };
     }

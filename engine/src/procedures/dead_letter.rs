@@ -1,7 +1,8 @@
 //! Dead letters: what will not be delivered again, and the other life that it may be given: `sql/dead_letter.sql`.
 
 use super::Db;
-use super::producer::{blank_event, insert_event};
+use super::end::Ended;
+use super::producer::{blank_event, fresh_workflow_id, insert_event};
 use super::queue::{lock_window, window_events};
 use crate::guard::Guard;
 use crate::schema::{DeadLetterRow, QueueRow, SubscriptionRow, Window, WorkflowRow};
@@ -9,18 +10,18 @@ use crate::store::rows::RowLock;
 use crate::store::statement::Policy;
 use alloc::vec::Vec;
 use tourbillon_models::history::{DeadReason, PlainReply};
-use tourbillon_models::name::{Consumer, EventId, Key, Queue, WorkflowId};
+use tourbillon_models::name::{Consumer, EventId, Queue};
 use tourbillon_models::op::QueueKind;
 use tourbillon_models::reply::{Event, Refusal, Reply};
 
-/// Makes dead letters of these events of a window, each once. Gives back the workflows that end with them.
+/// Makes dead letters of these events of a window, each once. Gives back what ends with them.
 pub async fn bury(
     db: &Db,
     queue: Queue,
     consumer: Consumer,
     window: Window,
     dead: &[(EventId, DeadReason)],
-) -> Result<Vec<WorkflowId>, Refusal> {
+) -> Result<Vec<Ended>, Refusal> {
     lock_window(db, queue).await?;
     let mut letters: Vec<DeadLetterRow> = Vec::new();
     window_events(db, queue, window.prev, window.next, |event| {
@@ -30,31 +31,21 @@ pub async fn bury(
         true
     });
     letters.sort_unstable_by_key(|letter| letter.event.id);
-    let workflows = letters.iter().map(|letter| letter.event.workflow).collect();
+    let mut ended = Vec::with_capacity(letters.len());
     for letter in letters {
-        db.tx.insert_or_nothing(letter).await?;
+        ended.push(Ended::dead(letter.event.workflow));
+        let parent = db.tx.get::<WorkflowRow>(letter.event.workflow).and_then(|row| row.parent);
+        db.tx.insert_or_nothing(DeadLetterRow { parent, ..letter }).await?;
     }
-    Ok(workflows)
+    Ok(ended)
 }
 
+/// Of a workflow that is nobody's child.
 pub const fn dead_letter(queue: Queue, consumer: Option<Consumer>, event: Event, reason: DeadReason) -> DeadLetterRow {
-    DeadLetterRow { queue, consumer, event, reason, replayed_as: EventId(0) }
+    DeadLetterRow { queue, consumer, event, reason, parent: None, replayed_as: EventId(0) }
 }
 
-/// Live rows are locked in the order of their ids, then deleted. Workflow 0, that of a message, has none.
-pub async fn end_workflows(db: &Db, mut ended: Vec<WorkflowId>) -> Result<(), Refusal> {
-    ended.sort_unstable();
-    ended.dedup();
-    for workflow in &ended {
-        db.tx.select_for::<WorkflowRow>(*workflow, RowLock::Update, Policy::Wait, |_| true).await?;
-    }
-    for workflow in ended {
-        db.tx.delete::<WorkflowRow>(workflow, |_| true).await?;
-    }
-    Ok(())
-}
-
-/// A message is appended again; a step begins a workflow of its own.
+/// A message is appended again; a step begins a workflow of its own, which still is the child that the dead one was.
 pub async fn replay_dead_letter(db: Db, consumer: Consumer, event: EventId) -> Result<PlainReply, Refusal> {
     db.require_read_committed()?;
     let queue = db.tx.get::<SubscriptionRow>(consumer).ok_or(Refusal::UndefinedObject)?.queue;
@@ -62,12 +53,10 @@ pub async fn replay_dead_letter(db: Db, consumer: Consumer, event: EventId) -> R
     let QueueRow { kind, current_table: table, .. } = db.tx.get::<QueueRow>(queue).ok_or(Refusal::UndefinedObject)?;
     let mut replayed = blank_event(letter.event.state);
     if kind == QueueKind::Workflow {
-        let workflow = db.tx.with(|store, _| {
-            store.tables.workflow_count += 1;
-            WorkflowId(store.tables.workflow_count)
-        });
-        db.tx.insert(WorkflowRow { workflow, queue, key: replay_key(event) }).await?;
-        replayed = Event { workflow, sequence: 1, step: letter.event.step, ..replayed };
+        let workflow = fresh_workflow_id(&db);
+        db.tx.insert(WorkflowRow { workflow, queue, key: None, parent: letter.parent }).await?;
+        let Event { step, arrival, .. } = letter.event;
+        replayed = Event { workflow, sequence: 1, step, arrival, ..replayed };
     }
     let id = insert_event(&db, queue, table, replayed).await?;
     db.tx.update::<DeadLetterRow>((letter.consumer, event), |_| true, |row, _| row.replayed_as = id).await?;
@@ -88,10 +77,4 @@ async fn lock_letter(
         Some(letter) => Ok(Some(letter)),
         None => db.tx.select_for((None, event), RowLock::Update, Policy::Wait, is_here).await,
     }
-}
-
-/// The key of the live row of a workflow that a replay began. Nobody started it under a key, so there is no start key, and
-/// this one clashes with none; on the server it is `replay:` and the event.
-pub const fn replay_key(event: EventId) -> Key {
-    Key(u32::MAX - event.0)
 }

@@ -1,7 +1,8 @@
 //! Windows that have killed processes, handed out event by event: `sql/isolation.sql`.
 
 use super::Db;
-use super::dead_letter::{bury, end_workflows};
+use super::dead_letter::bury;
+use super::end::end_and_resume;
 use super::handoff::window_event_ids;
 use super::queue::window_events;
 use super::worker::{has_token, note_heartbeat, queue_of};
@@ -39,18 +40,25 @@ pub async fn hand_out(db: Db, worker: WorkerId, token: Token, max_tries: u16) ->
         db.tx.insert_or_nothing(TriesRow { consumer, event: *event, tries: 0, is_done: false }).await?;
     }
 
-    let dead = bury_tried(&db, queue, consumer, window, &events, max_tries).await?;
-    let dead = dead.into_iter().map(|event| event.0).collect();
+    let Buried { dead, resumed, table } = bury_tried(&db, queue, consumer, window, &events, max_tries).await?;
     let open = events.iter().filter_map(|event| db.tx.get::<TriesRow>((consumer, *event))).filter(|row| !row.is_done);
     let Some(next) = open.min_by_key(|row| (row.tries, row.event)) else {
         finish(&db, worker, consumer, &events).await?;
-        return Ok(Reply::HandedOut { events: Vec::new(), tries: 0, dead });
+        return Ok(Reply::HandedOut { events: Vec::new(), tries: 0, dead, resumed, table });
     };
     if db.guards.on(Guard::TryBeforeRun) {
         db.tx.update::<TriesRow>((consumer, next.event), |_| true, |row, _| row.tries += 1).await?;
     }
     let events = find_event(&db, queue, window, next.event);
-    Ok(Reply::HandedOut { events, tries: next.tries + 1, dead })
+    Ok(Reply::HandedOut { events, tries: next.tries + 1, dead, resumed, table })
+}
+
+/// What has become a dead letter, the parents that go on for that, and the table that these went to.
+#[derive(Default)]
+struct Buried {
+    dead: Vec<u32>,
+    resumed: Vec<u32>,
+    table: u8,
 }
 
 /// Events that have no try left are dead letters, and done.
@@ -61,7 +69,7 @@ async fn bury_tried(
     window: Window,
     events: &[EventId],
     max_tries: u16,
-) -> Result<Vec<EventId>, Refusal> {
+) -> Result<Buried, Refusal> {
     let mut dead = Vec::new();
     for event in events {
         let is_tried = |row: &TriesRow| !row.is_done && row.tries >= max_tries;
@@ -69,12 +77,14 @@ async fn bury_tried(
             dead.push(*event);
         }
     }
-    if !dead.is_empty() {
-        let reasons: Vec<_> = dead.iter().map(|event| (*event, DeadReason::Tries)).collect();
-        let ended = bury(db, queue, consumer, window, &reasons).await?;
-        end_workflows(db, ended).await?;
+    if dead.is_empty() {
+        return Ok(Buried::default());
     }
-    Ok(dead)
+    let reasons: Vec<_> = dead.iter().map(|event| (*event, DeadReason::Tries)).collect();
+    let ended = bury(db, queue, consumer, window, &reasons).await?;
+    let (resumed, table) = end_and_resume(db, queue, &ended).await?;
+    let ids = |events: Vec<EventId>| events.into_iter().map(|event| event.0).collect();
+    Ok(Buried { dead: ids(dead), resumed: ids(resumed), table })
 }
 
 /// All events of the window are done: nothing remembers their tries. A transaction that holds the window keeps its mark.

@@ -1,17 +1,24 @@
 //! The engine's procedures: the Rust twins of `sql/*.sql`, under the same names, in the same files.
 //!
-//! Each takes the same locks in the same order as its twin and draws from the same sequences at the same places; but live
-//! rows are locked in the order of their ids, which there are random. A procedure is an `async fn` over a [`Db`]: it is
+//! Each takes the same locks in the same order as its twin and draws from the same sequences at the same places. A procedure is an `async fn` over a [`Db`]: it is
 //! suspended only where it waits for a lock.
 
 pub mod dead_letter;
+pub mod emit;
+pub mod end;
 pub mod handoff;
 pub mod isolation;
+pub mod join;
+pub mod observe;
 pub mod producer;
 pub mod queue;
 pub mod timer;
+pub mod wait;
 pub mod worker;
 pub mod workload;
+
+#[cfg(test)]
+mod flows;
 
 use crate::guard::{Guard, Guards};
 use crate::schema::{Schema, Sequence};

@@ -40,13 +40,16 @@
 //! more than comes to an end in a period.
 
 use super::Db;
-use super::dead_letter::{dead_letter, end_workflows};
-use super::producer::{append_event, blank_event, current_table, require_kind};
+use super::dead_letter::dead_letter;
+use super::end::{Ended, end_workflows};
+use super::join::report_ends;
+use super::producer::{append_event, append_to, blank_event, current_table, require_kind};
 use super::queue::{latest_tick, set_lock_timeout, tick_at};
 use crate::designs::delayed_rotation;
 use crate::guard::Guard;
 use crate::schema::{
-    CancelledRow, DrainRow, Edge, QueueRow, Sequence, SubscriptionRow, TIMER_TABLES, Timer, event_table, timer_table,
+    CancelledRow, DeadLetterRow, DrainRow, Edge, QueueRow, Sequence, SubscriptionRow, TIMER_TABLES, Timer, WorkflowRow,
+    event_table, timer_table,
 };
 use crate::store::locks::{LockKey, Mode};
 use crate::store::ordered::{Deletion, Keyed};
@@ -200,16 +203,23 @@ pub async fn drain(db: Db, queue: Queue, limit: u32) -> Result<PlainReply, Refus
     let tick = open.tick;
     let is_done = page.len() < limit as usize || !db.guards.on(Guard::DrainPosition);
     let last = page.last().map(Keyed::key);
-    let Delivered { fired, dead, table } = match page.is_empty() {
+    let Delivered { fired, dead, ended, table } = match page.is_empty() {
         true => Delivered::default(),
         false => deliver(&db, queue, &page).await?,
     };
+    let mut resumed = Vec::new();
+    if !ended.is_empty() {
+        let reports = end_workflows(&db, &ended).await?;
+        let events = report_ends(&db, &reports).await?;
+        resumed.extend(events.iter().map(|event| event.id.0));
+        append_to(&db, queue, table, &events).await?;
+    }
     let advance = |row: &mut DrainRow, _| match is_done {
         true => (row.done, row.open, row.position) = (open.clone(), None, None),
         false => (row.open, row.position) = (Some(open.clone()), last),
     };
     db.tx.update::<DrainRow>(queue, |_| true, advance).await?;
-    Ok(Reply::Drained { tick, fired, dead, table, is_done })
+    Ok(Reply::Drained { tick, fired, dead, resumed, table, is_done })
 }
 
 /// What is to be delivered now: the open round, else one up to the latest tick, if that is newer than the done one. None
@@ -260,6 +270,8 @@ fn xids_not_seen(snapshot: &Snapshot, end: Xid) -> impl Iterator<Item = Range<Xi
 struct Delivered {
     fired: Vec<u32>,
     dead: Vec<u32>,
+    /// With what is dead.
+    ended: Vec<Ended>,
     table: u8,
 }
 
@@ -277,7 +289,7 @@ async fn deliver(db: &Db, queue: Queue, page: &[Timer]) -> Result<Delivered, Ref
 }
 
 fn all_fired(page: &[Timer], table: u8) -> Delivered {
-    Delivered { fired: page.iter().map(|timer| timer.event.id.0).collect(), dead: Vec::new(), table }
+    Delivered { fired: page.iter().map(|timer| timer.event.id.0).collect(), table, ..Delivered::default() }
 }
 
 async fn deliver_each(db: &Db, queue: Queue, table: u8, page: &[Timer]) -> Result<Delivered, Refusal> {
@@ -286,7 +298,7 @@ async fn deliver_each(db: &Db, queue: Queue, table: u8, page: &[Timer]) -> Resul
         match db.tx.attempt(append(db, queue, table, core::slice::from_ref(timer))).await {
             Ok(()) => delivered.fired.push(timer.event.id.0),
             Err(refusal) if is_about_row(refusal) => {
-                bury(db, queue, timer.event).await?;
+                delivered.ended.extend(bury(db, queue, timer.event).await?);
                 delivered.dead.push(timer.event.id.0);
             }
             Err(refusal) => return Err(refusal),
@@ -312,13 +324,15 @@ const fn is_about_row(refusal: Refusal) -> bool {
 }
 
 /// The timer was its workflow's one continuation, so nobody else has the live row.
-async fn bury(db: &Db, queue: Queue, event: Event) -> Result<(), Refusal> {
-    let consumer = if event.workflow == WorkflowId(0) { None } else { consumer_of(db, queue) };
-    db.tx.insert_or_nothing(dead_letter(queue, consumer, event, DeadReason::Undeliverable)).await?;
-    if event.workflow != WorkflowId(0) {
-        end_workflows(db, alloc::vec![event.workflow]).await?;
+async fn bury(db: &Db, queue: Queue, event: Event) -> Result<Option<Ended>, Refusal> {
+    let letter = dead_letter(queue, None, event, DeadReason::Undeliverable);
+    if event.workflow == WorkflowId(0) {
+        db.tx.insert_or_nothing(letter).await?;
+        return Ok(None);
     }
-    Ok(())
+    let parent = db.tx.get::<WorkflowRow>(event.workflow).and_then(|row| row.parent);
+    db.tx.insert_or_nothing(DeadLetterRow { consumer: consumer_of(db, queue), parent, ..letter }).await?;
+    Ok(Some(Ended::dead(event.workflow)))
 }
 
 /// A queue of workflows has one.

@@ -1,7 +1,8 @@
 //! Workers and their leases on windows: `sql/worker.sql`.
 
 use super::Db;
-use super::dead_letter::{bury, end_workflows};
+use super::dead_letter::bury;
+use super::end::end_workflows;
 use super::handoff::window_event_ids;
 use super::isolation::is_isolated;
 use super::queue::{Database, lock_window, tick_after, tick_at, window_events};
@@ -231,7 +232,7 @@ async fn bury_stale(
         let events = window_event_ids(db, queue, window).await?;
         let stale: Vec<_> = events.into_iter().map(|event| (event, DeadReason::Attempts)).collect();
         let ended = bury(db, queue, consumer, window, &stale).await?;
-        end_workflows(db, ended).await?;
+        end_workflows(db, &ended).await?;
     }
     Ok(is_old)
 }

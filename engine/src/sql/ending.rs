@@ -33,6 +33,7 @@ fn raised(message: &str) -> Option<Refusal> {
         "not_isolated" => Some(Refusal::NotIsolated),
         "wrong_queue_kind" => Some(Refusal::WrongQueueKind),
         "isolation_level" => Some(Refusal::IsolationLevel),
+        "limit_exceeded" => Some(Refusal::LimitExceeded),
         "wrote_before" => Some(Refusal::WroteBefore),
         "undefined_object" => Some(Refusal::UndefinedObject),
         _ => None,
@@ -92,6 +93,8 @@ mod tests {
         assert_eq!(refusal("42704", "type \"x\" does not exist"), None);
         assert_eq!(refusal("3B001", "savepoint \"level_1\" does not exist"), Some(Refusal::UndefinedObject));
         assert_eq!(refusal("40P01", "deadlock detected"), Some(Refusal::Deadlock));
+        assert_eq!(refusal("54000", "limit_exceeded"), Some(Refusal::LimitExceeded));
+        assert_eq!(refusal("54000", "row is too big"), None);
         assert_eq!(refusal("42601", "stale_token"), None);
     }
 

@@ -11,20 +11,25 @@ use alloc::string::String;
 /// The schema's name in the files.
 const SCHEMA: &str = "tourbillon";
 
-const ENGINE: [&str; 10] = [
+const ENGINE: [&str; 15] = [
     include_str!("../../sql/schema.sql"),
     include_str!("../../sql/clock.sql"),
     include_str!("../../sql/queue.sql"),
     include_str!("../../sql/producer.sql"),
     include_str!("../../sql/timer.sql"),
     include_str!("../../sql/dead_letter.sql"),
+    include_str!("../../sql/end.sql"),
     include_str!("../../sql/isolation.sql"),
     include_str!("../../sql/worker.sql"),
+    include_str!("../../sql/emit.sql"),
+    include_str!("../../sql/wait.sql"),
+    include_str!("../../sql/join.sql"),
     include_str!("../../sql/handoff.sql"),
+    include_str!("../../sql/observe.sql"),
     include_str!("../../sql/grants.sql"),
 ];
 const DELAYED_ROTATION: &str = include_str!("../../sql/designs/delayed_rotation.sql");
-const REPLAY_CLOCK: &str = include_str!("../../sql/replay_clock.sql");
+const REPLAY: &str = include_str!("../../sql/replay.sql");
 const WORKLOAD: &str = include_str!("../../sql/workload.sql");
 
 /// The engine, as a script for a schema that is there and empty. Run it in one transaction.
@@ -57,9 +62,10 @@ fn engine(guards: Guards) -> String {
 }
 
 /// Replaces the clocks by one that a test sets, in microseconds since the Unix epoch:
-/// `select setval('SCHEMA.virtual_clock', 42)`. After [`install`], never in production.
-pub fn replay_clock(schema: &str, server_major: u32) -> String {
-    let script = in_schema(REPLAY_CLOCK, schema);
+/// `select setval('SCHEMA.virtual_clock', 42)`. And gives workflows ids in the order of their making. After [`install`],
+/// never in production.
+pub fn replay(schema: &str, server_major: u32) -> String {
+    let script = in_schema(REPLAY, schema);
     match server_major {
         ..15 => script.replace("create unlogged sequence", "create sequence"),
         15.. => script,
@@ -168,7 +174,7 @@ mod tests {
     use alloc::vec::Vec;
 
     fn all_files() -> Vec<&'static str> {
-        ENGINE.into_iter().chain([REPLAY_CLOCK, WORKLOAD]).collect()
+        ENGINE.into_iter().chain([REPLAY, WORKLOAD]).collect()
     }
 
     #[test]
@@ -256,7 +262,7 @@ mod tests {
 
     #[test]
     fn version_14_has_no_unlogged_sequences() {
-        assert!(replay_clock("tourbillon", 15).contains("create unlogged sequence"));
-        assert!(!replay_clock("tourbillon", 14).contains("unlogged sequence tourbillon"));
+        assert!(replay("tourbillon", 15).contains("create unlogged sequence"));
+        assert!(!replay("tourbillon", 14).contains("unlogged sequence tourbillon"));
     }
 }

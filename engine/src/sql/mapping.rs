@@ -8,6 +8,7 @@ use super::ids::Ids;
 use super::texts::Texts;
 use super::value::{Columns, DecodeError, Value};
 use crate::guard::{Guard, Guards};
+use crate::wait_token;
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -15,9 +16,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::str::FromStr;
 use tourbillon_models::history::{PlainOp, PlainReply};
-use tourbillon_models::name::{EventId, Micros, Step, Tick, WorkerId, WorkflowId, Xid};
+use tourbillon_models::name::{EventId, Micros, Name, Step, Tick, WaitToken, WorkerId, WorkflowId, Xid};
 use tourbillon_models::op::{Decision, Isolation, Op, QueueKind, TableLock, Verb};
-use tourbillon_models::reply::{Event, Outcome, Reply, SnapshotOf};
+use tourbillon_models::reply::{
+    Arrival, ChildOutcome, ChildResult, EmitAnswer, Event, LiveCounts, Outcome, Reply, SnapshotOf,
+};
 
 /// One statement with its parameters, in the order of `$1`, `$2`, …
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,20 +30,22 @@ pub struct Statement<'a> {
     pub params: Vec<Value>,
 }
 
-/// The statements for one schema, with these guards, and the step names of one workload.
+/// The statements for one schema, with these guards, and the names of one workload.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mapping {
     pub(super) steps: Vec<String>,
+    pub(super) names: Vec<String>,
     pub(super) schema: String,
     guards: Guards,
     texts: Texts,
 }
 
 impl Mapping {
-    /// `steps` are the step names of the workload, in the order of their indexes.
-    pub fn new(schema: &str, guards: Guards, steps: &[&str]) -> Mapping {
+    /// `steps` are the step names of the workload, and `names` what its workflows await, in the order of their indexes.
+    pub fn new(schema: &str, guards: Guards, steps: &[&str], names: &[&str]) -> Mapping {
         Mapping {
             steps: steps.iter().map(|step| step.to_string()).collect(),
+            names: names.iter().map(|name| name.to_string()).collect(),
             schema: schema.to_string(),
             guards,
             texts: Texts::new(schema, guards),
@@ -50,7 +55,7 @@ impl Mapping {
     /// The statement that asks for this.
     ///
     /// # Panics
-    /// If the operation names a step that the workload does not have.
+    /// If the operation has a step or a name that the workload does not have.
     pub fn encode(&self, op: &PlainOp, ids: &Ids) -> Statement<'_> {
         let texts = &self.texts;
         match op {
@@ -67,6 +72,20 @@ impl Mapping {
             Op::Start { queue, key, step, state } => {
                 engine(&texts.start, vec![text(queue), text(key), self.step_name(*step).into(), text(state)])
             }
+            Op::Emit { workflow, name, payload, emit, token, actor } => engine(
+                &texts.emit,
+                vec![
+                    ids.workflow_uuid(*workflow).into(),
+                    self.awaited(*name).into(),
+                    text(payload),
+                    text(emit),
+                    match *token {
+                        WaitToken::NONE => Value::Null,
+                        token => Value::Text(wait_token::text(token)),
+                    },
+                    text(actor),
+                ],
+            ),
             Op::Effect { workflow, sequence, step } => engine(
                 &texts.effect,
                 vec![ids.workflow_uuid(*workflow).into(), Value::Int4(*sequence as i32), self.step_name(*step).into()],
@@ -90,6 +109,9 @@ impl Mapping {
                 &texts.read,
                 vec![number(worker.0), Value::Uuid(ids.token_uuid(*token)), number(after.0), limit_of(*limit)],
             ),
+            Op::ReadResults { worker, token } => {
+                engine(&texts.read_results, vec![number(worker.0), Value::Uuid(ids.token_uuid(*token))])
+            }
             Op::Hold { worker, token, at } => {
                 let params = vec![number(worker.0), Value::Uuid(ids.token_uuid(*token))];
                 engine(&texts.hold, self.with_clock(params, *at))
@@ -109,6 +131,8 @@ impl Mapping {
             Op::RotateTimers { queue, lock_timeout } => {
                 engine(&texts.rotate_timers, vec![text(queue), micros(*lock_timeout)])
             }
+            Op::ExpireWaits { queue, limit } => engine(&texts.expire_waits, vec![text(queue), limit_of(*limit)]),
+            Op::Observe { queue } => engine(&texts.observe, vec![text(queue)]),
             Op::ReplayDeadLetter { consumer, event } => {
                 engine(&texts.replay_dead_letter, vec![text(consumer), number(event.0)])
             }
@@ -128,12 +152,13 @@ impl Mapping {
         params
     }
 
-    /// Decisions as parallel arrays: event, verb, workflow, sequence, step, attempt, max_attempts, delay, state. What a
-    /// verb does not use is null where it is text.
-    fn arrays(&self, decisions: &[Decision], ids: &Ids) -> [Value; 9] {
-        let if_continues =
-            |it: &Decision, value: &dyn Fn() -> String| if it.verb.continues() { Some(value()) } else { None };
-        let step = |it: &Decision| if_continues(it, &|| self.step_name(it.step).to_string());
+    /// Decisions as parallel arrays: event, verb, workflow, sequence, step, attempt, max_attempts, delay, state; then, each
+    /// null where no decision uses it, arrival, payload, name, token hash. What a verb does not use is null where it is text.
+    fn arrays(&self, decisions: &[Decision], ids: &Ids) -> [Value; 13] {
+        let step = |it: &Decision| it.verb.has_id().then(|| self.step_name(it.step).to_string());
+        let leaves = |verb| matches!(verb, Verb::Complete | Verb::Fail);
+        let state = |it: &Decision| (it.verb.has_id() || leaves(it.verb)).then(|| it.state.to_string());
+        let awaited = |it: &Decision| (it.verb == Verb::Await).then(|| self.awaited(it.name).to_string());
         [
             Value::Int8Array(decisions.iter().map(|it| Some(it.event.0.into())).collect()),
             Value::TextArray(decisions.iter().map(|it| Some(verb_name(it.verb).to_string())).collect()),
@@ -143,8 +168,17 @@ impl Mapping {
             Value::Int4Array(decisions.iter().map(|it| Some(it.attempt.into())).collect()),
             Value::Int4Array(decisions.iter().map(|it| Some(it.max_attempts.into())).collect()),
             Value::Int8Array(decisions.iter().map(|it| Some(it.delay.0 as i64)).collect()),
-            Value::TextArray(decisions.iter().map(|it| if_continues(it, &|| it.state.to_string())).collect()),
+            Value::TextArray(decisions.iter().map(state).collect()),
+            texts_if_any(decisions, |it| arrival_name(it.arrival).map(str::to_string)),
+            texts_if_any(decisions, |it| arrival_payload(it.arrival)),
+            texts_if_any(decisions, awaited),
+            texts_if_any(decisions, |it| wait_token::hash(it.token).map(hexadecimal)),
         ]
+    }
+
+    fn awaited(&self, name: Name) -> &str {
+        let awaited = self.names.get(usize::from(name.0));
+        awaited.unwrap_or_else(|| panic!("the workload has {} names, {name} is none of them", self.names.len()))
     }
 
     fn step_name(&self, step: Step) -> &str {
@@ -170,6 +204,10 @@ impl Mapping {
                 let events = rows.iter().map(|row| self.event(&mut Columns::of(row), ids));
                 Ok((Reply::Events(events.collect::<Result<_, _>>()?), None))
             }
+            Op::ReadResults { .. } => {
+                let results = rows.iter().map(|row| child_result(&mut Columns::of(row)));
+                Ok((Reply::Results(results.collect::<Result<_, _>>()?), None))
+            }
             _ => {
                 let [row] = rows else {
                     return Err(DecodeError::new(format!("the reply should be one row, and is {}", rows.len())));
@@ -187,8 +225,9 @@ impl Mapping {
     /// The columns of `hand_out`; those of the event are null if there is none.
     fn handed_out(&self, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<PlainReply, DecodeError> {
         let (tries, dead) = (columns.small()?, columns.ids()?);
+        let (resumed, table) = (columns.ids()?, columns.table()?);
         let event = columns.if_not_null(EVENT_COLUMNS, |columns| self.event(columns, ids))?;
-        Ok(Reply::HandedOut { events: event.into_iter().collect(), tries, dead })
+        Ok(Reply::HandedOut { events: event.into_iter().collect(), tries, dead, resumed, table })
     }
 
     /// The columns of `read`.
@@ -201,6 +240,7 @@ impl Mapping {
             step: self.step(columns.text()?)?,
             attempt: columns.small()?,
             state: columns.text()?.map_or(Ok(0), decimal)?,
+            arrival: arrival(columns)?,
         })
     }
 
@@ -211,10 +251,16 @@ impl Mapping {
         let unknown = || DecodeError::new(format!("{name:?} is no step of the workload"));
         Ok(Step(index.ok_or_else(unknown)? as u16))
     }
+
+    pub(super) fn name(&self, name: Option<&str>) -> Result<Name, DecodeError> {
+        let index = self.names.iter().position(|known| Some(known.as_str()) == name);
+        let unknown = || DecodeError::new(format!("{name:?} is nothing that the workload awaits"));
+        Ok(Name(index.ok_or_else(unknown)? as u16))
+    }
 }
 
 /// So many columns has an event.
-const EVENT_COLUMNS: usize = 7;
+const EVENT_COLUMNS: usize = 9;
 
 fn reply_of(op: &PlainOp, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<PlainReply, DecodeError> {
     Ok(match op {
@@ -245,9 +291,26 @@ fn reply_of(op: &PlainOp, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<Pl
                 _ => return Err(DecodeError::new("a window has a token and two ends, or none of them".to_string())),
             }
         }
-        Op::Handoff { .. } => {
-            Reply::HandedOff { appended: columns.ids()?, table: columns.table()?, timer_table: columns.table()? }
-        }
+        Op::Handoff { .. } => Reply::HandedOff {
+            appended: columns.ids()?,
+            children: columns.uuids()?.into_iter().map(|uuid| ids.workflow(uuid).0).collect(),
+            resumed: columns.ids()?,
+            table: columns.table()?,
+            timer_table: columns.table()?,
+        },
+        Op::Emit { .. } => Reply::Emitted {
+            answer: emit_answer(columns.text()?)?,
+            repeated: columns.bool()?,
+            event: EventId(columns.id_or_null()?.unwrap_or(0)),
+            table: columns.table()?,
+        },
+        Op::ExpireWaits { .. } => Reply::Expired { resumed: columns.ids()?, table: columns.table()? },
+        Op::Observe { .. } => Reply::Observed(LiveCounts {
+            ready: columns.id()?,
+            sleeping: columns.id()?,
+            waiting: columns.id()?,
+            joining: columns.id()?,
+        }),
         Op::ReplayDeadLetter { .. } => Reply::Replayed {
             workflow: columns.uuid()?.map_or(WorkflowId(0), |uuid| ids.workflow(uuid)),
             event: EventId(columns.id()?),
@@ -279,11 +342,12 @@ fn reply_of(op: &PlainOp, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<Pl
                 tick: Tick(tick),
                 fired: columns.ids()?,
                 dead: columns.ids()?,
+                resumed: columns.ids()?,
                 table: columns.table()?,
                 is_done: columns.bool()?,
             },
             None => {
-                columns.skip(4)?;
+                columns.skip(5)?;
                 Reply::Idle
             }
         },
@@ -319,6 +383,71 @@ where
     N: FromStr,
 {
     text.parse().map_err(|_| DecodeError::new(format!("{text:?} is not a number, or too large a one")))
+}
+
+/// The columns arrival and payload.
+pub(super) fn arrival(columns: &mut Columns<'_>) -> Result<Arrival, DecodeError> {
+    match (columns.text()?, columns.text()?) {
+        (None, None) => Ok(Arrival::Direct),
+        (Some("emitted"), Some(payload)) => Ok(Arrival::Emitted { payload: decimal(payload)? }),
+        (Some("timed_out"), None) => Ok(Arrival::TimedOut),
+        (Some("joined"), Some(join)) => Ok(Arrival::Joined { join: EventId(decimal(join)?) }),
+        other => Err(DecodeError::new(format!("{other:?} is no arrival with its payload"))),
+    }
+}
+
+const fn arrival_name(arrival: Arrival) -> Option<&'static str> {
+    match arrival {
+        Arrival::Direct => None,
+        Arrival::Emitted { .. } => Some("emitted"),
+        Arrival::TimedOut => Some("timed_out"),
+        Arrival::Joined { .. } => Some("joined"),
+    }
+}
+
+fn arrival_payload(arrival: Arrival) -> Option<String> {
+    match arrival {
+        Arrival::Direct | Arrival::TimedOut => None,
+        Arrival::Emitted { payload } => Some(payload.to_string()),
+        Arrival::Joined { join } => Some(join.0.to_string()),
+    }
+}
+
+fn texts_if_any(decisions: &[Decision], text: impl Fn(&Decision) -> Option<String>) -> Value {
+    match decisions.iter().all(|it| text(it).is_none()) {
+        true => Value::Null,
+        false => Value::TextArray(decisions.iter().map(text).collect()),
+    }
+}
+
+pub(super) fn hexadecimal(bytes: impl IntoIterator<Item = u8>) -> String {
+    bytes.into_iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The columns of `read_results`.
+pub(super) fn child_result(columns: &mut Columns<'_>) -> Result<ChildResult, DecodeError> {
+    Ok(ChildResult {
+        join: EventId(columns.id()?),
+        index: columns.small()?,
+        outcome: match columns.text()? {
+            Some("completed") => ChildOutcome::Completed,
+            Some("failed") => ChildOutcome::Failed,
+            Some("dead") => ChildOutcome::Dead,
+            other => return Err(DecodeError::new(format!("{other:?} is no end of a child"))),
+        },
+        result: columns.text()?.map_or(Ok(0), decimal)?,
+    })
+}
+
+pub(super) fn emit_answer(text: Option<&str>) -> Result<EmitAnswer, DecodeError> {
+    match text {
+        Some("resumed") => Ok(EmitAnswer::Resumed),
+        Some("promised") => Ok(EmitAnswer::Promised),
+        Some("second") => Ok(EmitAnswer::Second),
+        Some("forged") => Ok(EmitAnswer::Forged),
+        Some("dead") => Ok(EmitAnswer::Dead),
+        other => Err(DecodeError::new(format!("{other:?} is no answer to an emit"))),
+    }
 }
 
 fn outcome(text: Option<&str>) -> Result<Outcome, DecodeError> {
@@ -386,6 +515,9 @@ const fn verb_name(verb: Verb) -> &'static str {
         Verb::Goto => "goto",
         Verb::Sleep => "sleep",
         Verb::Retry => "retry",
+        Verb::Await => "await",
+        Verb::Spawn => "spawn",
+        Verb::Child => "child",
         Verb::Complete => "complete",
         Verb::Fail => "fail",
         Verb::Reject => "reject",

@@ -4,21 +4,25 @@
 
 use super::ids::Ids;
 use super::install::in_schema;
-use super::mapping::{Mapping, decimal, kind_name, snapshot};
+use super::mapping::{Mapping, arrival, child_result, decimal, emit_answer, kind_name, snapshot};
 use super::value::{Columns, DecodeError, Value};
-use crate::procedures::dead_letter::replay_key;
+use crate::wait_token;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use tourbillon_models::history::{
-    CancelledRow, DeadLetterRow, DeadReason, DrainRow, EventRow, LedgerRow, QueueRow, StartKeyRow, State,
-    SubscriptionRow, TickRow, TimerRow, TriesRow, WorkerRow, WorkflowRow,
+    Act, AuditRow, BoxContent, BoxRow, CancelledRow, DeadLetterRow, DeadReason, DrainRow, EmitRow, EventRow, JoinRow,
+    LedgerRow, Parent, QueueRow, StartKeyRow, State, SubscriptionRow, TickRow, TimerRow, TriesRow, WorkerRow,
+    WorkflowRow,
 };
-use tourbillon_models::name::{Consumer, EventId, Key, Micros, Queue, Tick, WorkerId, WorkflowId, Xid};
+use tourbillon_models::name::{
+    ActorId, Consumer, EmitId, EventId, Key, Micros, Queue, Tick, WorkerId, WorkflowId, Xid,
+};
 use tourbillon_models::op::QueueKind;
 
 /// The kinds of rows, in the order of [`State`]'s fields.
-pub const KINDS: usize = 13;
+pub const KINDS: usize = 18;
 
 /// Orders are those of names, not of random ids, so that workflows which appear first in a dump are numbered alike
 /// in every run.
@@ -32,23 +36,32 @@ const QUERIES: [&str; KINDS] = [
      from tourbillon.worker w join tourbillon.subscription s using (subscription_id)",
     "select q.name, k.key, k.workflow_id from tourbillon.start_key k join tourbillon.queue q using (queue_id) \
      order by q.name, length(k.key), k.key",
-    "select f.workflow_id, q.name, f.key from tourbillon.workflow f join tourbillon.queue q using (queue_id) \
-     order by q.name, length(f.key), f.key, f.xmin::text::int8",
-    "select queue, event_table, event_id, xid::text::int8, workflow_id, sequence, step, attempt, state \
+    "select f.workflow_id, q.name, f.key, f.join_id, f.child_index \
+     from tourbillon.workflow f join tourbillon.queue q using (queue_id) \
+     order by q.name, length(f.key), f.key, f.join_id, f.child_index, f.xmin::text::int8",
+    "select queue, event_table, event_id, xid::text::int8, workflow_id, sequence, step, attempt, state, arrival, payload \
      from tourbillon.events()",
     "select workflow_id, sequence, step, xid::text::int8 from tourbillon.ledger order by xid, sequence",
     "select queue, timer_table, (extract(epoch from due) * 1000000)::int8, event_id, xid::text::int8, workflow_id, \
-     sequence, step, attempt, state from tourbillon.timers()",
+     sequence, step, attempt, state, arrival, payload from tourbillon.timers()",
     "select q.name, d.current_table, d.done_tick, d.open_tick, \
      (extract(epoch from d.position_due) * 1000000)::int8, d.position_event \
      from tourbillon.drain d join tourbillon.queue q using (queue_id)",
     "select s.name, t.event_id, t.tries, t.is_done \
      from tourbillon.tries t join tourbillon.subscription s using (subscription_id)",
-    "select q.name, s.name, d.event_id, d.reason, d.sequence, d.step, d.attempt, d.state, d.replayed_as \
+    "select q.name, s.name, d.event_id, d.reason, d.sequence, d.step, d.attempt, d.state, d.replayed_as, \
+     d.arrival, d.payload, d.join_id, d.child_index \
      from tourbillon.dead_letter d join tourbillon.queue q using (queue_id) \
      left join tourbillon.subscription s using (subscription_id)",
     "select q.name, c.timer_table, c.event_id \
      from tourbillon.cancelled c join tourbillon.queue q using (queue_id)",
+    "select b.workflow_id, b.name, encode(b.token_hash, 'hex'), b.kind, b.payload, b.event_id, b.sequence, b.step, \
+     b.state, (extract(epoch from case b.kind when 'wait' then b.deadline end) * 1000000)::int8 from tourbillon.box b",
+    "select e.workflow_id, e.emit_id, e.answer from tourbillon.emitted e",
+    "select j.join_id, j.workflow_id, j.sequence, j.step, j.state, j.total, j.ended from tourbillon.open_join j",
+    "select r.join_id, r.child_index, r.outcome, r.result from tourbillon.result r",
+    "select (extract(epoch from a.at) * 1000000)::int8, a.actor, a.act, a.workflow_hash, a.name \
+     from tourbillon.audit a order by a.at, a.xid, a.ctid",
 ];
 
 impl Mapping {
@@ -74,6 +87,11 @@ impl Mapping {
             tries,
             dead_letters,
             cancelled,
+            boxes,
+            emits,
+            joins,
+            results,
+            audit,
         ] = rows;
         let mut state = State {
             queues: each(queues, queue)?,
@@ -89,7 +107,15 @@ impl Mapping {
             tries: each(tries, tries_row)?,
             dead_letters: each(dead_letters, |columns| self.dead_letter(columns))?,
             cancelled: each(cancelled, cancelled_row)?,
+            boxes: each(boxes, |columns| self.box_row(columns, ids))?,
+            emits: each(emits, |columns| emit_row(columns, ids))?,
+            joins: each(joins, |columns| self.join_row(columns, ids))?,
+            results: each(results, child_result)?,
+            audit: Vec::new(),
         };
+        // Only now are all workflows known that somebody was told of.
+        let workflows = ids.workflow_of_hash();
+        state.audit = each(audit, |columns| self.audit_row(columns, &workflows))?;
         state.queues.sort_by_key(|row| row.queue);
         state.ticks.sort_by_key(|row| (row.queue, row.tick));
         state.subscriptions.sort_by_key(|row| (row.queue, row.consumer));
@@ -103,6 +129,10 @@ impl Mapping {
         state.tries.sort_by_key(|row| (row.consumer, row.event));
         state.dead_letters.sort_by_key(|row| (row.consumer, row.event));
         state.cancelled.sort_by_key(|row| (row.queue, row.event));
+        state.boxes.sort_by_key(|row| (row.workflow, row.name));
+        state.emits.sort_by_key(|row| (row.workflow, row.emit));
+        state.joins.sort_by_key(|row| row.join);
+        state.results.sort_by_key(|row| (row.join, row.index));
         Ok(state)
     }
 
@@ -127,6 +157,54 @@ impl Mapping {
             attempt: columns.small()?,
             state: columns.text()?.map_or(Ok(0), decimal)?,
             replayed_as: EventId(columns.id_or_null()?.unwrap_or(0)),
+            arrival: arrival(columns)?,
+            parent: parent(columns)?,
+        })
+    }
+
+    fn box_row(&self, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<BoxRow, DecodeError> {
+        let (workflow, name) = (workflow_id(columns, ids)?, self.name(columns.text()?)?);
+        let token_hash = columns.text()?.map(token_hash).transpose()?;
+        let content = match columns.text()? {
+            Some("promise") => BoxContent::Promise { payload: columns.text()?.map_or(Ok(0), decimal)? },
+            _ => {
+                columns.skip(1)?;
+                BoxContent::Wait {
+                    event: EventId(columns.id()?),
+                    sequence: columns.id()?,
+                    step: self.step(columns.text()?)?,
+                    state: columns.text()?.map_or(Ok(0), decimal)?,
+                    deadline: columns.micros_or_null()?.map(Micros),
+                }
+            }
+        };
+        Ok(BoxRow { workflow, name, token_hash, content })
+    }
+
+    fn join_row(&self, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<JoinRow, DecodeError> {
+        Ok(JoinRow {
+            join: EventId(columns.id()?),
+            workflow: workflow_id(columns, ids)?,
+            sequence: columns.id()?,
+            step: self.step(columns.text()?)?,
+            state: columns.text()?.map_or(Ok(0), decimal)?,
+            total: columns.id()?,
+            ended: columns.id()?,
+        })
+    }
+
+    /// Workflow 0 is one that never appeared: somebody emitted to what was not there.
+    fn audit_row(
+        &self,
+        columns: &mut Columns<'_>,
+        workflows: &BTreeMap<String, WorkflowId>,
+    ) -> Result<AuditRow, DecodeError> {
+        Ok(AuditRow {
+            at: Micros(columns.micros()?),
+            actor: columns.if_not_null(1, |columns| actor(columns))?,
+            act: act(columns.text()?)?,
+            workflow: columns.text()?.and_then(|hash| workflows.get(hash)).copied().unwrap_or(WorkflowId(0)),
+            name: self.name(columns.text()?)?,
         })
     }
 
@@ -188,16 +266,45 @@ fn start_key(columns: &mut Columns<'_>, ids: &mut Ids) -> Result<StartKeyRow, De
 }
 
 fn workflow(columns: &mut Columns<'_>, ids: &mut Ids) -> Result<WorkflowRow, DecodeError> {
-    Ok(WorkflowRow { workflow: workflow_id(columns, ids)?, queue: queue_name(columns)?, key: live_key(columns)? })
+    let (workflow, queue) = (workflow_id(columns, ids)?, queue_name(columns)?);
+    let key = columns.if_not_null(1, |columns| columns.name('w'))?.map(Key);
+    Ok(WorkflowRow { workflow, queue, key, parent: parent(columns)? })
 }
 
-/// A replay of a dead letter has begun what has no key of its own.
-fn live_key(columns: &mut Columns<'_>) -> Result<Key, DecodeError> {
-    let key = columns.text()?.unwrap_or("");
-    match key.strip_prefix("replay:") {
-        Some(event) => Ok(replay_key(EventId(decimal(event)?))),
-        None => Ok(Key(decimal(key.strip_prefix('w').unwrap_or(key))?)),
+fn parent(columns: &mut Columns<'_>) -> Result<Option<Parent>, DecodeError> {
+    columns.if_not_null(2, |columns| Ok(Parent { join: EventId(columns.id()?), index: columns.small()? }))
+}
+
+fn emit_row(columns: &mut Columns<'_>, ids: &mut Ids) -> Result<EmitRow, DecodeError> {
+    Ok(EmitRow {
+        workflow: workflow_id(columns, ids)?,
+        emit: EmitId(columns.name('m')?),
+        answer: emit_answer(columns.text()?)?,
+    })
+}
+
+fn actor(columns: &mut Columns<'_>) -> Result<ActorId, DecodeError> {
+    let text = columns.text()?.unwrap_or("");
+    decimal(text.strip_prefix("actor-").unwrap_or(text)).map(ActorId)
+}
+
+fn act(text: Option<&str>) -> Result<Act, DecodeError> {
+    match text {
+        Some("discard") => Ok(Act::Discard),
+        other => emit_answer(other.and_then(|act| act.strip_prefix("emit_"))).map(Act::Emit),
     }
+}
+
+/// Of a hash in hexadecimal, what tells two apart.
+fn token_hash(text: &str) -> Result<u64, DecodeError> {
+    let mut hash = [0; 32];
+    let is_whole = text.len() == 2 * hash.len();
+    let byte = |place: usize| text.get(2 * place..2 * place + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    for (place, value) in hash.iter_mut().enumerate() {
+        let byte = byte(place).filter(|_| is_whole);
+        *value = byte.ok_or_else(|| DecodeError::new(format!("{text:?} is no SHA-256")))?;
+    }
+    Ok(wait_token::abbreviated(hash))
 }
 
 fn tries_row(columns: &mut Columns<'_>) -> Result<TriesRow, DecodeError> {
@@ -255,7 +362,7 @@ mod tests {
 
     #[test]
     fn rows_are_in_the_order_of_their_keys() {
-        let mapping = Mapping::new("other", Guards::ALL, &[]);
+        let mapping = Mapping::new("other", Guards::ALL, &[], &[]);
         assert!(mapping.state_queries().iter().all(|query| query.contains("other.") && !query.contains("tourbillon")));
         let mut rows: [Vec<Vec<Value>>; KINDS] = Default::default();
         rows[0] =

@@ -20,12 +20,14 @@ pub(super) struct Texts {
     pub subscribe: String,
     pub append: String,
     pub start: String,
+    pub emit: String,
     pub effect: String,
     pub register: String,
     pub heartbeat: String,
     pub claim: String,
     pub take_over: String,
     pub read: String,
+    pub read_results: String,
     pub hand_out: String,
     pub hold: String,
     pub handoff: String,
@@ -36,6 +38,8 @@ pub(super) struct Texts {
     pub cancel: String,
     pub drain: String,
     pub rotate_timers: String,
+    pub expire_waits: String,
+    pub observe: String,
     pub peek: String,
     pub lock_table: String,
     pub resolve: String,
@@ -54,6 +58,7 @@ impl Texts {
             subscribe: text(and_xid!("select cursor"), "subscribe($1, $2)"),
             append: text(and_xid!("select event_id, event_table"), "append($1, $2)"),
             start: text(and_xid!("select workflow_id, event_id, event_table"), "start($1, $2, $3, $4)"),
+            emit: text(and_xid!("select answer, is_repeated, event_id, event_table"), "emit($1, $2, $3, $4, $5, $6)"),
             effect: in_schema(
                 "insert into tourbillon.ledger (workflow_id, sequence, step, xid) \
                  values ($1, $2, $3, pg_current_xact_id()) returning null, xid::text::int8",
@@ -70,17 +75,21 @@ impl Texts {
                 &format!("take_over($1, $2::int8 * interval '1 microsecond'{clock})"),
             ),
             read: text(
-                "select event_id, xid::text::int8, workflow_id, sequence, step, attempt, state",
+                "select event_id, xid::text::int8, workflow_id, sequence, step, attempt, state, arrival, payload",
                 "read($1, $2, $3, $4)",
             ),
+            read_results: text("select join_id, child_index, outcome, result", "read_results($1, $2)"),
             hand_out: text(
-                and_xid!("select tries, dead, event_id, xid::text::int8, workflow_id, sequence, step, attempt, state"),
+                and_xid!(
+                    "select tries, dead, resumed, event_table, event_id, xid::text::int8, workflow_id, sequence, step, \
+                     attempt, state, arrival, payload"
+                ),
                 "hand_out($1, $2, $3)",
             ),
             hold: text(and_xid!("select null"), &format!("hold($1, $2{clock})")),
             handoff: text(
-                and_xid!("select appended, event_table, timer_table"),
-                "handoff($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                and_xid!("select appended, children, resumed, event_table, timer_table"),
+                "handoff($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
             ),
             replay_dead_letter: text(
                 and_xid!("select workflow_id, event_id, event_table"),
@@ -99,11 +108,13 @@ impl Texts {
                 and_xid!("select cancelled"),
                 "cancel($1, $2, timestamptz 'epoch' + $3::int8 * interval '1 microsecond')",
             ),
-            drain: text(and_xid!("select tick, fired, dead, event_table, is_done"), "drain($1, $2)"),
+            drain: text(and_xid!("select tick, fired, dead, resumed, event_table, is_done"), "drain($1, $2)"),
             rotate_timers: text(
                 and_xid!("select rotated, timer_table, moved"),
                 "rotate_timers($1, $2::int8 * interval '1 microsecond')",
             ),
+            expire_waits: text(and_xid!("select resumed, event_table"), "expire_waits($1, $2)"),
+            observe: text(and_xid!("select ready, sleeping, waiting, joining"), "observe($1)"),
             peek: text(and_xid!("select count"), "peek($1, $2)"),
             lock_table: text(and_xid!("select null"), "lock_table($1, $2, $3)"),
             resolve: text(and_xid!("select outcome"), "resolve($1::int8::text::xid8)"),

@@ -135,6 +135,14 @@ impl<'a> Columns<'a> {
         }
     }
 
+    pub fn uuids(&mut self) -> Result<Vec<u128>, DecodeError> {
+        match self.value()? {
+            Value::Null => Ok(Vec::new()),
+            Value::UuidArray(values) => Ok(values.iter().map(|value| value.unwrap_or(0)).collect()),
+            other => Err(self.unexpected("an array of uuids", other)),
+        }
+    }
+
     /// What so many columns hold, unless the first of them is null: then they are passed over.
     pub fn if_not_null<T>(
         &mut self,

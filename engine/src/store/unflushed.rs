@@ -63,7 +63,7 @@ mod tests {
     use crate::store::locks::Slot;
     use alloc::vec;
     use tourbillon_models::history::{PlainOp, PlainReply};
-    use tourbillon_models::name::{Consumer, EventId, Micros, Queue, Step, Token, WorkerId, WorkflowId};
+    use tourbillon_models::name::{Consumer, EventId, Micros, Queue, Token, WorkerId};
     use tourbillon_models::op::{Decision, Op, QueueKind, Verb};
     use tourbillon_models::reply::{Outcome, Reply};
 
@@ -141,17 +141,7 @@ mod tests {
             let claim = Op::Claim { worker, dead_interval: Micros(9), at };
             let Reply::Claimed { token, .. } = call(&mut engine, slot, claim) else { panic!("there is a window") };
             call(&mut engine, slot, Op::Heartbeat { worker, token, at });
-            let decision = Decision {
-                event,
-                verb: Verb::Acknowledge,
-                workflow: WorkflowId(0),
-                sequence: 0,
-                step: Step(0),
-                attempt: 1,
-                max_attempts: 0,
-                delay: Micros(0),
-                state: 0,
-            };
+            let decision = Decision::new(event, Verb::Acknowledge);
             let handoff = Op::Handoff { worker, token, decisions: vec![decision] };
             let reply = call(&mut engine, slot, handoff);
             assert!(matches!(reply, Reply::HandedOff { .. }), "{reply:?}");

@@ -29,28 +29,91 @@
 //!     }
 //! }
 //! ```
+//!
+//! So is one that waits for its children, for somebody, and for a while:
+//!
+//! ```
+//! use tourbillon_models::name::{Micros, Name, Step};
+//! use tourbillon_models::reply::Arrival;
+//! use tourbillon_models::workload::{Child, Expected, Next, Program, StepInput, StepOutcome, shape};
+//!
+//! struct Trip;
+//!
+//! impl Program for Trip {
+//!     fn name(&self) -> &str { "trip" }
+//!     fn summary(&self) -> &str { "books a flight and a room, asks, and sleeps before it asks again" }
+//!     fn steps(&self) -> &[&str] { &["begin", "book", "ask", "leave"] }
+//!     fn names(&self) -> &[&str] { &["yes"] }
+//!     fn emits(&self, _index: u32, _size: u64) -> Vec<Expected> {
+//!         vec![Expected { name: Name(0), payload: 1, token: None }]
+//!     }
+//!     fn start(&self, index: u32, _size: u64) -> (Step, u64) { (Step(0), index.into()) }
+//!     fn decide(&self, input: StepInput) -> StepOutcome {
+//!         let (state, second) = (input.state, Micros::from_secs(1));
+//!         let next = match (input.step, input.arrival) {
+//!             (Step(0), _) => Next::Spawn { step: Step(2), state, children: vec![Child { step: Step(1), state }; 2] },
+//!             (Step(1), _) => Next::Complete { result: state },
+//!             (Step(2), _) => Next::Await { name: Name(0), step: Step(3), state, deadline: Some(second), token: None },
+//!             (_, Arrival::TimedOut) => Next::Sleep { step: Step(2), state, delay: second },
+//!             _ => Next::Complete { result: state },
+//!         };
+//!         StepOutcome { effect: input.step == Step(1), next }
+//!     }
+//! }
+//!
+//! let expected = "\
+//! trip, starts with begin
+//!   begin: spawn book, then ask
+//!   book: a row, complete
+//!   ask: await yes or a deadline, then leave
+//!   ask, joined: await yes or a deadline, then leave
+//!   leave, emitted: complete
+//!   leave, timed out: sleep, then ask
+//! ";
+//! assert_eq!(shape::explore(&Trip).unwrap().to_string(), expected);
+//! ```
 
 mod agent_loop;
+mod approval;
 mod chain;
+mod children_fail;
 mod deploy;
 mod dispatch;
+mod emit_race;
+mod external_call;
+mod fan_out;
 mod flaky;
 mod long_sleep;
+mod observability;
 mod poison;
 mod restart;
+mod results;
+mod secrets;
+pub mod shape;
+#[cfg(test)]
+mod walk;
 
 pub use agent_loop::AgentLoop;
 pub use chain::Chain;
+pub use children_fail::ChildrenFail;
+pub use emit_race::EmitRace;
+pub use long_sleep::LongSleep;
+pub use secrets::SECRET;
 
 use crate::name::{Micros, Name, Step, WaitToken};
 use crate::reply::{Arrival, ChildResult};
 use alloc::vec::Vec;
+use approval::Approval;
 use deploy::Deploy;
 use dispatch::Dispatch;
+use external_call::ExternalCall;
+use fan_out::FanOut;
 use flaky::Flaky;
-pub use long_sleep::LongSleep;
+use observability::Observability;
 use poison::Poison;
 use restart::Restart;
+use results::Results;
+use secrets::Secrets;
 
 /// What a step asks for: whether it writes a row of the application's in the database, and what comes next.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -128,6 +191,13 @@ pub struct StepInput<'a> {
     pub version: u16,
 }
 
+impl StepInput<'_> {
+    /// Of a workflow's first step, or of one that another went on to: its first attempt, of the first version.
+    pub const fn first(step: Step, state: u64) -> Self {
+        StepInput { step, state, arrival: Arrival::Direct, results: &[], attempt: 1, version: 0 }
+    }
+}
+
 /// A workflow as a pure function.
 pub trait Program {
     /// The name on the command line and in the header of a history.
@@ -186,7 +256,7 @@ pub enum Workload {
 
 impl Workload {
     /// Every workload, in the order in which they are listed.
-    pub const ALL: [Workload; 13] = [
+    pub const ALL: [Workload; 23] = [
         Workload::Program(&Chain),
         Workload::Program(&AgentLoop),
         Workload::Messages {
@@ -217,6 +287,24 @@ impl Workload {
             name: "burst",
             summary: "the chain, two hundred times at once from one session, or twenty times from each of eight",
             program: &Chain,
+        },
+        Workload::Program(&FanOut),
+        Workload::Program(&Results),
+        Workload::Program(&Approval),
+        Workload::Program(&EmitRace),
+        Workload::Program(&ChildrenFail),
+        Workload::Program(&ExternalCall),
+        Workload::Program(&Observability),
+        Workload::Program(&Secrets),
+        Workload::Behaviour {
+            name: "triggered",
+            summary: "marker, sleep, marker, begun where an application writes its rows: one by one, and twenty in one transaction",
+            program: &Restart,
+        },
+        Workload::Behaviour {
+            name: "rolled-back-start",
+            summary: "marker, sleep, marker; most of the transactions that start one are rolled back and leave no trace",
+            program: &Restart,
         },
     ];
 
@@ -284,8 +372,7 @@ mod tests {
         let (mut step, mut state) = program.start(index, size);
         let (mut attempt, mut taken) = (1, Vec::new());
         loop {
-            let outcome =
-                program.decide(StepInput { step, state, arrival: Arrival::Direct, results: &[], attempt, version });
+            let outcome = program.decide(StepInput { attempt, version, ..StepInput::first(step, state) });
             taken.push((program.steps()[step.0 as usize], outcome.effect));
             match outcome.next {
                 Next::Goto { step: to, state: with } | Next::Sleep { step: to, state: with, .. } => {
@@ -359,8 +446,7 @@ mod tests {
     fn deploy_skips_a_step_that_the_second_version_has_no_code_for() {
         assert_eq!(names(&Deploy, 1, 1, 0), ["receive", "sort", "stamp", "deliver"]);
         assert_eq!(names(&Deploy, 1, 1, 1), ["receive", "sort", "deliver"]);
-        let stamp =
-            StepInput { step: Step(2), state: 1, arrival: Arrival::Direct, results: &[], attempt: 1, version: 1 };
+        let stamp = StepInput { version: 1, ..StepInput::first(Step(2), 1) };
         assert_eq!(Deploy.decide(stamp), StepOutcome { effect: false, next: Next::Reject });
     }
 
@@ -374,14 +460,7 @@ mod tests {
     #[test]
     fn a_step_that_is_not_the_programs_ends_the_workflow() {
         for program in programs() {
-            let input = StepInput {
-                step: Step(u16::MAX),
-                state: 0,
-                arrival: Arrival::Direct,
-                results: &[],
-                attempt: 1,
-                version: 0,
-            };
+            let input = StepInput::first(Step(u16::MAX), 0);
             assert_eq!(program.decide(input), StepOutcome { effect: false, next: Next::Complete { result: 0 } });
         }
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 mod checker;
 mod connected;
 mod handoff;
+mod joins;
 mod parity;
 mod replay;
 mod sim;
@@ -26,6 +27,8 @@ pub enum Command {
     Replay(replay::Arguments),
     /// Claim and handoff of windows on a real server, beside a plain insert of the same rows
     Handoff(handoff::Arguments),
+    /// Spawns, ends and joins of many children in one call each, on a real server
+    Joins(joins::Arguments),
     /// Scheduling and draining, with a thousand and a million other timers pending, in the store and on a real server
     Timers(timers::Arguments),
     /// What a simulated week leaves behind, in the store and on a real server
@@ -40,6 +43,7 @@ pub fn run(command: &Command, console: &mut Console) -> Result<Exit> {
         Command::Checker(arguments) => checker::run(arguments, console),
         Command::Replay(arguments) => replay::run(arguments, console),
         Command::Handoff(arguments) => handoff::run(arguments, console),
+        Command::Joins(arguments) => joins::run(arguments, console),
         Command::Timers(arguments) => timers::run(arguments, console),
         Command::Storage(arguments) => storage::run(arguments, console),
         Command::Parity(arguments) => parity::run(arguments, console),

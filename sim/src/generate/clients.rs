@@ -2,7 +2,7 @@
 
 use super::options::Options;
 use super::shape::Arrivals;
-use super::{QUEUE, START, in_order, statement};
+use super::{QUEUE, START, bracketed, in_order, statement};
 use crate::faults::FaultKind;
 use crate::plan::Plan;
 use crate::random::Stream;
@@ -23,6 +23,9 @@ pub fn arrival(item: u64, options: &Options, program: Option<&dyn Program>) -> P
     }
 }
 
+/// Items from here on are written only where something takes them back.
+pub const NEVER_COMMITTED: u64 = 1_000_000;
+
 /// A start is idempotent by its key; a message is not, and its client asks what became of it.
 fn on_lost_reply(program: Option<&dyn Program>) -> OnLostReply {
     if program.is_some() { OnLostReply::Repeat } else { OnLostReply::Resolve }
@@ -33,6 +36,8 @@ pub fn add_clients(plan: &mut Plan, options: &Options, program: Option<&dyn Prog
     let rounds = match options.shape.arrivals {
         Arrivals::Spread => spread(&mut stream, options, program),
         Arrivals::AtOnce => at_once(&mut stream, options, program),
+        Arrivals::Triggered => triggered(&mut stream, options, program),
+        Arrivals::RolledBack => rolled_back(&mut stream, options, program),
     };
     for (index, rounds) in rounds.into_iter().enumerate() {
         plan.add_script(format!("client-{index}"), in_order(rounds));
@@ -82,6 +87,80 @@ fn at_once(stream: &mut Stream, options: &Options, program: Option<&dyn Program>
     (0..options.clients).map(of_client).collect()
 }
 
+/// Twenty in one transaction, the others in one each, and some once more where a row is changed that had started one; and
+/// transactions that are rolled back.
+fn triggered(stream: &mut Stream, options: &Options, program: Option<&dyn Program>) -> Vec<Vec<Round>> {
+    let bulk = options.items.min(20);
+    let mut transactions: Vec<Vec<u64>> = vec![(0..bulk).collect()];
+    transactions.extend((bulk..options.items).map(|item| vec![item]));
+    transactions.extend((0..stream.below(3)).map(|_| vec![stream.below(options.items)]));
+    let mut rounds: Vec<Vec<Round>> = (0..options.clients).map(|_| Vec::new()).collect();
+    for items in transactions {
+        let starts = items.into_iter().map(|item| statement(arrival(item, options, program))).collect();
+        let (isolation, open_for) = (isolation(stream), open_for(stream));
+        let mut round = bracketed(stream, options, isolation, starts, open_for);
+        round.on_lost_reply = on_lost_reply(program);
+        rounds[stream.below(options.clients) as usize].push(round);
+    }
+    for (index, count) in [1, 20, 1].into_iter().enumerate() {
+        let first = NEVER_COMMITTED + 100 * index as u64;
+        let round = undone(stream, options, program, first..first + count);
+        rounds[stream.below(options.clients) as usize].push(round);
+    }
+    rounds
+}
+
+/// Between those that stay, twice as many that do not.
+fn rolled_back(stream: &mut Stream, options: &Options, program: Option<&dyn Program>) -> Vec<Vec<Round>> {
+    let mut rounds = spread(stream, options, program);
+    for index in 0..2 * options.items {
+        let first = NEVER_COMMITTED + 100 * index;
+        let count = stream.between(1, 3);
+        let round = undone(stream, options, program, first..first + count);
+        rounds[stream.below(options.clients) as usize].push(round);
+    }
+    rounds
+}
+
+/// Starts of which no trace may stay: rolled back as a whole, up to a savepoint, or since something else was refused that the
+/// client did not notice.
+fn undone(
+    stream: &mut Stream,
+    options: &Options,
+    program: Option<&dyn Program>,
+    items: core::ops::Range<u64>,
+) -> Round {
+    let starts: Vec<_> = items.map(|item| statement(arrival(item, options, program))).collect();
+    let (isolation, open_for) = (isolation(stream), open_for(stream));
+    let [save, undo] = [Op::Savepoint { level: 1 }, Op::RollbackTo { level: 1 }].map(statement);
+    let peek = statement(Op::Peek { queue: QUEUE, table: stream.below(3) as u8 });
+    match stream.below(3) {
+        0 => {
+            let mut round = bracketed(stream, options, isolation, starts, open_for);
+            round.statements.last_mut().expect("it ends").1 = Op::Rollback;
+            round
+        }
+        1 => {
+            let statements = [save].into_iter().chain(starts).chain([undo, peek]).collect();
+            bracketed(stream, options, isolation, statements, open_for)
+        }
+        _ => {
+            let tick = statement(Op::Tick { queue: QUEUE });
+            let statements = starts.into_iter().chain([tick, peek]).collect();
+            let round = bracketed(stream, options, isolation, statements, open_for);
+            Round { on_refusal: OnRefusal::CarryOn, ..round }
+        }
+    }
+}
+
+fn isolation(stream: &mut Stream) -> Isolation {
+    if stream.chance(1, 3) { Isolation::RepeatableRead } else { Isolation::ReadCommitted }
+}
+
+fn open_for(stream: &mut Stream) -> Micros {
+    if stream.chance(1, 2) { stream.span(Micros(0), Micros::from_millis(400)) } else { Micros(0) }
+}
+
 /// A message that is due later. Now and then one that the application's own rule forbids: nothing but its time will tell.
 fn later(stream: &mut Stream, item: u64) -> PlainOp {
     let delay = stream.span(Micros(0), Micros::from_millis(1500));
@@ -114,8 +193,7 @@ fn client_statements(stream: &mut Stream, op: PlainOp, may_stand_alone: bool) ->
     if may_stand_alone && stream.chance(1, 3) {
         return vec![statement(op)];
     }
-    let isolation = if stream.chance(1, 3) { Isolation::RepeatableRead } else { Isolation::ReadCommitted };
-    let open_for = if stream.chance(1, 2) { stream.span(Micros(0), Micros::from_millis(400)) } else { Micros(0) };
+    let (isolation, open_for) = (isolation(stream), open_for(stream));
     let mut statements = Vec::new();
     if stream.chance(1, 6) {
         statements.extend([statement(Op::Begin { isolation }), statement(op.clone()), (open_for, Op::Rollback)]);

@@ -1,6 +1,6 @@
-//! Duties: tick, rotation, drain and the rotation of timers; and those who call them in the wrong way.
+//! Duties: tick, rotation, drain, the rotation of timers and the expiry of waits; and those who call them in the wrong way.
 
-use super::clients::arrival;
+use super::clients::{NEVER_COMMITTED, arrival};
 use super::options::Options;
 use super::{QUEUE, START, bracketed, in_order, statement};
 use crate::faults::FaultKind;
@@ -13,7 +13,7 @@ use tourbillon_models::op::{Isolation, Op};
 use tourbillon_models::workload::Program;
 
 /// The names of the duties: takeover is that of a standby, who is a worker.
-pub const DUTIES: [&str; 4] = ["ticker", "rotation", "drain", "timer-rotation"];
+pub const DUTIES: [&str; 5] = ["ticker", "rotation", "drain", "timer-rotation", "expiry"];
 
 /// A duty that calls one procedure over and over, each time in a transaction of its own.
 pub fn duty(op: PlainOp, every: Micros) -> Role {
@@ -27,10 +27,11 @@ pub fn duty(op: PlainOp, every: Micros) -> Role {
 }
 
 pub fn add_duties(plan: &mut Plan, options: &Options, program: Option<&dyn Program>) {
-    let periods =
-        [options.tick_interval, options.rotation_period, options.drain_interval, options.timer_rotation_period];
-    for ((name, op), every) in DUTIES.into_iter().zip(calls(options)).zip(periods) {
+    for (name, (op, every)) in DUTIES.into_iter().zip(calls(options)) {
         plan.add(name.to_owned(), duty(op, every));
+    }
+    for index in 0..options.observers {
+        plan.add(format!("observer-{index}"), duty(Op::Observe { queue: QUEUE }, options.observe_interval));
     }
     let mut stream = Stream::new(plan.seed, "duty", 0);
     if options.has(FaultKind::DutyInTransaction) {
@@ -56,21 +57,27 @@ pub fn add_duties(plan: &mut Plan, options: &Options, program: Option<&dyn Progr
     }
 }
 
-/// What each of [`DUTIES`] calls.
-fn calls(options: &Options) -> [PlainOp; DUTIES.len()] {
+/// What each of [`DUTIES`] calls, and how often. Where nobody waits, no deadline passes.
+fn calls(options: &Options) -> Vec<(PlainOp, Micros)> {
     let lock_timeout = options.lock_timeout;
-    [
-        Op::Tick { queue: QUEUE },
-        Op::Rotate { queue: QUEUE, lock_timeout },
-        Op::Drain { queue: QUEUE, limit: options.drain_limit },
-        Op::RotateTimers { queue: QUEUE, lock_timeout },
-    ]
+    let always = [
+        (Op::Tick { queue: QUEUE }, options.tick_interval),
+        (Op::Rotate { queue: QUEUE, lock_timeout }, options.rotation_period),
+        (Op::Drain { queue: QUEUE, limit: options.drain_limit }, options.drain_interval),
+        (Op::RotateTimers { queue: QUEUE, lock_timeout }, options.timer_rotation_period),
+    ];
+    let expire = options
+        .waits
+        .as_ref()
+        .map(|waits| (Op::ExpireWaits { queue: QUEUE, limit: waits.expire_limit }, waits.expire_interval));
+    always.into_iter().chain(expire).collect()
 }
 
 /// Half of them ticks.
 fn any_duty(stream: &mut Stream, options: &Options) -> PlainOp {
-    let [tick, others @ ..] = calls(options);
-    if stream.chance(1, 2) { tick } else { stream.choose(&others).clone() }
+    let calls = calls(options);
+    let (tick, others) = calls.split_first().expect("there is always a ticker");
+    if stream.chance(1, 2) { tick.0.clone() } else { stream.choose(others).0.clone() }
 }
 
 /// A client that ticks in a transaction that has written, and does not notice that it is refused.
@@ -81,6 +88,3 @@ fn tick_after_a_write(stream: &mut Stream, options: &Options, program: Option<&d
     let round = bracketed(stream, options, Isolation::ReadCommitted, statements, Micros(0));
     Round { on_refusal: OnRefusal::CarryOn, ..round }
 }
-
-/// Items from here on are written only where a refusal takes them back.
-const NEVER_COMMITTED: u64 = 1_000_000;

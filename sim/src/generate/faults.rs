@@ -22,7 +22,12 @@ pub fn add_faults(plan: &mut Plan, options: &Options) {
     let workers = [named("worker-"), named("standby-")].concat();
     let (clients, late) = (named("client-"), named("late-producer-"));
     let duties: Vec<Process> = DUTIES.iter().flat_map(|name| named(name)).collect();
-    let callers = [workers.clone(), workers.clone(), clients, late].concat();
+    let tellers = [named("emitter-"), named("hearer-")].concat();
+    let waiters = [named("expiry"), named("observer-")].concat();
+    let callers = [workers.clone(), workers.clone(), clients, late, tellers.clone(), waiters].concat();
+    // Who emits may die and stand still like a worker.
+    let mortals = [workers.clone(), tellers].concat();
+    let places = Places::of(plan, options);
     let mut faults = Vec::new();
     let mut add = |kind: FaultKind, stream: &mut Stream, make: &dyn Fn(&mut Stream) -> (When, PlannedEffect)| {
         if options.has(kind) {
@@ -35,16 +40,16 @@ pub fn add_faults(plan: &mut Plan, options: &Options) {
     let dead = options.dead_interval.0;
     add(FaultKind::WorkerCrash, &mut stream, &|stream| {
         let restart_after = stream.span(Micros::from_millis(10), Micros(2 * dead));
-        let when = somewhere(stream, options, &workers);
+        let when = places.somewhere(stream, &mortals);
         (when, PlannedEffect::Crash { restart_after })
     });
     add(FaultKind::WorkerPause, &mut stream, &|stream| {
         let duration = Micros(dead + stream.between(dead / 10, 2 * dead));
-        (somewhere(stream, options, &workers), PlannedEffect::Pause { duration })
+        (places.somewhere(stream, &mortals), PlannedEffect::Pause { duration })
     });
     add(FaultKind::LostReply, &mut stream, &|stream| {
         let process = *stream.choose(&callers);
-        (point(stream, process), PlannedEffect::LostReply)
+        (places.point(stream, process), PlannedEffect::LostReply)
     });
     add(FaultKind::DutyStop, &mut stream, &|stream| {
         let at = stream.span(START, options.faults_end);
@@ -57,7 +62,7 @@ pub fn add_faults(plan: &mut Plan, options: &Options) {
         faults.extend((0..stream.between(1, 2)).map(|_| {
             let down_for = stream.span(Micros::from_millis(20), Micros::from_millis(800));
             PlannedFault {
-                when: somewhere(&mut stream, options, &callers),
+                when: places.somewhere(&mut stream, &callers),
                 what: PlannedEffect::ServerCrash { down_for },
                 kind: options.has(FaultKind::ServerCrash).then_some(FaultKind::ServerCrash),
             }
@@ -65,7 +70,7 @@ pub fn add_faults(plan: &mut Plan, options: &Options) {
     }
     if options.has(FaultKind::AsyncCommitLoss) {
         plan.durability = Durability::Asynchronous;
-        faults.extend(flushes(plan.seed, options, &callers));
+        faults.extend(flushes(plan.seed, options, &places, &callers));
     }
     let (fewest, most) = options.shape.more_pauses;
     faults.extend((0..stream.between(fewest, most)).map(|_| {
@@ -99,13 +104,13 @@ pub fn add_faults(plan: &mut Plan, options: &Options) {
 }
 
 /// When the log is flushed: seldom, or often. What the setup did is, before anybody can die.
-fn flushes(seed: u64, options: &Options, callers: &[Process]) -> Vec<PlannedFault> {
+fn flushes(seed: u64, options: &Options, places: &Places, callers: &[Process]) -> Vec<PlannedFault> {
     let mut stream = Stream::new(seed, "flush", 0);
     let setup = When::Time { at: START - Micros::from_millis(1), process: Process(0) };
     let most = if options.is_resurrection { 0 } else { *stream.choose(&[0, 2, 10, 40]) };
-    let places = (0..stream.between(0, most)).map(|_| somewhere(&mut stream, options, callers));
+    let drawn = (0..stream.between(0, most)).map(|_| places.somewhere(&mut stream, callers));
     core::iter::once(setup)
-        .chain(places)
+        .chain(drawn)
         .map(|when| PlannedFault { when, what: PlannedEffect::Flush, kind: None })
         .collect()
 }
@@ -160,21 +165,51 @@ fn in_a_step(stream: &mut Stream, workers: &[Process]) -> When {
     When::Point { process: *stream.choose(workers), call, nth: stream.below(6) as u32, phase }
 }
 
-fn somewhere(stream: &mut Stream, options: &Options, processes: &[Process]) -> When {
-    let process = *stream.choose(processes);
-    match stream.chance(1, 3) {
-        true => When::Time { at: stream.span(START, options.faults_end), process },
-        false => point(stream, process),
+/// Where faults may fall: what each process calls.
+struct Places {
+    calls: Vec<Vec<CallKind>>,
+    until: Micros,
+}
+
+impl Places {
+    fn of(plan: &Plan, options: &Options) -> Places {
+        let calls = plan.processes.iter().map(|process| calls(&process.name, options)).collect();
+        Places { calls, until: options.faults_end }
+    }
+
+    fn somewhere(&self, stream: &mut Stream, processes: &[Process]) -> When {
+        let process = *stream.choose(processes);
+        match stream.chance(1, 3) {
+            true => When::Time { at: stream.span(START, self.until), process },
+            false => self.point(stream, process),
+        }
+    }
+
+    fn point(&self, stream: &mut Stream, process: Process) -> When {
+        let call = *stream.choose(&self.calls[process.0 as usize]);
+        let nth = stream.below(if call == CallKind::Any { 150 } else { 10 }) as u32;
+        let phase = if stream.chance(1, 2) { Phase::Before } else { Phase::After };
+        When::Point { process, call, nth, phase }
     }
 }
 
 /// The calls of a transaction are few among many idle claims, so they are aimed at by kind.
-fn point(stream: &mut Stream, process: Process) -> When {
-    use CallKind::{Any, Append, Begin, Claim, Commit, Effect, HandOut, Handoff, Hold, Read, Schedule, Start};
-    let calls =
-        [Any, Begin, Claim, Read, HandOut, Hold, Effect, Handoff, Handoff, Commit, Commit, Start, Append, Schedule];
-    let call = *stream.choose(&calls);
-    let nth = stream.below(if call == Any { 150 } else { 10 }) as u32;
-    let phase = if stream.chance(1, 2) { Phase::Before } else { Phase::After };
-    When::Point { process, call, nth, phase }
+fn calls(process: &str, options: &Options) -> Vec<CallKind> {
+    use CallKind::{
+        Any, Append, Begin, Claim, Commit, Effect, Emit, ExpireWaits, HandOut, Handoff, Hold, Observe, Read,
+        ReadResults, Schedule, Start,
+    };
+    match process.split('-').next() {
+        Some("emitter" | "hearer") => vec![Begin, Start, Emit, Emit, Emit, Commit],
+        Some("expiry") => vec![ExpireWaits],
+        Some("observer") => vec![Observe],
+        _ => {
+            let usual = [
+                Any, Begin, Claim, Read, HandOut, Hold, Effect, Handoff, Handoff, Commit, Commit, Start, Append,
+                Schedule,
+            ];
+            let joins = if options.has_joins() { &[ReadResults, ReadResults][..] } else { &[] };
+            [&usual, joins].concat()
+        }
+    }
 }

@@ -7,6 +7,7 @@
 mod clients;
 mod course;
 pub mod duties;
+mod emitters;
 mod faults;
 mod holders;
 mod options;
@@ -43,7 +44,7 @@ pub struct Limits {
 
 /// Draws a plan. Cost: a few microseconds, and a walk through each workflow.
 pub fn generate(seed: u64, workload: &str, program: Option<&dyn Program>, limits: &Limits) -> Plan {
-    let options = Options::draw(seed, workload, program.is_some(), limits);
+    let options = Options::draw(seed, workload, program, limits);
     let mut plan = Plan {
         seed,
         workload: workload.to_owned(),
@@ -55,7 +56,7 @@ pub fn generate(seed: u64, workload: &str, program: Option<&dyn Program>, limits
         drain_interval: options.drain_interval,
         latency: (Micros(100), Micros(600)),
         faults_end: options.faults_end,
-        liveness_bound: options.liveness_bound(program),
+        liveness_bound: options.liveness_bound(),
         end: End::Drained,
         wal_level: WalLevel::default(),
         durability: Durability::default(),
@@ -65,6 +66,9 @@ pub fn generate(seed: u64, workload: &str, program: Option<&dyn Program>, limits
     workers::add_workers(&mut plan, &options);
     clients::add_clients(&mut plan, &options, program);
     clients::add_late_producers(&mut plan, &options, program);
+    if let Some(program) = program {
+        emitters::add_emitters(&mut plan, &options, program);
+    }
     holders::add_holders(&mut plan, &options);
     holders::add_readers(&mut plan, &options);
     faults::add_faults(&mut plan, &options);
@@ -73,7 +77,7 @@ pub fn generate(seed: u64, workload: &str, program: Option<&dyn Program>, limits
 
 impl Plan {
     fn add(&mut self, name: String, role: Role) {
-        self.processes.push(ProcessPlan { name, role, clock: Clock::Right });
+        self.processes.push(ProcessPlan { name, role, clock: Clock::Right, hears_of: None });
     }
 
     fn add_script(&mut self, name: String, rounds: Vec<Round>) {

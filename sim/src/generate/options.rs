@@ -36,6 +36,21 @@ pub struct Options {
     pub faults: Vec<FaultKind>,
     /// A zombie comes back whose claim is lost.
     pub is_resurrection: bool,
+    /// What workflows have before them.
+    pub course: Course,
+    /// Of a program whose workflows await something.
+    pub waits: Option<WaitOptions>,
+    /// Who counts live workflows, and how often.
+    pub observers: u64,
+    pub observe_interval: Micros,
+}
+
+/// What comes with waits.
+pub struct WaitOptions {
+    pub emitters: u64,
+    pub expire_interval: Micros,
+    /// So many waits a call.
+    pub expire_limit: u32,
 }
 
 /// One seed in so many draws this kind of fault.
@@ -48,7 +63,8 @@ const fn rarity(kind: FaultKind) -> u64 {
 }
 
 impl Options {
-    pub fn draw(seed: u64, workload: &str, has_program: bool, limits: &Limits) -> Self {
+    pub fn draw(seed: u64, workload: &str, program: Option<&dyn Program>, limits: &Limits) -> Self {
+        let has_program = program.is_some();
         let mut stream = Stream::new(seed, "option", 0);
         let shape = Shape::of(workload);
         let millis = |stream: &mut Stream, low, high| stream.span(Micros::from_millis(low), Micros::from_millis(high));
@@ -79,8 +95,17 @@ impl Options {
             faults_end: if is_brisk { millis(&mut stream, 2500, 9000) } else { millis(&mut stream, 10_000, 90_000) },
             faults: limits.faults.iter().copied().filter(|kind| stream.chance(1, rarity(*kind))).collect(),
             is_resurrection: false,
+            course: Course::default(),
+            waits: None,
+            observers: 0,
+            observe_interval: Micros(0),
         };
         options.force();
+        let has_waits = program.is_some_and(|program| !program.names().is_empty());
+        if has_waits {
+            // What a replay begins has an id that nobody knows who could tell it anything.
+            options.faults.retain(|kind| *kind != FaultKind::ReplayTwice);
+        }
         if options.has(FaultKind::AsyncCommitLoss) {
             options.is_resurrection = resurrection::befalls(seed, &shape);
         }
@@ -90,7 +115,28 @@ impl Options {
         if shape.interruption == Interruption::Outage {
             options.interrupt(&mut Stream::new(seed, "outage", 0));
         }
+        options.course =
+            program.map_or_else(|| options.of_messages(), |it| Course::of(it, options.items, options.size));
+        options.draw_waits(&mut Stream::new(seed, "wait", 0), has_waits);
         options
+    }
+
+    const fn of_messages(&self) -> Course {
+        Course { steps: 6, asleep: Micros::from_secs(2), deaths: 0, workflows: self.items }
+    }
+
+    fn draw_waits(&mut self, stream: &mut Stream, has_waits: bool) {
+        let millis = |stream: &mut Stream, low, high| stream.span(Micros::from_millis(low), Micros::from_millis(high));
+        if has_waits {
+            self.waits = Some(WaitOptions {
+                emitters: stream.between(1, 3),
+                expire_interval: millis(stream, 15, 300),
+                expire_limit: *stream.choose(&[1, 2, 3, 100]),
+            });
+        }
+        self.observers = self.shape.observers.max(u64::from(has_waits || self.has_joins()));
+        let is_busy = self.shape.observers > 1;
+        self.observe_interval = if is_busy { millis(stream, 50, 300) } else { millis(stream, 500, 2_500) };
     }
 
     /// What the workload is about, in the order in which kinds are listed.
@@ -111,22 +157,30 @@ impl Options {
     }
 
     /// Time for everyone to be found dead and taken over; for the longest workflow to take its steps one by one, each
-    /// behind all the others, a tick, a poll, a claim that lingers, and as many pages of timers as there may be; for its
-    /// sleep; and for what kills its process to do so, twice with its window and then alone. All of it twice, since
+    /// behind all the others, a tick, a poll, a claim that lingers, and as many pages of timers and deadlines as there may be;
+    /// for its sleep; and for what kills its process to do so, twice with its window and then alone. All of it twice, since
     /// what is dead may be replayed.
-    pub fn liveness_bound(&self, program: Option<&dyn Program>) -> Micros {
-        let course = program.map_or(Course { steps: 6, asleep: Micros::from_secs(2), deaths: 0 }, |program| {
-            Course::of(program, self.items, self.size)
-        });
-        let pages = self.items / u64::from(self.drain_limit) + 3;
+    pub fn liveness_bound(&self) -> Micros {
+        let course = self.course;
+        let pages = course.workflows / u64::from(self.drain_limit) + 3;
+        let expiry = self
+            .waits
+            .as_ref()
+            .map_or(0, |waits| (course.workflows / u64::from(waits.expire_limit) + 3) * waits.expire_interval.0);
         let step = self.tick_interval.0
             + 2 * self.poll_interval.0
-            + self.items * self.work_duration.0
+            + course.workflows * self.work_duration.0
             + pages * self.drain_interval.0
+            + expiry
             + 300_000;
         let death = 2 * self.dead_interval.0 + 2 * self.poll_interval.0 + self.tick_interval.0 + 500_000;
         let deaths = course.deaths * (2 + u64::from(self.max_tries)) * death;
         Micros(10_000_000 + 10 * self.dead_interval.0 + 2 * (course.steps * step + course.asleep.0 + deaths))
+    }
+
+    /// Whether workflows have children.
+    pub const fn has_joins(&self) -> bool {
+        self.course.workflows > self.items
     }
 
     pub fn has(&self, kind: FaultKind) -> bool {
@@ -160,6 +214,22 @@ impl Options {
             ("faults", faults.join(",")),
         ];
         let resurrection = self.is_resurrection.then(|| ("resurrection", "of worker-0".to_owned()));
-        named.into_iter().chain(resurrection).map(|(name, value)| (name.to_owned(), value)).collect()
+        let waits = self.waits.iter().flat_map(|waits| {
+            [
+                ("emitters", waits.emitters.to_string()),
+                ("expire_interval", waits.expire_interval.to_string()),
+                ("expire_limit", waits.expire_limit.to_string()),
+            ]
+        });
+        let observed =
+            [("observers", self.observers.to_string()), ("observe_interval", self.observe_interval.to_string())];
+        let observed = observed.into_iter().filter(|_| self.observers > 0);
+        named
+            .into_iter()
+            .chain(resurrection)
+            .chain(waits)
+            .chain(observed)
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
     }
 }

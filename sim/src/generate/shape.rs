@@ -20,6 +20,8 @@ pub struct Shape {
     pub interruption: Interruption,
     /// Applications that read the event tables all the time.
     pub readers: u64,
+    /// Who counts live workflows; a program whose workflows await something has one at least.
+    pub observers: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +30,10 @@ pub enum Arrivals {
     Spread,
     /// All at once, from one session or from eight.
     AtOnce,
+    /// By an application's transactions: twenty in one, the others one by one; and some that are rolled back.
+    Triggered,
+    /// The same one by one, and most are rolled back.
+    RolledBack,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +65,7 @@ const USUAL: Shape = Shape {
     lost_commits: (0, 0),
     interruption: Interruption::None,
     readers: 0,
+    observers: 0,
 };
 
 impl Shape {
@@ -81,6 +88,15 @@ impl Shape {
                 ..USUAL
             },
             "burst" => Shape { arrivals: Arrivals::AtOnce, ..USUAL },
+            "fan-out" => Shape { items: (1, 5), ..USUAL },
+            "results" => Shape { items: (2, 8), ..USUAL },
+            "approval" => Shape { items: (2, 7), ..USUAL },
+            "emit-race" => Shape { items: (1, 4), size: (1, 4), ..USUAL },
+            "children-fail" => Shape { items: (1, 5), ..USUAL },
+            "observability" => Shape { items: (2, 6), size: (2, 4), observers: 2, ..USUAL },
+            "secrets" => Shape { items: (1, 6), ..USUAL },
+            "triggered" => Shape { arrivals: Arrivals::Triggered, items: (22, 22), ..USUAL },
+            "rolled-back-start" => Shape { arrivals: Arrivals::RolledBack, items: (2, 6), observers: 1, ..USUAL },
             _ => USUAL,
         }
     }

@@ -1,10 +1,10 @@
 //! Comparison of what the model and the server said, up to the renaming of ids.
 
 use super::renaming::{Mismatch, Pairing, Renaming, same_snapshot};
-use tourbillon_models::history::{PlainOp, PlainReply, State};
+use tourbillon_models::history::{Act, BoxContent, Parent, PlainOp, PlainReply, State};
 use tourbillon_models::name::{EventId, WorkflowId, Xid};
 use tourbillon_models::op::{Decision, Op};
-use tourbillon_models::reply::{Event, Refusal, Reply};
+use tourbillon_models::reply::{Arrival, ChildResult, EmitAnswer, Event, Refusal, Reply};
 
 /// A server's answer in the vocabulary; the error's text where the engine knows no such error.
 pub enum Ready {
@@ -25,13 +25,25 @@ pub struct Side<'a> {
 pub fn for_server(op: &PlainOp, renaming: &Renaming) -> PlainOp {
     let decision = |decision: &Decision| Decision {
         event: renaming.events.to_server(decision.event),
-        workflow: renaming.workflows.to_server(decision.workflow),
+        workflow: renaming.server_workflow(decision.workflow),
+        arrival: match decision.arrival {
+            Arrival::Joined { join } => Arrival::Joined { join: renaming.events.to_server(join) },
+            other => other,
+        },
         ..*decision
     };
     match op {
         Op::Effect { workflow, sequence, step } => {
-            Op::Effect { workflow: renaming.workflows.to_server(*workflow), sequence: *sequence, step: *step }
+            Op::Effect { workflow: renaming.server_workflow(*workflow), sequence: *sequence, step: *step }
         }
+        Op::Emit { workflow, name, payload, emit, token, actor } => Op::Emit {
+            workflow: renaming.server_workflow(*workflow),
+            name: *name,
+            payload: *payload,
+            emit: *emit,
+            token: *token,
+            actor: *actor,
+        },
         Op::Heartbeat { worker, token, at } => Op::Heartbeat {
             worker: renaming.workers.to_server(*worker),
             token: renaming.tokens.to_server(*token),
@@ -60,6 +72,9 @@ pub fn for_server(op: &PlainOp, renaming: &Renaming) -> PlainOp {
             token: renaming.tokens.to_server(*token),
             max_tries: *max_tries,
         },
+        Op::ReadResults { worker, token } => {
+            Op::ReadResults { worker: renaming.workers.to_server(*worker), token: renaming.tokens.to_server(*token) }
+        }
         Op::Hold { worker, token, at } => {
             let (worker, token) = (renaming.workers.to_server(*worker), renaming.tokens.to_server(*token));
             Op::Hold { worker, token, at: *at }
@@ -81,7 +96,7 @@ pub fn same_answer(pairing: &mut Pairing<'_>, op: &PlainOp, model: Side<'_>, rea
         (Reply::Refused(Refusal::Deadlock | Refusal::LockNotAvailable), Ready::Cancelled) => Ok(()),
         (Reply::Refused(ours), Ready::Refused(theirs)) if ours == theirs => Ok(()),
         (model, Ready::Reply(server, server_xid)) => {
-            if !op.is_transaction_control() && !matches!(op, Op::Read { .. }) {
+            if !op.is_transaction_control() && !matches!(op, Op::Read { .. } | Op::ReadResults { .. }) {
                 same_xid(pairing, xid, *server_xid)?;
             }
             same_reply(pairing, model, server)
@@ -132,21 +147,54 @@ fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainReply
             ours.iter().zip(theirs).try_for_each(|(ours, theirs)| same_event(pairing, ours, theirs))
         }
         (
-            Reply::HandedOff { appended: ours, table, timer_table },
-            Reply::HandedOff { appended: theirs, table: other, timer_table: their_timer_table },
+            Reply::HandedOff { appended: ours, children, resumed, table, timer_table },
+            Reply::HandedOff {
+                appended: theirs,
+                children: their_children,
+                resumed: their_resumed,
+                table: other,
+                timer_table: their_timer_table,
+            },
         ) => {
             same_events(pairing, ours, theirs)?;
+            same_workflows(pairing, children, their_children)?;
+            same_events(pairing, resumed, their_resumed)?;
             same("event table", table, other)?;
             same("timer table", timer_table, their_timer_table)
         }
         (
-            Reply::HandedOut { events: ours, tries, dead },
-            Reply::HandedOut { events: theirs, tries: their_tries, dead: their_dead },
+            Reply::HandedOut { events: ours, tries, dead, resumed, table },
+            Reply::HandedOut {
+                events: theirs,
+                tries: their_tries,
+                dead: their_dead,
+                resumed: their_resumed,
+                table: other,
+            },
         ) => {
             same("number of events", &ours.len(), &theirs.len())?;
             ours.iter().zip(theirs).try_for_each(|(ours, theirs)| same_event(pairing, ours, theirs))?;
             same("tries", tries, their_tries)?;
-            same_events(pairing, dead, their_dead)
+            same_events(pairing, dead, their_dead)?;
+            same_events(pairing, resumed, their_resumed)?;
+            same("event table", table, other)
+        }
+        (Reply::Results(ours), Reply::Results(theirs)) => {
+            same("number of results", &ours.len(), &theirs.len())?;
+            ours.iter().zip(theirs).try_for_each(|(ours, theirs)| same_result(pairing, ours, theirs))
+        }
+        (
+            Reply::Emitted { answer, repeated, event, table },
+            Reply::Emitted { answer: their_answer, repeated: their_repeated, event: their_event, table: other },
+        ) => {
+            same("answer", answer, their_answer)?;
+            same("repetition", repeated, their_repeated)?;
+            pairing.event(*event, *their_event)?;
+            same("event table", table, other)
+        }
+        (Reply::Expired { resumed, table }, Reply::Expired { resumed: theirs, table: other }) => {
+            same_events(pairing, resumed, theirs)?;
+            same("event table", table, other)
         }
         (
             Reply::Scheduled { event, due, table },
@@ -157,11 +205,12 @@ fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainReply
             same("timer table", table, other)
         }
         (
-            Reply::Drained { tick, fired, dead, table, is_done },
+            Reply::Drained { tick, fired, dead, resumed, table, is_done },
             Reply::Drained {
                 tick: their_tick,
                 fired: their_fired,
                 dead: their_dead,
+                resumed: their_resumed,
                 table: other,
                 is_done: their_done,
             },
@@ -169,6 +218,7 @@ fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainReply
             pairing.tick(*tick, *their_tick)?;
             same_events(pairing, fired, their_fired)?;
             same_events(pairing, dead, their_dead)?;
+            same_events(pairing, resumed, their_resumed)?;
             same("event table", table, other)?;
             same("end of the round", is_done, their_done)
         }
@@ -207,12 +257,27 @@ fn same_events(pairing: &mut Pairing<'_>, ours: &[u32], theirs: &[u32]) -> Resul
     ours.iter().zip(theirs).try_for_each(|(ours, theirs)| pairing.event(EventId(*ours), EventId(*theirs)))
 }
 
+fn same_workflows(pairing: &mut Pairing<'_>, ours: &[u32], theirs: &[u32]) -> Result<(), Mismatch> {
+    same("number of workflows", &ours.len(), &theirs.len())?;
+    ours.iter().zip(theirs).try_for_each(|(ours, theirs)| pairing.workflow(WorkflowId(*ours), WorkflowId(*theirs)))
+}
+
+fn same_result(pairing: &mut Pairing<'_>, ours: &ChildResult, theirs: &ChildResult) -> Result<(), Mismatch> {
+    pairing.event(ours.join, theirs.join)?;
+    let rest = |result: &ChildResult| (result.index, result.outcome, result.result);
+    same("child's place, end and result", &rest(ours), &rest(theirs))
+}
+
 fn same_event(pairing: &mut Pairing<'_>, ours: &Event, theirs: &Event) -> Result<(), Mismatch> {
     pairing.event(ours.id, theirs.id)?;
     pairing.xid(ours.xid, theirs.xid)?;
     pairing.workflow(ours.workflow, theirs.workflow)?;
     let rest = |event: &Event| (event.sequence, event.step, event.attempt, event.state);
-    same("event's sequence, step, attempt and state", &rest(ours), &rest(theirs))
+    same("event's sequence, step, attempt and state", &rest(ours), &rest(theirs))?;
+    match (ours.arrival, theirs.arrival) {
+        (Arrival::Joined { join: ours }, Arrival::Joined { join: theirs }) => pairing.event(ours, theirs),
+        (ours, theirs) => same("event's arrival", &ours, &theirs),
+    }
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, model: &T, server: &T) -> Result<(), Mismatch> {
@@ -229,7 +294,11 @@ fn same_rows<T: PartialEq + std::fmt::Debug>(what: &str, model: &[T], server: &[
 
 /// Whether two states hold the same rows. Snapshots are compared by what they see.
 pub fn same_state(renaming: &Renaming, model: &State, server: State) -> Result<(), Mismatch> {
-    let mut model = in_order(model.clone());
+    let mut model = model.clone();
+    for row in model.audit.iter_mut().filter(|row| !renaming.workflows.is_known(row.workflow)) {
+        row.workflow = WorkflowId(0);
+    }
+    let mut model = in_order(model);
     let mut server = in_order(for_model(renaming, server)?);
     for (ours, theirs) in model.ticks.iter_mut().zip(&mut server.ticks) {
         same_snapshot(&renaming.xids, &ours.snapshot, &theirs.snapshot)?;
@@ -247,7 +316,12 @@ pub fn same_state(renaming: &Renaming, model: &State, server: State) -> Result<(
     same_rows("cursors of timers", &model.drains, &server.drains)?;
     same_rows("tries", &model.tries, &server.tries)?;
     same_rows("dead letters", &model.dead_letters, &server.dead_letters)?;
-    same_rows("cancelled timers", &model.cancelled, &server.cancelled)
+    same_rows("cancelled timers", &model.cancelled, &server.cancelled)?;
+    same_rows("waits and promises", &model.boxes, &server.boxes)?;
+    same_rows("emits", &model.emits, &server.emits)?;
+    same_rows("joins", &model.joins, &server.joins)?;
+    same_rows("results of children", &model.results, &server.results)?;
+    same_rows("lines of the audit", &model.audit, &server.audit)
 }
 
 /// Rows without an order of their own are put into one.
@@ -262,7 +336,20 @@ fn in_order(mut state: State) -> State {
     state.tries.sort_by_key(|row| (row.consumer, row.event));
     state.dead_letters.sort_by_key(|row| (row.consumer, row.event));
     state.cancelled.sort_by_key(|row| (row.queue, row.event));
+    state.boxes.sort_by_key(|row| (row.workflow, row.name, matches!(row.content, BoxContent::Wait { .. })));
+    state.emits.sort_by_key(|row| (row.workflow, row.emit));
+    state.joins.sort_by_key(|row| row.join);
+    state.results.sort_by_key(|row| (row.join, row.index));
+    state.audit.sort_by_key(|row| (row.at, row.workflow, row.name, row.actor, act(row.act)));
     state
+}
+
+/// Acts have no order of their own.
+fn act(act: Act) -> Option<EmitAnswer> {
+    match act {
+        Act::Emit(answer) => Some(answer),
+        Act::Discard => None,
+    }
 }
 
 fn for_model(renaming: &Renaming, mut state: State) -> Result<State, Mismatch> {
@@ -285,6 +372,7 @@ fn for_model(renaming: &Renaming, mut state: State) -> Result<State, Mismatch> {
     }
     for row in &mut state.workflows {
         row.workflow = renaming.workflows.to_model(row.workflow)?;
+        parent_for_model(renaming, &mut row.parent)?;
     }
     let events = state.events.iter_mut().map(|row| &mut row.event);
     let timers = state.timers.iter_mut().map(|row| &mut row.event);
@@ -294,6 +382,7 @@ fn for_model(renaming: &Renaming, mut state: State) -> Result<State, Mismatch> {
         if event.workflow != WorkflowId(0) {
             event.workflow = renaming.workflows.to_model(event.workflow)?;
         }
+        arrival_for_model(renaming, &mut event.arrival)?;
     }
     for row in &mut state.drains {
         row.done = renaming.ticks.to_model(row.done)?;
@@ -313,6 +402,27 @@ fn for_model(renaming: &Renaming, mut state: State) -> Result<State, Mismatch> {
         if row.replayed_as != EventId(0) {
             row.replayed_as = renaming.events.to_model(row.replayed_as)?;
         }
+        arrival_for_model(renaming, &mut row.arrival)?;
+        parent_for_model(renaming, &mut row.parent)?;
+    }
+    for row in &mut state.boxes {
+        row.workflow = renaming.workflows.to_model(row.workflow)?;
+        if let BoxContent::Wait { event, .. } = &mut row.content {
+            *event = renaming.events.to_model(*event)?;
+        }
+    }
+    for row in &mut state.emits {
+        row.workflow = renaming.workflows.to_model(row.workflow)?;
+    }
+    for row in &mut state.joins {
+        row.join = renaming.events.to_model(row.join)?;
+        row.workflow = renaming.workflows.to_model(row.workflow)?;
+    }
+    for row in &mut state.results {
+        row.join = renaming.events.to_model(row.join)?;
+    }
+    for row in &mut state.audit {
+        row.workflow = renaming.workflows.to_model(row.workflow).unwrap_or(WorkflowId(0));
     }
     for row in &mut state.ledger {
         if row.workflow != WorkflowId(0) {
@@ -321,4 +431,18 @@ fn for_model(renaming: &Renaming, mut state: State) -> Result<State, Mismatch> {
         row.xid = renaming.xids.to_model(row.xid)?;
     }
     Ok(state)
+}
+
+fn arrival_for_model(renaming: &Renaming, arrival: &mut Arrival) -> Result<(), Mismatch> {
+    if let Arrival::Joined { join } = arrival {
+        *join = renaming.events.to_model(*join)?;
+    }
+    Ok(())
+}
+
+fn parent_for_model(renaming: &Renaming, parent: &mut Option<Parent>) -> Result<(), Mismatch> {
+    if let Some(parent) = parent {
+        parent.join = renaming.events.to_model(parent.join)?;
+    }
+    Ok(())
 }

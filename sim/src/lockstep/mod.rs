@@ -126,13 +126,14 @@ impl<'a> Lockstep<'a> {
         server: &'a mut Server,
         guards: Sides,
         steps: &[&str],
+        names: &[&str],
         durability: Durability,
         chooser: Chooser,
     ) -> Result<Self, Error> {
         let schema = server.create_schema()?;
         let major = server.version_number() as u32 / 10_000;
         server.install(&install::install(&schema, guards.sql))?;
-        server.install(&install::replay_clock(&schema, major))?;
+        server.install(&install::replay(&schema, major))?;
         server.install(&install::workload(&schema))?;
         let wal_level = server.wal_level();
         let mut engine = Engine::new(guards.model);
@@ -151,7 +152,7 @@ impl<'a> Lockstep<'a> {
             order,
             engine,
             server,
-            mapping: Mapping::new(&schema, guards.sql, steps),
+            mapping: Mapping::new(&schema, guards.sql, steps, names),
             schema,
             ids: Ids::new(),
             renaming: Renaming::new(),

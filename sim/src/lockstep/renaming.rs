@@ -114,6 +114,14 @@ impl Renaming {
         }
     }
 
+    /// One that no reply has shown, or only a lost one, is none that the server knows.
+    pub fn server_workflow(&self, model: WorkflowId) -> WorkflowId {
+        match self.workflows.is_known(model) || model == WorkflowId(0) {
+            true => self.workflows.to_server(model),
+            false => WorkflowId(u32::MAX - model.0),
+        }
+    }
+
     pub fn forget(&mut self, shown: Shown) {
         match shown {
             Shown::Event(id) => self.events.forget(id),

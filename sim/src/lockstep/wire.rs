@@ -80,6 +80,9 @@ fn value(row: &Row, index: usize) -> Value {
         Type::TEXT => row.get::<_, Option<_>>(index).map_or(Value::Null, Value::Text),
         Type::UUID => row.get::<_, Option<Uuid>>(index).map_or(Value::Null, |uuid| Value::Uuid(uuid.0)),
         Type::INT8_ARRAY => row.get::<_, Option<_>>(index).map_or(Value::Null, Value::Int8Array),
+        Type::UUID_ARRAY => row.get::<_, Option<Vec<Option<Uuid>>>>(index).map_or(Value::Null, |uuids| {
+            Value::UuidArray(uuids.into_iter().map(|uuid| uuid.map(|uuid| uuid.0)).collect())
+        }),
         Type::VOID => Value::Null,
         ref other => panic!("column {index} has the type {other}, which the mapping does not use"),
     }

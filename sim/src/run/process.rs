@@ -9,7 +9,7 @@ use tourbillon_engine::actors::worker::Worker;
 use tourbillon_engine::actors::{Action, Actor, Answered};
 use tourbillon_engine::store::locks::Slot;
 use tourbillon_models::history::PlainOp;
-use tourbillon_models::name::{Micros, Session, Xid};
+use tourbillon_models::name::{Key, Micros, Session, WorkflowId, Xid};
 use tourbillon_models::reply::Reply;
 
 pub(super) enum AnyActor {
@@ -18,6 +18,13 @@ pub(super) enum AnyActor {
 }
 
 impl AnyActor {
+    /// Of a workflow that somebody has started.
+    pub(super) const fn hear_of(&mut self, workflow: WorkflowId) {
+        if let AnyActor::Script(script) = self {
+            script.hear_of(workflow);
+        }
+    }
+
     pub(super) fn poll(&mut self, now: Micros, answered: Option<&mut Answered>) -> Action {
         match self {
             AnyActor::Worker(worker) => worker.poll(now, answered),
@@ -56,6 +63,8 @@ pub(super) struct Running {
     /// A call that a pause holds back.
     pub(super) held: Option<PlainOp>,
     pub(super) paused_until: Micros,
+    /// Under this key it is starting a workflow.
+    pub(super) starting: Option<Key>,
     /// Waits for a lock.
     pub(super) blocked: bool,
     /// When the wait gives up.
@@ -81,6 +90,7 @@ impl Running {
             is_answered: false,
             held: None,
             paused_until: Micros(0),
+            starting: None,
             blocked: false,
             lock_deadline: None,
             finished: false,

@@ -21,7 +21,7 @@ const fn millis(millis: u64) -> Micros {
 fn once(name: &str, at: Micros, statements: Vec<(Micros, PlainOp)>) -> ProcessPlan {
     let round = Round { at, on_lost_reply: OnLostReply::GiveUp, on_refusal: OnRefusal::RollBack, statements };
     let role = Role::Script(ScriptOptions::Once { rounds: vec![round] });
-    ProcessPlan { name: name.to_owned(), role, clock: Clock::Right }
+    ProcessPlan { name: name.to_owned(), role, clock: Clock::Right, hears_of: None }
 }
 
 fn messages() -> Work {
@@ -37,7 +37,12 @@ fn waited(offset: ClockOffset) -> Micros {
     let held = vec![begin, lock(0), lock(1), lock(2), (Micros::from_secs(5), Op::Commit)];
     let rotate = Op::Rotate { queue: QUEUE, lock_timeout: Micros::from_secs(1) };
     plan.processes = vec![
-        ProcessPlan { name: "setup".to_owned(), role: Role::Script(setup(QueueKind::Plain, 1)), clock: Clock::Right },
+        ProcessPlan {
+            name: "setup".to_owned(),
+            role: Role::Script(setup(QueueKind::Plain, 1)),
+            clock: Clock::Right,
+            hears_of: None,
+        },
         once("holder", millis(2_000), held),
         once("rotation", millis(3_000), vec![(Micros(0), rotate)]),
     ];
@@ -180,7 +185,12 @@ fn a_fault_after_a_blocked_call_does_not_outlive_the_faults() {
     let begin = (Micros(0), Op::Begin { isolation: Isolation::ReadCommitted });
     let held = vec![begin.clone(), lock(TableLock::AccessExclusive), (Micros::from_secs(2), Op::Commit)];
     plan.processes = vec![
-        ProcessPlan { name: "setup".to_owned(), role: Role::Script(setup(QueueKind::Plain, 1)), clock: Clock::Right },
+        ProcessPlan {
+            name: "setup".to_owned(),
+            role: Role::Script(setup(QueueKind::Plain, 1)),
+            clock: Clock::Right,
+            hears_of: None,
+        },
         once("holder", millis(1_000), held),
         once("client", millis(2_000), vec![begin, (Micros(0), Op::Append { queue: QUEUE, payload: 0 })]),
     ];

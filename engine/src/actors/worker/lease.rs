@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use tourbillon_models::name::{EventId, Micros, Step, Token, WorkflowId};
 use tourbillon_models::op::{Decision, Verb};
-use tourbillon_models::reply::Event;
+use tourbillon_models::reply::{Arrival, ChildResult, Event};
 
 /// A window, or of an isolated one the event at hand.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub struct Lease {
     /// Its events are handed out one by one.
     pub is_isolated: bool,
     pub events: Vec<Event>,
+    /// What their children left, by join.
+    pub results: Vec<ChildResult>,
     pub decisions: Vec<Decision>,
     pub effects: Vec<(WorkflowId, u32, Step)>,
     pub heartbeat_at: Micros,
@@ -27,6 +29,7 @@ impl Lease {
             token,
             is_isolated,
             events: Vec::new(),
+            results: Vec::new(),
             decisions: Vec::new(),
             effects: Vec::new(),
             heartbeat_at: now,
@@ -41,8 +44,14 @@ impl Lease {
         self.effects.clear();
     }
 
-    pub fn decided(&mut self, event: &Event, Decided { decision, effect }: Decided) {
+    /// Whether something must be known before the work that the events do not say.
+    pub fn needs_results(&self) -> bool {
+        self.events.iter().any(|event| matches!(event.arrival, Arrival::Joined { .. }))
+    }
+
+    pub fn decided(&mut self, event: &Event, Decided { decision, children, effect }: Decided) {
         self.decisions.push(decision);
+        self.decisions.extend(children);
         if effect {
             self.effects.push((event.workflow, event.sequence, event.step));
         }
@@ -57,7 +66,7 @@ impl Lease {
     pub fn handed_off(&mut self, appended: &[u32]) {
         let mut appended = appended.iter();
         let dead = self.decisions.iter().filter(|decision| match decision.verb {
-            verb if verb.continues() => appended.next() == Some(&0),
+            verb if verb.has_id() => appended.next() == Some(&0),
             verb => verb == Verb::Reject,
         });
         self.dead = dead.map(|decision| decision.event).collect();

@@ -84,6 +84,13 @@ impl Worker {
             (State::Reading { lease }, Reply::Unknown) => State::Read { lease },
             (State::Reading { .. }, _) => State::Drop,
 
+            (State::ReadingResults { mut lease }, Reply::Results(results)) => {
+                lease.results = take(results);
+                State::Work { lease, index: 0 }
+            }
+            (State::ReadingResults { lease }, Reply::Unknown) => State::ReadResults { lease },
+            (State::ReadingResults { .. }, _) => State::Drop,
+
             (State::HandingOut { lease }, Reply::HandedOut { events, dead, .. }) => {
                 self.take_event(lease, take(events), dead, now)
             }
@@ -172,7 +179,7 @@ impl Worker {
             return State::Drop;
         }
         if short || self.handoff == HandoffHabit::FirstPage {
-            return State::Work { lease, index: 0 };
+            return before_work(lease);
         }
         State::Read { lease }
     }
@@ -184,7 +191,7 @@ impl Worker {
             return State::Claim;
         }
         lease.turn_to(events);
-        State::Work { lease, index: 0 }
+        before_work(lease)
     }
 
     /// The handoff is committed.
@@ -272,6 +279,10 @@ impl Worker {
                 let hand_out = Op::HandOut { worker, token: lease.token, max_tries: self.options.max_tries };
                 (State::HandingOut { lease }, Some(Action::Call(hand_out)))
             }
+            State::ReadResults { lease } => {
+                let read = Op::ReadResults { worker, token: lease.token };
+                (State::ReadingResults { lease }, Some(Action::Call(read)))
+            }
             State::Work { lease, index } => self.work(lease, index, now),
             State::Working { lease, index } => {
                 let until = now + self.pace(now).1;
@@ -279,7 +290,7 @@ impl Worker {
             }
             State::Worked { mut lease, index } => {
                 let (event, version) = (lease.events[index], self.version(now));
-                let Some(decided) = decide(self.program.as_deref(), &event, version) else {
+                let Some(decided) = decide(self.program.as_deref(), &event, &lease.results, version) else {
                     return (State::Finished, Some(Action::Die));
                 };
                 lease.decided(&event, decided);
@@ -365,6 +376,10 @@ impl Worker {
 /// What a fresh claim gives is read, or handed out.
 fn first_look(lease: Box<Lease>) -> State {
     if lease.is_isolated { State::HandOut { lease } } else { State::Read { lease } }
+}
+
+fn before_work(lease: Box<Lease>) -> State {
+    if lease.needs_results() { State::ReadResults { lease } } else { State::Work { lease, index: 0 } }
 }
 
 /// The call was a victim of others, not wrong: it is made again.

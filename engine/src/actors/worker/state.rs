@@ -36,6 +36,13 @@ pub enum State {
     HandingOut {
         lease: Box<Lease>,
     },
+    /// What children left whose parents are among the events.
+    ReadResults {
+        lease: Box<Lease>,
+    },
+    ReadingResults {
+        lease: Box<Lease>,
+    },
     Work {
         lease: Box<Lease>,
         index: usize,

@@ -33,7 +33,16 @@ fn options() -> WorkerOptions {
 
 fn event(id: u32) -> Event {
     let (workflow, sequence) = (WorkflowId(id), 1);
-    Event { id: EventId(id), xid: Xid(1), workflow, sequence, step: Step(0), attempt: 1, state: 5 }
+    Event {
+        id: EventId(id),
+        xid: Xid(1),
+        workflow,
+        sequence,
+        step: Step(0),
+        attempt: 1,
+        state: 5,
+        arrival: tourbillon_models::reply::Arrival::Direct,
+    }
 }
 
 fn claimed(isolated: bool) -> PlainReply {
@@ -41,11 +50,11 @@ fn claimed(isolated: bool) -> PlainReply {
 }
 
 fn handed_out(events: Vec<Event>) -> PlainReply {
-    Reply::HandedOut { events, tries: 1, dead: vec![] }
+    Reply::HandedOut { events, tries: 1, dead: vec![], resumed: vec![], table: 0 }
 }
 
 fn handed_off(appended: Vec<u32>) -> PlainReply {
-    Reply::HandedOff { appended, table: 0, timer_table: 0 }
+    Reply::HandedOff { appended, children: vec![], resumed: vec![], table: 0, timer_table: 0 }
 }
 
 /// What it calls until the replies run out, in a word each; other actions in brackets.

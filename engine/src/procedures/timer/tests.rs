@@ -471,15 +471,12 @@ fn a_sleeping_workflow_wakes_as_what_it_was() {
         let reply = stage.call(slot, claim);
         let Reply::Claimed { token, .. } = reply else { panic!("{reply:?}") };
         let decision = Decision {
-            event,
-            verb: Verb::Sleep,
             workflow,
             sequence: 2,
             step: Step(3),
-            attempt: 1,
-            max_attempts: 0,
             delay: Micros::from_secs(1),
             state: 9,
+            ..Decision::new(event, Verb::Sleep)
         };
         let reply = stage.call(slot, Op::Handoff { worker: WorkerId(1), token, decisions: vec![decision] });
         let Reply::HandedOff { appended, .. } = reply else { panic!("{reply:?}") };

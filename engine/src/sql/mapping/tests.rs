@@ -1,12 +1,12 @@
 //! Statements and rows by hand.
 
 use super::*;
-use tourbillon_models::name::{Key, Queue, Token};
+use tourbillon_models::name::{ActorId, EmitId, Key, Queue, Token};
 
 const FLOW: u128 = 0x0123_4567_89ab_4def_8123_4567_89ab_cdef;
 
 fn mapping() -> Mapping {
-    Mapping::new("other", Guards::ALL, &["first", "second"])
+    Mapping::new("other", Guards::ALL, &["first", "second"], &["paid", "approved"])
 }
 
 fn decoded(op: PlainOp, row: Vec<Value>, ids: &mut Ids) -> (PlainReply, Option<Xid>) {
@@ -35,8 +35,6 @@ fn decisions_are_parallel_arrays() {
     let mut ids = Ids::new();
     let workflow = ids.workflow(FLOW);
     let decision = |event, verb| Decision {
-        event: EventId(event),
-        verb,
         workflow: if verb == Verb::Acknowledge { WorkflowId(0) } else { workflow },
         sequence: 2,
         step: Step(1),
@@ -44,11 +42,14 @@ fn decisions_are_parallel_arrays() {
         max_attempts: if verb == Verb::Retry { 5 } else { 0 },
         delay: if verb == Verb::Retry { Micros(7) } else { Micros(0) },
         state: 9,
+        arrival: if verb == Verb::Retry { Arrival::Joined { join: EventId(3) } } else { Arrival::Direct },
+        ..Decision::new(EventId(event), verb)
     };
     let decisions = vec![decision(4, Verb::Retry), decision(5, Verb::Complete), decision(6, Verb::Acknowledge)];
     let op = Op::Handoff { worker: WorkerId(1), token: Token(8), decisions };
     let mapping = mapping();
-    let retry = |value: &str| Value::TextArray(vec![Some(value.to_string()), None, None]);
+    let texts = |texts: &[Option<&str>]| Value::TextArray(texts.iter().map(|it| it.map(str::to_string)).collect());
+    let retry = |value: &str| texts(&[Some(value), None, None]);
     let verbs = ["retry", "complete", "acknowledge"].map(|verb| Some(verb.to_string()));
     assert_eq!(
         mapping.encode(&op, &ids).params,
@@ -63,9 +64,65 @@ fn decisions_are_parallel_arrays() {
             Value::Int4Array(vec![Some(3), Some(1), Some(1)]),
             Value::Int4Array(vec![Some(5), Some(0), Some(0)]),
             Value::Int8Array(vec![Some(7), Some(0), Some(0)]),
-            retry("9"),
+            texts(&[Some("9"), Some("9"), None]),
+            retry("joined"),
+            retry("3"),
+            Value::Null,
+            Value::Null,
         ]
     );
+
+    let awaits = Decision { name: Name(1), token: WaitToken(1), ..decision(4, Verb::Await) };
+    let decisions = vec![awaits, decision(5, Verb::Spawn), Decision::new(EventId(5), Verb::Child)];
+    let params = mapping.encode(&Op::Handoff { worker: WorkerId(1), token: Token(8), decisions }, &ids).params;
+    assert_eq!(params[3], texts(&["await", "spawn", "child"].map(Some)));
+    assert_eq!(params[10..13], [texts(&["9", "9", "0"].map(Some)), Value::Null, Value::Null]);
+    // Of 0000000000000001.
+    let hash = "665e994827f6b03167e80c1513eb356e0d4f013f2e03a3b345e1e5e3c24dfca6";
+    assert_eq!(params[13..], [texts(&[Some("approved"), None, None]), texts(&[Some(hash), None, None])]);
+}
+
+#[test]
+fn an_emit_shows_the_token_itself() {
+    let mut ids = Ids::new();
+    let workflow = ids.workflow(FLOW);
+    let emit = |token| Op::Emit {
+        workflow,
+        name: Name(0),
+        payload: 9,
+        emit: EmitId(7),
+        token: WaitToken(token),
+        actor: ActorId(2),
+    };
+    let text = |text: &str| Value::Text(text.to_string());
+    let expected = [Value::Uuid(FLOW), text("paid"), text("9"), text("m7"), text("000000000000000a"), text("actor-2")];
+    assert_eq!(mapping().encode(&emit(10), &ids).params, expected);
+    assert_eq!(mapping().encode(&emit(0), &ids).params[4], Value::Null);
+    let row = vec![text("forged"), Value::Bool(false), Value::Null, Value::Null, Value::Int8(700)];
+    let forged = Reply::Emitted { answer: EmitAnswer::Forged, repeated: false, event: EventId(0), table: 0 };
+    assert_eq!(decoded(emit(10), row, &mut ids), (forged, Some(Xid(700))));
+}
+
+#[test]
+fn children_are_workflows_that_appear_first_in_a_handoff() {
+    let handoff = Op::Handoff { worker: WorkerId(1), token: Token(8), decisions: vec![] };
+    let numbers = |ids: &[i64]| Value::Int8Array(ids.iter().map(|id| Some(*id)).collect());
+    let children = Value::UuidArray(vec![Some(FLOW), Some(FLOW + 1)]);
+    let row = vec![numbers(&[4, 5, 6]), children, numbers(&[3]), Value::Int2(1), Value::Null, Value::Null];
+    let handed_off =
+        Reply::HandedOff { appended: vec![4, 5, 6], children: vec![1, 2], resumed: vec![3], table: 1, timer_table: 0 };
+    assert_eq!(decoded(handoff, row, &mut Ids::new()), (handed_off, None));
+
+    let read = Op::ReadResults { worker: WorkerId(1), token: Token(8) };
+    let result = |index, outcome: &str, result: Option<&str>| {
+        let result = result.map_or(Value::Null, |it| Value::Text(it.to_string()));
+        vec![Value::Int8(3), Value::Int4(index), Value::Text(outcome.to_string()), result]
+    };
+    let rows = [result(0, "completed", Some("8")), result(1, "dead", None)];
+    let (reply, _) = mapping().decode(&read, &rows, &mut Ids::new()).unwrap();
+    let child = |index, outcome, result| ChildResult { join: EventId(3), index, outcome, result };
+    let expected = vec![child(0, ChildOutcome::Completed, 8), child(1, ChildOutcome::Dead, 0)];
+    assert_eq!(reply, Reply::Results(expected));
 }
 
 #[test]
@@ -90,10 +147,10 @@ fn workflows_are_numbered_and_tokens_remembered() {
 #[test]
 fn what_is_handed_out_is_an_event_or_the_end_of_the_window() {
     let hand_out = Op::HandOut { worker: WorkerId(1), token: Token(1), max_tries: 3 };
-    let mut row = vec![Value::Null, Value::Int8Array(vec![Some(4)])];
+    let mut row = vec![Value::Null, Value::Int8Array(vec![Some(4)]), Value::Int8Array(vec![Some(3)]), Value::Int2(2)];
     row.extend(vec![Value::Null; EVENT_COLUMNS]);
     row.push(Value::Int8(700));
-    let finished = Reply::HandedOut { events: vec![], tries: 0, dead: vec![4] };
+    let finished = Reply::HandedOut { events: vec![], tries: 0, dead: vec![4], resumed: vec![3], table: 2 };
     assert_eq!(decoded(hand_out.clone(), row, &mut Ids::new()), (finished, Some(Xid(700))));
     let event = [
         Value::Int8(5),
@@ -103,14 +160,17 @@ fn what_is_handed_out_is_an_event_or_the_end_of_the_window() {
         Value::Null,
         Value::Int4(1),
         Value::Text("3".to_string()),
+        Value::Text("emitted".to_string()),
+        Value::Text("8".to_string()),
     ];
-    let mut row = vec![Value::Int4(2), Value::Int8Array(vec![])];
+    let mut row = vec![Value::Int4(2), Value::Int8Array(vec![]), Value::Int8Array(vec![]), Value::Null];
     row.extend(event);
     row.push(Value::Int8(701));
     let (reply, xid) = decoded(hand_out, row, &mut Ids::new());
     assert_eq!(xid, Some(Xid(701)));
-    let Reply::HandedOut { events, tries: 2, dead } = reply else { panic!("{reply:?}") };
+    let Reply::HandedOut { events, tries: 2, dead, .. } = reply else { panic!("{reply:?}") };
     assert_eq!((events[0].id, events[0].state, dead), (EventId(5), 3, vec![]));
+    assert_eq!(events[0].arrival, Arrival::Emitted { payload: 8 });
 }
 
 #[test]
@@ -118,10 +178,12 @@ fn timers_are_drained_to_a_tick_or_there_is_nothing_to_drain() {
     let drain = Op::Drain { queue: Queue(0), limit: u32::MAX };
     assert_eq!(mapping().encode(&drain, &Ids::new()).params, ["q0".into(), Value::Int4(i32::MAX)]);
     let ids = |ids: &[i64]| Value::Int8Array(ids.iter().map(|id| Some(*id)).collect());
-    let row = vec![Value::Int8(4), ids(&[7, 9]), ids(&[8]), Value::Int2(2), Value::Bool(false), Value::Int8(12)];
-    let drained = Reply::Drained { tick: Tick(4), fired: vec![7, 9], dead: vec![8], table: 2, is_done: false };
+    let row =
+        vec![Value::Int8(4), ids(&[7, 9]), ids(&[8]), ids(&[3]), Value::Int2(2), Value::Bool(false), Value::Int8(12)];
+    let (fired, dead, resumed) = (vec![7, 9], vec![8], vec![3]);
+    let drained = Reply::Drained { tick: Tick(4), fired, dead, resumed, table: 2, is_done: false };
     assert_eq!(decoded(drain.clone(), row, &mut Ids::new()), (drained, Some(Xid(12))));
-    let row = [vec![Value::Null; 5], vec![Value::Int8(13)]].concat();
+    let row = [vec![Value::Null; 6], vec![Value::Int8(13)]].concat();
     assert_eq!(decoded(drain, row, &mut Ids::new()), (Reply::Idle, Some(Xid(13))));
 
     let cancel = Op::Cancel { queue: Queue(0), event: EventId(7), due: Micros(5) };
@@ -163,6 +225,8 @@ fn events_are_read_without_a_transaction_column() {
         Value::Null,
         Value::Int4(1),
         Value::Text("3".to_string()),
+        Value::Null,
+        Value::Null,
     ];
     let event = Event {
         id: EventId(1),
@@ -172,6 +236,7 @@ fn events_are_read_without_a_transaction_column() {
         step: Step(0),
         attempt: 1,
         state: 3,
+        arrival: Arrival::Direct,
     };
     assert_eq!(decoded(read.clone(), plain.clone(), &mut Ids::new()), (Reply::Events(vec![event]), None));
     let mut too_large = plain;

@@ -25,7 +25,7 @@ impl Site {
     pub fn install(server: &mut Server, steps: &[&'static str]) -> Result<Site> {
         let schema = server.create_schema()?;
         server.install(&install::install(&schema, Guards::ALL))?;
-        Ok(Site { config: server.config().clone(), mapping: Mapping::new(&schema, Guards::ALL, steps), schema })
+        Ok(Site { config: server.config().clone(), mapping: Mapping::new(&schema, Guards::ALL, steps, &[]), schema })
     }
 
     pub fn schema(&self) -> &str {

@@ -23,7 +23,7 @@ use clap::Args;
 use serde_json::json;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
-use tourbillon_models::name::{Consumer, EventId, Micros, Queue, Step, WorkerId};
+use tourbillon_models::name::{Consumer, EventId, Micros, Queue, WorkerId};
 use tourbillon_models::op::{Decision, Op, QueueKind, Verb};
 use tourbillon_models::reply::{Event, Reply};
 
@@ -211,17 +211,8 @@ fn window(connected: &mut Connected<'_>, worker: WorkerId) -> Result<Duration> {
 }
 
 fn decision(event: &Event) -> Decision {
-    Decision {
-        event: event.id,
-        verb: Verb::Goto,
-        workflow: event.workflow,
-        sequence: event.sequence + 1,
-        step: Step(0),
-        attempt: 1,
-        max_attempts: 0,
-        delay: Micros(0),
-        state: event.state,
-    }
+    let &Event { id, workflow, sequence, state, .. } = event;
+    Decision { workflow, sequence: sequence + 1, state, ..Decision::new(id, Verb::Goto) }
 }
 
 /// Updates of leases and cursors, for each window.

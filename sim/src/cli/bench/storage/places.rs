@@ -63,7 +63,7 @@ impl<'a> OnServer<'a> {
     /// The clock of the site becomes a virtual one.
     pub fn new(server: &Server, site: &'a Site) -> Result<OnServer<'a>> {
         let major = server.version_number() as u32 / 10_000;
-        server.install(&install::replay_clock(site.schema(), major))?;
+        server.install(&install::replay(site.schema(), major))?;
         Ok(OnServer { session: Connected::open(site)?, schema: site.schema() })
     }
 }

@@ -141,17 +141,9 @@ fn decision(event: &Event) -> Decision {
         _ => Verb::Sleep,
     };
     let minutes = 1 + u64::from(event.id.0) * 7_919 % 60;
-    Decision {
-        event: event.id,
-        verb,
-        workflow: event.workflow,
-        sequence: event.sequence + 1,
-        step: Step(0),
-        attempt: 1,
-        max_attempts: 0,
-        delay: if verb == Verb::Sleep { Micros::from_secs(60 * minutes) } else { Micros(0) },
-        state: event.state,
-    }
+    let delay = if verb == Verb::Sleep { Micros::from_secs(60 * minutes) } else { Micros(0) };
+    let &Event { id, workflow, sequence, state, .. } = event;
+    Decision { workflow, sequence: sequence + 1, delay, state, ..Decision::new(id, verb) }
 }
 
 fn rotate(place: &mut impl Place) -> Result<()> {

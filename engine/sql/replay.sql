@@ -1,8 +1,10 @@
--- Virtual time, for a statement-exact replay only; never part of an installation.
+-- Virtual time, and ids of workflows in the order of their making, for a statement-exact replay only; never part of an
+-- installation.
 --
--- The control session sets it, in microseconds since the Unix epoch: select setval('tourbillon.virtual_clock', 42).
--- A sequence is seen at once by calls that are blocked or run at REPEATABLE READ, and an unlogged one takes no xid.
--- PostgreSQL 14 has only logged ones. After a crash of the server the clock has no value until it is set again.
+-- The control session sets the clock, in microseconds since the Unix epoch:
+-- select setval('tourbillon.virtual_clock', 42). A sequence is seen at once by calls that are blocked or run at REPEATABLE
+-- READ, and an unlogged one takes no xid. PostgreSQL 14 has only logged ones. After a crash of the server the clock has no
+-- value until it is set again.
 
 create unlogged sequence tourbillon.virtual_clock minvalue 0;
 
@@ -34,4 +36,13 @@ as $$
   select coalesce(
     timestamptz 'epoch' + current_setting('tourbillon.transaction_clock', true)::bigint * interval '1 microsecond',
     tourbillon.clock());
+$$;
+
+-- Rows are locked in the order of their keys: two sides that compare what blocks must have workflows in the same order.
+create or replace function tourbillon.fresh_workflow_id()
+returns uuid
+language sql
+volatile
+as $$
+  select lpad(to_hex(nextval('tourbillon.event_id')), 32, '0')::uuid;
 $$;

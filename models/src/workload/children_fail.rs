@@ -1,0 +1,181 @@
+//! Children that end in every way there is, and a parent that looks how.
+
+use super::{Child, Next, Program, StepInput, StepOutcome, millis_of, stir};
+use crate::name::{Micros, Step};
+use crate::reply::{ChildOutcome, ChildResult};
+use alloc::vec::Vec;
+
+/// A child's state names its family, its place and its lot, so that its parent knows what to expect of it.
+pub struct ChildrenFail;
+
+const STEPS: [&str; 5] = ["plan", "live", "wake", "gather", "settle"];
+const PLAN: Step = Step(0);
+const LIVE: Step = Step(1);
+const WAKE: Step = Step(2);
+const GATHER: Step = Step(3);
+const SETTLE: Step = Step(4);
+
+/// No event may carry this: a rule of the application's.
+const FORBIDDEN: u64 = u64::MAX;
+
+/// Of a family with a child that takes its process down. It costs everyone a lot of time.
+const HAS_POISON: u64 = 0x100;
+/// Of grandchildren, who are told from children by it.
+const IS_GRANDCHILD: u64 = 0x80;
+
+/// What becomes of a child.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Lot {
+    Complete,
+    Fail,
+    /// Fails once, and then does not.
+    Recover,
+    /// Fails as often as it may.
+    Exhaust,
+    /// Nobody has code for it.
+    Reject,
+    Die,
+    Sleep,
+    /// It sleeps, and nobody can say before it is due that it cannot be woken.
+    Oversleep,
+    /// It has children of its own, or none.
+    Parent,
+}
+
+const LOTS: [Lot; 9] = [
+    Lot::Complete,
+    Lot::Fail,
+    Lot::Recover,
+    Lot::Exhaust,
+    Lot::Reject,
+    Lot::Sleep,
+    Lot::Oversleep,
+    Lot::Parent,
+    Lot::Die,
+];
+
+const fn lot(state: u64) -> Lot {
+    LOTS[(state & 0xf) as usize % LOTS.len()]
+}
+
+/// None in one family out of six.
+fn children(state: u64) -> Vec<Child> {
+    let family = state & !0xff;
+    let child = |place: u64| {
+        let is_poison = place == 0 && family & HAS_POISON != 0;
+        let lot = if is_poison { LOTS.len() as u64 - 1 } else { stir(family + place) % (LOTS.len() as u64 - 1) };
+        Child { step: LIVE, state: family | place << 4 | lot }
+    };
+    let at_least = u64::from(family & HAS_POISON != 0);
+    (0..at_least.max(stir(family) % 6)).map(child).collect()
+}
+
+/// Up to two, who complete or fail.
+fn grandchildren(state: u64) -> Vec<Child> {
+    let place = |place: u64| Child { step: LIVE, state: state & !0xff | IS_GRANDCHILD | place << 4 | place };
+    (0..stir(state) % 3).map(place).collect()
+}
+
+/// How a child ends, unless it is unlucky.
+fn end(state: u64) -> (ChildOutcome, u64) {
+    match lot(state) {
+        Lot::Complete | Lot::Recover | Lot::Sleep => (ChildOutcome::Completed, stir(state)),
+        Lot::Parent => (ChildOutcome::Completed, grandchildren(state).len() as u64),
+        Lot::Fail => (ChildOutcome::Failed, stir(state)),
+        Lot::Exhaust | Lot::Reject | Lot::Oversleep | Lot::Die => (ChildOutcome::Dead, 0),
+    }
+}
+
+fn are_as_told(children: &[Child], results: &[ChildResult]) -> bool {
+    let ends = results.iter().map(|child| (child.outcome, child.result));
+    ends.eq(children.iter().map(|child| end(child.state)))
+}
+
+fn live(state: u64, attempt: u16) -> Next {
+    let (_, result) = end(state);
+    match lot(state) {
+        Lot::Fail => Next::Fail { result },
+        Lot::Recover if attempt == 1 => Next::Retry { delay: Micros(0), max_attempts: 2 },
+        Lot::Complete | Lot::Recover => Next::Complete { result },
+        Lot::Exhaust => Next::Retry { delay: millis_of(state, 0, 60), max_attempts: 2 },
+        Lot::Reject => Next::Reject,
+        Lot::Die => Next::Die,
+        Lot::Sleep => Next::Sleep { step: WAKE, state, delay: millis_of(state, 20, 900) },
+        Lot::Oversleep => Next::Sleep { step: WAKE, state: FORBIDDEN, delay: millis_of(state, 20, 300) },
+        Lot::Parent => Next::Spawn { step: GATHER, state, children: grandchildren(state) },
+    }
+}
+
+impl Program for ChildrenFail {
+    fn name(&self) -> &'static str {
+        "children-fail"
+    }
+
+    fn summary(&self) -> &'static str {
+        "up to five children that complete, fail, sleep, become dead letters or have children; their parent looks how they ended"
+    }
+
+    fn steps(&self) -> &[&str] {
+        &STEPS
+    }
+
+    fn start(&self, index: u32, size: u64) -> (Step, u64) {
+        let family = stir(u64::from(index) << 32 ^ size) & !(HAS_POISON | 0xff);
+        (PLAN, if index % 6 == 1 { family | HAS_POISON } else { family })
+    }
+
+    fn decide(&self, StepInput { step, state, results, attempt, .. }: StepInput) -> StepOutcome {
+        let next = match step {
+            PLAN => Next::Spawn { step: SETTLE, state, children: children(state) },
+            LIVE => live(state, attempt),
+            WAKE => Next::Complete { result: stir(state) },
+            GATHER => {
+                let count = grandchildren(state).len();
+                match are_as_told(&grandchildren(state), results) {
+                    true => Next::Complete { result: count as u64 },
+                    false => Next::Fail { result: count as u64 },
+                }
+            }
+            SETTLE if are_as_told(&children(state), results) => Next::Complete { result: results.len() as u64 },
+            // A dead letter of an innocent child, perhaps: who dies with it is not its fault.
+            SETTLE => Next::Fail { result: results.len() as u64 },
+            _ => Next::Complete { result: 0 },
+        };
+        let ends = matches!(next, Next::Complete { .. } | Next::Fail { .. });
+        StepOutcome { effect: step <= SETTLE && ends, next }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::walk::{Answers, walk};
+    use super::*;
+
+    #[test]
+    fn children_end_as_their_parents_expect() {
+        let mut families = [0; 6];
+        for index in 0..120 {
+            let (_, state) = ChildrenFail.start(index, 1);
+            let count = children(state).len();
+            families[count] += 1;
+            let walked = walk(&ChildrenFail, index, 1, Answers::Expected);
+            assert_eq!(walked.end, Next::Complete { result: count as u64 }, "{:?}", walked.steps);
+        }
+        assert!(families.iter().all(|count| *count > 5), "{families:?}");
+    }
+
+    #[test]
+    fn there_are_children_of_every_lot_and_few_of_them_die() {
+        let lots: Vec<Lot> =
+            (0..60).flat_map(|index| children(ChildrenFail.start(index, 1).1)).map(|child| lot(child.state)).collect();
+        assert!(LOTS.iter().all(|lot| lots.contains(lot)));
+        assert_eq!(lots.iter().filter(|lot| **lot == Lot::Die).count(), 10);
+    }
+
+    #[test]
+    fn a_parent_that_is_told_otherwise_fails() {
+        let (_, state) = ChildrenFail.start(1, 1);
+        let settled = StepInput { step: SETTLE, state, ..StepInput::first(PLAN, 0) };
+        assert!(matches!(ChildrenFail.decide(settled).next, Next::Fail { .. }));
+    }
+}

@@ -1,0 +1,216 @@
+//! Emitters: who tells workflows what they await, or will await, or have long stopped awaiting.
+//!
+//! Of each expectation one emit is true and certain: it is repeated until it is answered, and emitted once more if another
+//! came first. Around it others say the same again, something else, the same without the right token, or too late.
+
+use super::options::Options;
+use super::{QUEUE, START, in_order, statement};
+use crate::faults::FaultKind;
+use crate::plan::{Plan, Role};
+use crate::random::Stream;
+use std::collections::BTreeMap;
+use tourbillon_engine::actors::script::{EMIT_REPETITION, OnLostReply, OnRefusal, Round, ScriptOptions};
+use tourbillon_models::history::PlainOp;
+use tourbillon_models::name::{ActorId, EmitId, Key, Micros, WaitToken, WorkflowId};
+use tourbillon_models::op::{Isolation, Op};
+use tourbillon_models::workload::{Expected, Program};
+
+/// A workflow of the plan: when it is started, and how.
+struct Start {
+    at: Micros,
+    op: PlainOp,
+}
+
+/// One emit, and in which way it is made.
+struct Telling<'a> {
+    start: &'a Start,
+    told: Expected,
+    emit: EmitId,
+    actor: ActorId,
+}
+
+/// Who tells them something.
+pub fn add_emitters(plan: &mut Plan, options: &Options, program: &dyn Program) {
+    let Some(waits) = &options.waits else { return };
+    let starts = starts(plan);
+    let mut emits = (1..EMIT_REPETITION).map(EmitId);
+    let mut rounds: Vec<Vec<Round>> = (0..waits.emitters).map(|_| Vec::new()).collect();
+    for (key, start) in &starts {
+        for (place, told) in program.emits(key.0, options.size).into_iter().enumerate() {
+            let mut stream = Stream::new(plan.seed, "emit", u64::from(key.0) << 16 | place as u64);
+            let mut tell = |stream: &mut Stream, told: Expected, emit: Option<EmitId>| {
+                let emit = emit.or_else(|| emits.next()).expect("a plan has few emits");
+                let emitter = stream.below(waits.emitters) as usize;
+                (emitter, Telling { start, told, emit, actor: ActorId(emitter as u8) })
+            };
+            let (emitter, truth) = tell(&mut stream, told, None);
+            rounds[emitter].push(truth.certain(&mut stream, options));
+            if options.has(FaultKind::AsyncCommitLoss) {
+                rounds[emitter].push(truth.once_more(options));
+            }
+            if stream.chance(1, 4) {
+                let (emitter, again) = tell(&mut stream, told, Some(truth.emit));
+                rounds[emitter].push(again.at_some_time(&mut stream, options));
+            }
+            if stream.chance(1, 3) {
+                let other = Expected { payload: told.payload ^ 1, ..told };
+                let token =
+                    if stream.chance(1, 4) { told.token.or(Some(WaitToken(stream.bits() | 1))) } else { told.token };
+                let (emitter, second) = tell(&mut stream, Expected { token, ..other }, None);
+                rounds[emitter].push(second.at_some_time(&mut stream, options));
+            }
+            if told.token.is_some() && stream.chance(1, 2) {
+                let wrong = if stream.chance(1, 2) { None } else { Some(WaitToken(stream.bits() | 1)) };
+                let forgery = Expected { payload: told.payload ^ 3, token: wrong, ..told };
+                let (emitter, forged) = tell(&mut stream, forgery, None);
+                rounds[emitter].push(forged.at_some_time(&mut stream, options));
+            }
+            if stream.chance(1, 5) {
+                let (emitter, late) = tell(&mut stream, told, None);
+                rounds[emitter].push(late.at_last(&mut stream, options));
+            }
+        }
+    }
+    for (index, rounds) in rounds.into_iter().enumerate() {
+        plan.add_script(format!("emitter-{index}"), in_order(rounds));
+    }
+    add_hearers(plan, options, program, &starts, &mut emits);
+}
+
+/// Whatever a client or a late producer means to start.
+fn starts(plan: &Plan) -> BTreeMap<Key, Start> {
+    let mut starts: BTreeMap<Key, Start> = BTreeMap::new();
+    let is_client = |name: &str| name.starts_with("client-") || name.starts_with("late-producer-");
+    for process in plan.processes.iter().filter(|process| is_client(&process.name)) {
+        let Role::Script(ScriptOptions::Once { rounds }) = &process.role else { continue };
+        for round in rounds {
+            for (_, op) in &round.statements {
+                if let Op::Start { key, .. } = op {
+                    let start = starts.entry(*key).or_insert_with(|| Start { at: round.at, op: op.clone() });
+                    start.at = start.at.min(round.at);
+                }
+            }
+        }
+    }
+    starts
+}
+
+impl Telling<'_> {
+    /// The workflow is the one that the statement before it has started, now or long ago.
+    fn emit(&self) -> (Micros, PlainOp) {
+        let Expected { name, payload, token } = self.told;
+        let token = token.unwrap_or(WaitToken::NONE);
+        let (emit, actor) = (self.emit, self.actor);
+        statement(Op::Emit { workflow: WorkflowId(0), name, payload, emit, token, actor })
+    }
+
+    fn start(&self) -> (Micros, PlainOp) {
+        statement(self.start.op.clone())
+    }
+
+    /// With the start or soon after it or at any time.
+    fn certain(&self, stream: &mut Stream, options: &Options) -> Round {
+        let (begun, end) = (self.start.at, options.faults_end);
+        let soon = Micros(begun.0 + 3_000_000).min(end).max(begun);
+        let (at, statements) = match stream.below(6) {
+            0 => (stream.span(START, begun), self.with_the_start(stream)),
+            1..4 => (stream.span(begun, soon), self.statements(stream)),
+            _ => (stream.span(begun, end.max(begun)), self.statements(stream)),
+        };
+        self.round(at, OnLostReply::Insist, statements)
+    }
+
+    /// When nothing is lost any more. What was not lost is answered as before.
+    fn once_more(&self, options: &Options) -> Round {
+        let at = options.faults_end + Micros::from_millis(10);
+        self.round(at, OnLostReply::Insist, vec![self.start(), self.emit()])
+    }
+
+    fn at_some_time(&self, stream: &mut Stream, options: &Options) -> Round {
+        let at = stream.span(self.start.at, options.faults_end.max(self.start.at));
+        let statements = self.statements(stream);
+        self.round(at, OnLostReply::Repeat, statements)
+    }
+
+    /// The workflow is dead by then, perhaps.
+    fn at_last(&self, stream: &mut Stream, options: &Options) -> Round {
+        let at = stream.span(Micros(options.faults_end.0 / 10 * 9), options.faults_end);
+        self.round(at, OnLostReply::Repeat, vec![self.start(), self.emit()])
+    }
+
+    fn round(&self, at: Micros, on_lost_reply: OnLostReply, statements: Vec<(Micros, PlainOp)>) -> Round {
+        Round { at, on_lost_reply, on_refusal: OnRefusal::RollBack, statements }
+    }
+
+    /// In the transaction in which the workflow begins.
+    fn with_the_start(&self, stream: &mut Stream) -> Vec<(Micros, PlainOp)> {
+        let begin = statement(Op::Begin { isolation: isolation(stream) });
+        vec![begin, self.start(), self.emit(), (open_for(stream), Op::Commit)]
+    }
+
+    /// Alone, or in a transaction of its own that stays open for a while: under a snapshot from before it, or in a savepoint
+    /// that is undone; now and then it is rolled back first.
+    fn statements(&self, stream: &mut Stream) -> Vec<(Micros, PlainOp)> {
+        let mut statements = vec![self.start()];
+        if stream.chance(1, 3) {
+            statements.push(self.emit());
+            return statements;
+        }
+        let isolation = isolation(stream);
+        if stream.chance(1, 6) {
+            let begin = statement(Op::Begin { isolation });
+            statements.extend([begin, self.emit(), (open_for(stream), Op::Rollback)]);
+        }
+        statements.push(statement(Op::Begin { isolation }));
+        let mut emit = self.emit();
+        if stream.chance(1, 3) {
+            statements.push(statement(Op::Peek { queue: QUEUE, table: stream.below(3) as u8 }));
+            emit.0 = stream.span(Micros::from_millis(1), Micros::from_millis(600));
+        }
+        if stream.chance(1, 6) {
+            statements.push(statement(Op::Savepoint { level: 1 }));
+            statements.extend([self.emit(), statement(Op::RollbackTo { level: 1 })]);
+        }
+        statements.extend([emit, (open_for(stream), Op::Commit)]);
+        statements
+    }
+}
+
+fn isolation(stream: &mut Stream) -> Isolation {
+    if stream.chance(1, 2) { Isolation::RepeatableRead } else { Isolation::ReadCommitted }
+}
+
+fn open_for(stream: &mut Stream) -> Micros {
+    if stream.chance(1, 2) { stream.span(Micros(0), Micros::from_millis(400)) } else { Micros(0) }
+}
+
+/// Who hears of a workflow from somebody else, and tells it something under a snapshot from before it began.
+fn add_hearers(
+    plan: &mut Plan,
+    options: &Options,
+    program: &dyn Program,
+    starts: &BTreeMap<Key, Start>,
+    emits: &mut impl Iterator<Item = EmitId>,
+) {
+    let mut stream = Stream::new(plan.seed, "hearer", 0);
+    let heard: Vec<(&Key, &Start)> = starts.iter().filter(|_| stream.chance(1, 4)).take(2).collect();
+    for (index, (key, start)) in heard.into_iter().enumerate() {
+        let expected = program.emits(key.0, options.size);
+        if expected.is_empty() {
+            continue;
+        }
+        let told = *stream.choose(&expected);
+        let emit = emits.next().expect("a plan has few emits");
+        let telling = Telling { start, told, emit, actor: ActorId(u8::MAX) };
+        let wait = stream.span(Micros::from_millis(20), Micros::from_millis(500));
+        let statements = vec![
+            statement(Op::Begin { isolation: Isolation::RepeatableRead }),
+            statement(Op::Peek { queue: QUEUE, table: stream.below(3) as u8 }),
+            (wait, telling.emit().1),
+            (open_for(&mut stream), Op::Commit),
+        ];
+        let at = (start.at - stream.span(Micros(0), wait)).max(START);
+        plan.add_script(format!("hearer-{index}"), vec![telling.round(at, OnLostReply::Repeat, statements)]);
+        plan.processes.last_mut().expect("it was just added").hears_of = Some(*key);
+    }
+}
