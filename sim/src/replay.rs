@@ -77,7 +77,7 @@ fn replay_once(
 ) -> Result<Replay, Error> {
     let version = server.version().to_owned();
     let mut history = History::new(header(plan, work, guards.model, "lockstep", Some(version)));
-    let mut target = Lockstep::new(server, guards, &work.steps(), plan.durability, chooser)?;
+    let mut target = Lockstep::new(server, guards, &work.steps(), &work.names(), plan.durability, chooser)?;
     let ran = run(plan, work.program.clone(), &mut target, &mut history);
     let counts = target.counts();
     let closed = target.close();

@@ -97,7 +97,8 @@ fn triggered(stream: &mut Stream, options: &Options, program: Option<&dyn Progra
     let mut rounds: Vec<Vec<Round>> = (0..options.clients).map(|_| Vec::new()).collect();
     for items in transactions {
         let starts = items.into_iter().map(|item| statement(arrival(item, options, program))).collect();
-        let mut round = bracketed(stream, options, isolation(stream), starts, open_for(stream));
+        let (isolation, open_for) = (isolation(stream), open_for(stream));
+        let mut round = bracketed(stream, options, isolation, starts, open_for);
         round.on_lost_reply = on_lost_reply(program);
         rounds[stream.below(options.clients) as usize].push(round);
     }

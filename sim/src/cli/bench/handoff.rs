@@ -23,7 +23,7 @@ use clap::Args;
 use serde_json::json;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
-use tourbillon_models::name::{Consumer, EventId, Micros, Queue, Step, WorkerId};
+use tourbillon_models::name::{Consumer, EventId, Micros, Queue, WorkerId};
 use tourbillon_models::op::{Decision, Op, QueueKind, Verb};
 use tourbillon_models::reply::{Event, Reply};
 
@@ -137,7 +137,7 @@ fn tell(arguments: &Arguments, console: &mut Console, server: &Server, pairs: &[
 /// The same columns and index as an event table.
 const TABLES: &str = "create table tourbillon.bench_raw (
       event_id bigint not null, xid xid8 not null, workflow_id uuid, sequence int not null, step text,
-      attempt int not null, state text
+      attempt int not null, state text, arrival text, payload text
     ) with (autovacuum_enabled = false);
     create index on tourbillon.bench_raw (xid);
     create table tourbillon.bench_source (workflow_id uuid, sequence int, state text);";
