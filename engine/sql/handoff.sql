@@ -2,8 +2,7 @@
 --
 --   handoff    successors and acknowledgement of the whole window, in one statement
 --
--- Internal: window_event_ids, raise_window_mismatch, require_covered, raise_malformed_decisions, fates, drop_results,
--- waits_of.
+-- Internal: window_event_ids, raise_window_mismatch, require_covered, raise_malformed_decisions, fates.
 
 -- The ids of the window's events, in order; null without a window.
 create function tourbillon.window_event_ids(p_queue_id int, p_prev bigint, p_next bigint)
@@ -139,63 +138,6 @@ begin
         unnest(p_name) name
     ) d
   );
-end;
-$$;
-
--- The parents have read what their children left, unless the step is retried or a dead letter: then it is read again.
-create function tourbillon.drop_results(p_joined tourbillon.joined[], p_event bigint[], p_verb text[])
-returns void
-language plpgsql
-volatile
-set plan_cache_mode = force_custom_plan
-as $$
-begin
-  delete from tourbillon.result r
-  where r.join_id = any (array(
-    select j.join_id
-    from unnest(p_joined) j
-    join (select unnest(p_event) event_id, unnest(p_verb) verb) d on d.event_id = j.event_id
-    where d.verb not in ('retry', 'reject', 'child')));
-end;
-$$;
-
--- Box rows of the decisions that wait.
-create function tourbillon.waits_of(
-  p_queue_id int,
-  p_now timestamptz,
-  p_fate text[],
-  p_id bigint[],
-  p_workflow uuid[],
-  p_sequence int[],
-  p_step text[],
-  p_delay_us bigint[],
-  p_state text[],
-  p_name text[],
-  p_token_hash text[]
-)
-returns tourbillon.box[]
-language plpgsql
-volatile
-as $$
-begin
-  return array(
-    select row (
-      d.workflow_id, d.name, p_queue_id, 'wait', decode(d.token_hash, 'hex'), d.id, d.sequence, d.step, d.state,
-      p_now + nullif(d.delay_us, 0) * interval '1 microsecond', null
-    )::tourbillon.box
-    from (
-      select
-        unnest(p_fate) fate,
-        unnest(p_id) id,
-        unnest(p_workflow) workflow_id,
-        unnest(p_sequence) sequence,
-        unnest(p_step) step,
-        unnest(p_delay_us) delay_us,
-        unnest(p_state) state,
-        unnest(p_name) name,
-        unnest(p_token_hash) token_hash
-    ) d
-    where d.fate = 'wait');
 end;
 $$;
 

@@ -73,6 +73,9 @@ mod tests {
         let workflow = ids.workflow(0x0123_4567_89ab_4def_8123_4567_89ab_cdef);
         let hashes = ids.workflow_of_hash();
         let (hash, found) = hashes.first_key_value().expect("there is one");
-        assert_eq!((hash.as_str(), *found), ("6225bd190d6ccf87766a49c9986d174def3391fe175a61525e49a1d2334d6a43", workflow));
+        assert_eq!(
+            (hash.as_str(), *found),
+            ("6225bd190d6ccf87766a49c9986d174def3391fe175a61525e49a1d2334d6a43", workflow)
+        );
     }
 }

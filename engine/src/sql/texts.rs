@@ -58,10 +58,7 @@ impl Texts {
             subscribe: text(and_xid!("select cursor"), "subscribe($1, $2)"),
             append: text(and_xid!("select event_id, event_table"), "append($1, $2)"),
             start: text(and_xid!("select workflow_id, event_id, event_table"), "start($1, $2, $3, $4)"),
-            emit: text(
-                and_xid!("select answer, is_repeated, event_id, event_table"),
-                "emit($1, $2, $3, $4, $5, $6)",
-            ),
+            emit: text(and_xid!("select answer, is_repeated, event_id, event_table"), "emit($1, $2, $3, $4, $5, $6)"),
             effect: in_schema(
                 "insert into tourbillon.ledger (workflow_id, sequence, step, xid) \
                  values ($1, $2, $3, pg_current_xact_id()) returning null, xid::text::int8",

@@ -72,10 +72,9 @@ pub fn for_server(op: &PlainOp, renaming: &Renaming) -> PlainOp {
             token: renaming.tokens.to_server(*token),
             max_tries: *max_tries,
         },
-        Op::ReadResults { worker, token } => Op::ReadResults {
-            worker: renaming.workers.to_server(*worker),
-            token: renaming.tokens.to_server(*token),
-        },
+        Op::ReadResults { worker, token } => {
+            Op::ReadResults { worker: renaming.workers.to_server(*worker), token: renaming.tokens.to_server(*token) }
+        }
         Op::Hold { worker, token, at } => {
             let (worker, token) = (renaming.workers.to_server(*worker), renaming.tokens.to_server(*token));
             Op::Hold { worker, token, at: *at }

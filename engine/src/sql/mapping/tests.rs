@@ -2,6 +2,7 @@
 
 use super::*;
 use tourbillon_models::name::{ActorId, EmitId, Key, Queue, Token};
+use tourbillon_models::reply::{Arrival, ChildOutcome, EmitAnswer};
 
 const FLOW: u128 = 0x0123_4567_89ab_4def_8123_4567_89ab_cdef;
 
@@ -109,13 +110,8 @@ fn children_are_workflows_that_appear_first_in_a_handoff() {
     let numbers = |ids: &[i64]| Value::Int8Array(ids.iter().map(|id| Some(*id)).collect());
     let children = Value::UuidArray(vec![Some(FLOW), Some(FLOW + 1)]);
     let row = vec![numbers(&[4, 5, 6]), children, numbers(&[3]), Value::Int2(1), Value::Null, Value::Null];
-    let handed_off = Reply::HandedOff {
-        appended: vec![4, 5, 6],
-        children: vec![1, 2],
-        resumed: vec![3],
-        table: 1,
-        timer_table: 0,
-    };
+    let handed_off =
+        Reply::HandedOff { appended: vec![4, 5, 6], children: vec![1, 2], resumed: vec![3], table: 1, timer_table: 0 };
     assert_eq!(decoded(handoff, row, &mut Ids::new()), (handed_off, None));
 
     let read = Op::ReadResults { worker: WorkerId(1), token: Token(8) };

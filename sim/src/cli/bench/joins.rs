@@ -50,7 +50,8 @@ struct Cost {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
-    let mut server = arguments.server.choice().open()?.context("joins are measured on a server, and none was asked for")?;
+    let mut server =
+        arguments.server.choice().open()?.context("joins are measured on a server, and none was asked for")?;
     console.say("measuring on the server …");
     let costs = measure(&mut server)?;
     let growths = [0, 2].map(|small| costs[small + 1].end / costs[small].end);
