@@ -68,6 +68,7 @@ on function
   tourbillon.end_try,
   tourbillon.workflow_hash,
   tourbillon.bury,
+  tourbillon.reports_of,
   tourbillon.end_workflows,
   tourbillon.end_and_resume,
   tourbillon.replay_dead_letter,

@@ -184,6 +184,8 @@ declare
   v_lease tourbillon.worker;
   v_isolated boolean;
   v_fate text[];
+  v_is_usual boolean;
+  v_waits_for_more boolean;
   v_own_event bigint[] := p_event;
   v_joined tourbillon.joined[];
   v_ended tourbillon.ending[];
@@ -194,6 +196,7 @@ declare
   v_child uuid[];
   v_more tourbillon.event[] := '{}';
   v_complete tourbillon.event[];
+  v_has_event boolean;
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
   -- A shorter array would do as a verb that is none.
@@ -215,9 +218,12 @@ begin
     perform tourbillon.raise_malformed_decisions();
   end if;
   v_fate := tourbillon.fates(p_verb, p_sequence, p_attempt, p_max_attempts, p_delay_us, p_name);
+  -- Most windows only go on: nothing more is then looked for, decision by decision.
+  v_is_usual := v_fate <@ array['event', 'timer'];
+  v_waits_for_more := not v_is_usual and v_fate && array['wait', 'join', 'child'];
   children := '{}';
   resumed := '{}';
-  if 'child' = any (v_fate) then
+  if v_waits_for_more and 'child' = any (v_fate) then
     perform tourbillon.require_children(v_fate, p_event, p_sequence);
     v_own_event := array(
       select d.event_id
@@ -252,7 +258,7 @@ begin
     perform tourbillon.end_try(v_own.subscription_id, v_own_event[1], p_worker);
   end if;
 
-  if v_fate && array['end', 'attempts', 'rejected'] then
+  if not v_is_usual and v_fate && array['end', 'attempts', 'rejected'] then
     v_ended := array(
       select row (d.workflow_id, case d.verb when 'complete' then 'completed' else 'failed' end, d.state)::tourbillon.ending
       from (
@@ -282,7 +288,7 @@ begin
   appended := array_remove(v_id, null);
   -- without retry_fresh_sequence: p_sequence := array(select u.sequence - (u.verb = 'retry')::int from unnest(p_verb, p_sequence) with ordinality u (verb, sequence, position) order by u.position);
 
-  if 'child' = any (v_fate) then
+  if v_waits_for_more and 'child' = any (v_fate) then
     v_child := array(
       select case when d.fate = 'child' then tourbillon.fresh_workflow_id() end
       from (select unnest(v_fate) fate) d);
@@ -293,11 +299,11 @@ begin
     perform tourbillon.drop_results(v_joined, p_event, p_verb); -- guard: results_until_read
     -- without results_until_read: null;
   end if;
-  if 'wait' = any (v_fate) then
+  if v_waits_for_more and 'wait' = any (v_fate) then
     v_more := tourbillon.register_waits(tourbillon.waits_of(
       v_own.queue_id, v_now, v_fate, v_id, p_workflow, p_sequence, p_step, p_delay_us, p_state, p_name, p_token_hash));
   end if;
-  if 'join' = any (v_fate) then
+  if v_waits_for_more and 'join' = any (v_fate) then
     v_more := v_more || tourbillon.spawn(
       v_own.queue_id, v_fate, p_event, v_id, p_workflow, v_child, p_sequence, p_step, p_state);
   end if;
@@ -305,10 +311,11 @@ begin
     v_complete := tourbillon.report_ends(v_reports);
   end if;
 
-  if 'event' = any (v_fate) or v_more <> '{}' or v_complete <> '{}' then
+  v_has_event := 'event' = any (v_fate);
+  if v_has_event or v_more <> '{}' or v_complete <> '{}' then
     event_table := tourbillon.current_table(v_own.queue_id);
   end if;
-  if 'event' = any (v_fate) then
+  if v_has_event then
     execute format(
       'insert into tourbillon.event_%s_%s (
         event_id, xid, workflow_id, sequence, step, attempt, state, arrival, payload)
