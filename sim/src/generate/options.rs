@@ -126,7 +126,7 @@ impl Options {
             program.map_or_else(|| options.of_messages(), |it| Course::of(it, options.items, options.size))
         };
         options.course = course(&options);
-        options.is_crowd = options.has_joins() && !options.is_resurrection && crowd::gathers(seed);
+        options.is_crowd = shape.crowd_size > 0 && !options.is_resurrection && crowd::gathers(seed);
         if options.is_crowd {
             crowd::prepare(seed, &mut options);
             options.course = course(&options);
