@@ -11,7 +11,7 @@ use crate::random::Stream;
 use std::collections::BTreeMap;
 use tourbillon_engine::actors::script::{EMIT_REPETITION, OnLostReply, OnRefusal, Round, ScriptOptions};
 use tourbillon_models::history::PlainOp;
-use tourbillon_models::name::{ActorId, EmitId, Key, Micros, WaitToken, WorkflowId};
+use tourbillon_models::name::{ActorId, EmitId, Key, Micros, Name, WaitToken, WorkflowId};
 use tourbillon_models::op::{Isolation, Op};
 use tourbillon_models::workload::{Expected, Program};
 
@@ -75,6 +75,7 @@ pub fn add_emitters(plan: &mut Plan, options: &Options, program: &dyn Program) {
         plan.add_script(format!("emitter-{index}"), in_order(rounds));
     }
     add_hearers(plan, options, program, &starts, &mut emits);
+    add_flood(plan, program, &starts, &mut emits);
 }
 
 /// Whatever a client or a late producer means to start.
@@ -214,3 +215,30 @@ fn add_hearers(
         plan.processes.last_mut().expect("it was just added").hears_of = Some(*key);
     }
 }
+
+/// Who emits every name at once to a workflow that has just begun: more than are kept for it. Nothing of that stays.
+fn add_flood(
+    plan: &mut Plan,
+    program: &dyn Program,
+    starts: &BTreeMap<Key, Start>,
+    emits: &mut impl Iterator<Item = EmitId>,
+) {
+    let mut stream = Stream::new(plan.seed, "flood", 0);
+    let names = program.names().len();
+    let drowned = starts.values().find(|_| names > MOST_PROMISES && stream.chance(1, 12));
+    let Some(start) = drowned else { return };
+    let tellings = (0..names).zip(emits).map(|(name, emit)| {
+        let told = Expected { name: Name(name as u16), payload: 0, token: None };
+        Telling { start, told, emit, actor: ActorId(u8::MAX) }.emit()
+    });
+    let begin = statement(Op::Begin { isolation: isolation(&mut stream) });
+    let started = statement(start.op.clone());
+    let end = statement(Op::Rollback);
+    let statements = [begin, started].into_iter().chain(tellings).chain([end]).collect();
+    let at = stream.span(START, start.at);
+    let (on_lost_reply, on_refusal) = (OnLostReply::GiveUp, OnRefusal::RollBack);
+    plan.add_script("flood".to_owned(), vec![Round { at, on_lost_reply, on_refusal, statements }]);
+}
+
+/// More promises than this are refused by the engine.
+const MOST_PROMISES: usize = 64;
