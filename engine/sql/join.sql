@@ -2,7 +2,7 @@
 --
 --   read_results   what the children left whose joins the open window's events come from
 --
--- Internal: require_children, spawn, report_ends.
+-- Internal: require_children, spawn, report_ends, drop_results.
 
 -- Each child belongs to a spawn, and has its place among the children as its sequence.
 create function tourbillon.require_children(p_fate text[], p_event bigint[], p_sequence int[])
@@ -180,6 +180,23 @@ begin
     select row (j.join_id, null, j.workflow_id, j.sequence, j.step, 1, j.state, 'joined', j.join_id::text)::tourbillon.event
     from unnest(v_joins) j
     where j.ended >= j.total);
+end;
+$$;
+
+-- The parents have read what their children left, unless the step is retried or a dead letter: then it is read again.
+create function tourbillon.drop_results(p_joined tourbillon.joined[], p_event bigint[], p_verb text[])
+returns void
+language plpgsql
+volatile
+set plan_cache_mode = force_custom_plan
+as $$
+begin
+  delete from tourbillon.result r
+  where r.join_id = any (array(
+    select j.join_id
+    from unnest(p_joined) j
+    join (select unnest(p_event) event_id, unnest(p_verb) verb) d on d.event_id = j.event_id
+    where d.verb not in ('retry', 'reject', 'child')));
 end;
 $$;
 

@@ -4,17 +4,17 @@
 
 use super::ids::Ids;
 use super::install::in_schema;
-use super::mapping::{Mapping, arrival, child_result, decimal, emit_answer, kind_name, snapshot};
+use super::mapping::{Mapping, child_result, decimal, snapshot};
 use super::value::{Columns, DecodeError, Value};
+use super::words::{act, arrival, emit_answer, kind_name, reason};
 use crate::wait_token;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use tourbillon_models::history::{
-    Act, AuditRow, BoxContent, BoxRow, CancelledRow, DeadLetterRow, DeadReason, DrainRow, EmitRow, EventRow, JoinRow,
-    LedgerRow, Parent, QueueRow, StartKeyRow, State, SubscriptionRow, TickRow, TimerRow, TriesRow, WorkerRow,
-    WorkflowRow,
+    AuditRow, BoxContent, BoxRow, CancelledRow, DeadLetterRow, DrainRow, EmitRow, EventRow, JoinRow, LedgerRow, Parent,
+    QueueRow, StartKeyRow, State, SubscriptionRow, TickRow, TimerRow, TriesRow, WorkerRow, WorkflowRow,
 };
 use tourbillon_models::name::{
     ActorId, Consumer, EmitId, EventId, Key, Micros, Queue, Tick, WorkerId, WorkflowId, Xid,
@@ -288,13 +288,6 @@ fn actor(columns: &mut Columns<'_>) -> Result<ActorId, DecodeError> {
     decimal(text.strip_prefix("actor-").unwrap_or(text)).map(ActorId)
 }
 
-fn act(text: Option<&str>) -> Result<Act, DecodeError> {
-    match text {
-        Some("discard") => Ok(Act::Discard),
-        other => emit_answer(other.and_then(|act| act.strip_prefix("emit_"))).map(Act::Emit),
-    }
-}
-
 /// Of a hash in hexadecimal, what tells two apart.
 fn token_hash(text: &str) -> Result<u64, DecodeError> {
     let mut hash = [0; 32];
@@ -318,16 +311,6 @@ fn tries_row(columns: &mut Columns<'_>) -> Result<TriesRow, DecodeError> {
 
 fn cancelled_row(columns: &mut Columns<'_>) -> Result<CancelledRow, DecodeError> {
     Ok(CancelledRow { queue: queue_name(columns)?, table: columns.table()?, event: EventId(columns.id()?) })
-}
-
-fn reason(name: Option<&str>) -> Result<DeadReason, DecodeError> {
-    match name {
-        Some("attempts") => Ok(DeadReason::Attempts),
-        Some("tries") => Ok(DeadReason::Tries),
-        Some("rejected") => Ok(DeadReason::Rejected),
-        Some("undeliverable") => Ok(DeadReason::Undeliverable),
-        other => Err(DecodeError::new(format!("{other:?} is no reason for a dead letter"))),
-    }
 }
 
 fn drain(columns: &mut Columns<'_>) -> Result<DrainRow, DecodeError> {
