@@ -242,3 +242,106 @@ fn add_flood(
 
 /// More promises than this are refused by the engine.
 const MOST_PROMISES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::Limits;
+    use crate::simulate::Work;
+    use tourbillon_models::workload::Workload;
+
+    fn rounds(plan: &Plan) -> impl Iterator<Item = (&str, &Round)> {
+        plan.processes.iter().flat_map(|process| {
+            let rounds: &[Round] = match &process.role {
+                Role::Script(ScriptOptions::Once { rounds }) => rounds,
+                _ => &[],
+            };
+            rounds.iter().map(|round| (process.name.as_str(), round))
+        })
+    }
+
+    fn emits(round: &Round) -> impl Iterator<Item = (Expected, EmitId)> {
+        round.statements.iter().filter_map(|(_, op)| match *op {
+            Op::Emit { name, payload, emit, token, .. } => {
+                Some((Expected { name, payload, token: (token != WaitToken::NONE).then_some(token) }, emit))
+            }
+            _ => None,
+        })
+    }
+
+    fn key(round: &Round) -> Option<Key> {
+        round.statements.iter().find_map(|(_, op)| if let Op::Start { key, .. } = op { Some(*key) } else { None })
+    }
+
+    fn plans(workload: &str) -> impl Iterator<Item = Plan> {
+        let work = Work::named(workload).expect("it is a workload");
+        (0..40).map(move |seed| work.plan(seed, &Limits { faults: FaultKind::ALL.to_vec() }))
+    }
+
+    fn size(plan: &Plan) -> u64 {
+        let size = plan.options.iter().find(|(name, _)| name == "size").expect("every plan has a size");
+        size.1.parse().expect("it is a number")
+    }
+
+    #[test]
+    fn whatever_is_expected_is_emitted_for_certain_by_somebody_who_insists() {
+        for workload in ["approval", "emit-race", "observability", "secrets"] {
+            let program = Workload::by_name(workload).and_then(|workload| workload.program()).unwrap();
+            for plan in plans(workload) {
+                for key in starts(&plan).keys() {
+                    let certain = rounds(&plan).filter(|(_, round)| round.on_lost_reply == OnLostReply::Insist);
+                    let certain = certain.filter(|(_, round)| super::tests::key(round) == Some(*key));
+                    let told: BTreeMap<EmitId, Expected> =
+                        certain.flat_map(|(_, round)| emits(round)).map(|(told, emit)| (emit, told)).collect();
+                    assert!(
+                        told.into_values().eq(program.emits(key.0, size(&plan))),
+                        "seed {} of {workload}",
+                        plan.seed
+                    );
+                }
+            }
+        }
+    }
+
+    /// What is emitted twice under one id is the same, and to the same workflow.
+    #[test]
+    fn an_id_stands_for_one_emit() {
+        for plan in plans("emit-race").chain(plans("approval")) {
+            let mut known = BTreeMap::new();
+            for (process, round) in rounds(&plan).filter(|(process, _)| process.starts_with("emitter-")) {
+                for (told, emit) in emits(round) {
+                    let told = (key(round), told);
+                    assert_eq!(*known.entry(emit).or_insert(told), told, "{emit} by {process}, seed {}", plan.seed);
+                }
+            }
+            assert!(known.keys().all(|emit| emit.0 < EMIT_REPETITION));
+        }
+    }
+
+    #[test]
+    fn where_nobody_waits_nobody_emits() {
+        let is_of_waits = |name: &str| ["emitter-", "hearer-", "flood", "expiry"].iter().any(|it| name.starts_with(it));
+        for workload in Workload::ALL {
+            let has_names = !workload.names().is_empty();
+            let mut plans = plans(workload.name());
+            assert!(plans.all(|plan| plan.processes.iter().any(|it| is_of_waits(&it.name)) == has_names));
+        }
+    }
+
+    #[test]
+    fn emits_come_in_every_way() {
+        let mut seen = [0; 6];
+        for plan in plans("approval") {
+            for (process, round) in rounds(&plan).filter(|(_, round)| emits(round).next().is_some()) {
+                let has = |is_it: fn(&PlainOp) -> bool| round.statements.iter().any(|(_, op)| is_it(op));
+                seen[0] += usize::from(has(|op| matches!(op, Op::Begin { isolation: Isolation::RepeatableRead })));
+                seen[1] += usize::from(has(|op| matches!(op, Op::RollbackTo { .. })));
+                seen[2] += usize::from(has(|op| matches!(op, Op::Rollback)));
+                seen[3] += usize::from(!has(|op| matches!(op, Op::Begin { .. })));
+                seen[4] += usize::from(process.starts_with("hearer-"));
+                seen[5] += usize::from(round.at < START + Micros::from_millis(50));
+            }
+        }
+        assert!(seen.iter().all(|count| *count > 3), "{seen:?}");
+    }
+}
