@@ -17,7 +17,7 @@ use super::checker::{Done, Pass};
 use super::clue::Clue;
 use super::log::UNTOLD_TABLE;
 use super::transactions::NONE;
-use super::wait::{Promise, is_await};
+use super::wait::{Promise, Wait, is_await};
 use super::{Property, Reach};
 use crate::name::{EmitId, EventId, Name, WaitToken, WorkflowId};
 use crate::op::Op;
@@ -139,7 +139,7 @@ impl Pass<'_> {
                 (_, Reply::HandedOut { dead, .. } | Reply::Drained { dead, .. }) => history.ids(*dead).contains(&event),
                 _ => false,
             };
-            if !self.settle(done.record(), is_its_end) || continuation(self) == Some(event) {
+            if !self.settle(self.now, is_its_end) || continuation(self) == Some(event) {
                 break;
             }
         }
@@ -206,10 +206,10 @@ impl Pass<'_> {
         let clue = Clue(self.history);
         let arrival = Some(Arrival::Emitted { payload: it.payload });
         if !self.memory.waits.open.contains_key(&event.0) {
-            self.settle_birth(done.record(), event);
+            self.settle_birth(self.now, event);
         }
         if !self.memory.waits.open.contains_key(&event.0) && !self.is_event(event) {
-            self.find_lost_wait(done.record(), event, it.workflow, it.name);
+            self.find_lost_wait(self.now, event, it.workflow, it.name);
         }
         let Some(wait) = self.memory.waits.open.get(&event.0).copied() else {
             return self.nobody_waited(done, event, arrival);
@@ -236,13 +236,15 @@ impl Pass<'_> {
     fn promised(&mut self, done: Done, it: &Emission) {
         let (workflow, name) = (it.workflow, it.name);
         self.found.exercised(Property::A5);
-        let (wait, before) = {
-            let mailbox = self.memory.waits.mailbox(workflow, name);
-            (mailbox.wait, mailbox.promise.is_some())
-        };
-        wait.into_iter().for_each(|wait| self.settle_wait(done.record(), wait));
-        if before {
-            self.settle_await(done.record(), workflow, name);
+        let mailbox = self.memory.waits.mailbox(workflow, name);
+        // The emit did not see these, so they had left.
+        let has_left = mailbox.promise.is_some_and(|promise| promise.done.commit < done.call);
+        let wait = mailbox.wait.and_then(|id| Some((id, self.memory.waits.open.get(&id)?.commit)));
+        if let Some((wait, _)) = wait.filter(|(_, commit)| *commit < done.call) {
+            self.settle_wait(wait);
+        }
+        if has_left {
+            self.settle_await(workflow, name);
         }
         if self.memory.waits.mailbox(workflow, name).has_timed_out {
             self.found.sees(Reach::DeadlineWonRace);
@@ -261,8 +263,9 @@ impl Pass<'_> {
     fn judge_overwritten(&mut self, first: &Promise, second: &Promise) {
         let (workflow, name) = (second.it.workflow, second.it.name);
         let is_unsure = !self.memory.waits.mailbox(workflow, name).lost.is_empty();
-        if is_unsure || self.is_await_lost(workflow, name) || self.await_may_come(workflow, name) {
-            return;
+        if is_unsure || self.is_await_lost(workflow, name) || self.is_await_under_way(workflow, name) {
+            let first = LostEmit { done: first.done, it: first.it };
+            return self.memory.waits.mailbox(workflow, name).lost.push(first);
         }
         let clue = Clue(self.history);
         self.found.violated(Property::A5, &[first.done.record(), second.done.record(), second.done.commit], || {
@@ -292,15 +295,15 @@ impl Pass<'_> {
     fn came_second(&mut self, done: Done, it: &Emission) {
         self.found.sees(Reach::EmitSecond);
         let (workflow, name) = (it.workflow, it.name);
-        let is_there = |pass: &mut Self| pass.memory.waits.mailbox(workflow, name).promise.is_some();
-        if !is_there(self) {
-            self.settle_emit(done.record(), |other, answer| {
-                (other.workflow, other.name) == (workflow, name) && answer == EmitAnswer::Promised
-            });
-        }
         let mailbox = self.memory.waits.mailbox(workflow, name);
         let was_there = mailbox.promise.is_some() || mailbox.promise_gone >= done.call || !mailbox.lost.is_empty();
         if was_there || self.is_over(workflow) || self.emit_may_come(workflow, name) {
+            return;
+        }
+        self.settle_emit(|other, answer| {
+            (other.workflow, other.name) == (workflow, name) && answer == EmitAnswer::Promised
+        });
+        if self.memory.waits.mailbox(workflow, name).promise.is_some() {
             return;
         }
         let clue = Clue(self.history);
@@ -315,20 +318,10 @@ impl Pass<'_> {
         self.found.sees(Reach::EmitForged);
         self.found.exercised(Property::A7);
         let (workflow, name) = (it.workflow, it.name);
-        if self.memory.waits.mailbox(workflow, name).wait.is_none() {
-            self.settle_await(done.record(), workflow, name);
-        }
-        let mailbox = self.memory.waits.mailbox(workflow, name);
-        let (wait, wait_gone) = (mailbox.wait, mailbox.wait_gone);
-        wait.into_iter().for_each(|wait| self.settle_wait(done.record(), wait));
-        let wait = wait.and_then(|wait| self.memory.waits.open.get(&wait).copied());
-        let is_right = match &wait {
-            Some(wait) => !wait.takes(it.token) || wait.commit >= done.call || self.may_be_resumed(wait),
-            None => wait_gone >= done.call || self.is_over(workflow) || self.is_await_lost(workflow, name),
-        };
-        if is_right || self.await_may_come(workflow, name) {
+        if self.was_right_to_call_forged(done, it) || self.is_await_under_way(workflow, name) {
             return;
         }
+        let wait = self.open_wait(workflow, name);
         let clue = Clue(self.history);
         let born = wait.map_or(NONE, |wait| wait.born);
         self.found.violated(Property::A7, &[born, done.record()], || {
@@ -342,12 +335,27 @@ impl Pass<'_> {
         });
     }
 
+    fn was_right_to_call_forged(&mut self, done: Done, it: &Emission) -> bool {
+        let (workflow, name) = (it.workflow, it.name);
+        let mailbox = self.memory.waits.mailbox(workflow, name);
+        if mailbox.wait_gone >= done.call || self.is_over(workflow) || self.is_await_lost(workflow, name) {
+            return true;
+        }
+        let Some(wait) = self.open_wait(workflow, name) else { return false };
+        !wait.takes(it.token) || wait.commit >= done.call || self.may_be_resumed(&wait)
+    }
+
+    fn open_wait(&mut self, workflow: WorkflowId, name: Name) -> Option<Wait> {
+        let id = self.memory.waits.mailbox(workflow, name).wait?;
+        self.memory.waits.open.get(&id).copied()
+    }
+
     fn emit_repeated(&mut self, done: Done, it: &Emission, answer: EmitAnswer) {
         self.found.sees(Reach::EmitRepeated);
         self.found.exercised(Property::A2);
         let key = (it.workflow.0, it.emit.0);
         if !self.memory.emits.taken.contains_key(&key) {
-            self.settle_emit(done.record(), |other, _| (other.workflow.0, other.emit.0) == key);
+            self.settle_emit(|other, _| (other.workflow.0, other.emit.0) == key);
         }
         if !self.memory.emits.taken.contains_key(&key) {
             self.find_lost_emit(done, it, answer);
@@ -433,8 +441,8 @@ impl Pass<'_> {
     }
 
     /// Looks ahead for the reply to an emit that was taken.
-    pub(super) fn settle_emit(&mut self, index: u32, is_it: impl Fn(&Emission, EmitAnswer) -> bool) {
-        self.settle(index, |op, reply| match (Emission::of(op), reply) {
+    pub(super) fn settle_emit(&mut self, is_it: impl Fn(&Emission, EmitAnswer) -> bool) {
+        self.settle_one(|op, reply| match (Emission::of(op), reply) {
             (Some(it), Reply::Emitted { answer, repeated: false, .. }) => is_it(&it, *answer),
             _ => false,
         });
@@ -445,10 +453,10 @@ impl Pass<'_> {
         self.may_come(|op| Emission::of(op).is_some_and(|it| (it.workflow, it.name) == (workflow, name)))
     }
 
-    /// Whether a handoff that awaits this name is under way, and its reply will be lost.
-    fn await_may_come(&self, workflow: WorkflowId, name: Name) -> bool {
+    /// Whether a handoff that awaits this name is under way.
+    fn is_await_under_way(&self, workflow: WorkflowId, name: Name) -> bool {
         let history = self.history;
-        self.may_come(|op| match op {
+        self.is_under_way(|_, op| match op {
             Op::Handoff { decisions, .. } => {
                 history.decisions(*decisions).iter().any(|decision| is_await(decision, workflow, name))
             }

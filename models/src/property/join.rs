@@ -13,7 +13,8 @@
 //!   has handed off: the first end of each child. Broken by dropping results with the join.
 //! - **J5** Each committed end of a child (it completed, failed, or became a dead letter of whatever reason) is recorded: at
 //!   the end the rows of joins have counted it, and the rows of results hold it. Broken by dead letters that tell nobody.
-//! - **J6** At the end the row of a join says how many children it has, and how its workflow goes on, as the handoff did.
+//! - **J6** A join goes on when as many children have ended as the handoff said (J2 and J3 count by that), and at the end its
+//!   row says so still, and how its workflow goes on.
 //!
 //! What a handoff has opened whose reply was lost has no ids: of such joins only the children's steps are judged.
 
@@ -273,16 +274,17 @@ impl Pass<'_> {
 
     fn join_resumed(&mut self, done: Done, id: EventId, table: u8) {
         self.found.exercised(Property::J1);
+        self.found.exercised(Property::J1);
         self.found.exercised(Property::J2);
         if !self.memory.joins.by_id.contains_key(&id.0) && !self.is_event(id) {
-            self.settle_birth(done.record(), id);
+            self.settle_birth(self.now, id);
         }
         let Some(join) = self.memory.joins.by_id.get(&id.0) else { return self.nothing_joined(done, id) };
         if let Some(first) = join.resumed {
             return self.joined_twice(done, id, first);
         }
         if join.ended < join.total() {
-            self.settle_children(done.record(), id);
+            self.settle_children(self.now, id);
         }
         let Some(join) = self.memory.joins.by_id.get(&id.0) else { return };
         if join.ended < join.total() && !self.judge_early_join(done, id) {
@@ -294,6 +296,7 @@ impl Pass<'_> {
     fn join_becomes(&mut self, done: Done, id: EventId, table: u8) {
         let crashed = self.memory.joins.crashed;
         let Some(join) = self.memory.joins.by_id.get_mut(&id.0) else { return };
+        self.found.exercised(Property::J6);
         join.resumed = Some(done.record());
         join.is_untold = false;
         if join.born < crashed && join.total() > 0 {
@@ -337,7 +340,7 @@ impl Pass<'_> {
     fn judge_early_join(&mut self, done: Done, id: EventId) -> bool {
         let clue = Clue(self.history);
         let live = self.live_children(id);
-        live.iter().for_each(|event| self.believe_handoff_of_event(done.record(), EventId(*event)));
+        live.iter().for_each(|event| self.believe_handoff_of_event(self.now, EventId(*event)));
         let Some(join) = self.memory.joins.by_id.get(&id.0) else { return true };
         if join.ended >= join.total() {
             return true;
