@@ -21,7 +21,6 @@ use super::wait::{Promise, Wait, is_await};
 use super::{Property, Reach};
 use crate::name::{EmitId, EventId, Name, WaitToken, WorkflowId};
 use crate::op::Op;
-use crate::record::Span;
 use crate::reply::{Arrival, EmitAnswer, Reply};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -127,23 +126,10 @@ impl Pass<'_> {
 
     /// Somebody was told that the workflow is dead. Whoever has ended it may have the reply still under way.
     fn judge_dead_answer(&mut self, done: Done, it: &Emission) {
-        let (history, id) = (self.history, it.workflow.0);
-        let continuation = |pass: &Self| {
-            pass.memory.workflows.get(id).filter(|known| known.ended == NONE).map(|known| known.continuation)
-        };
-        while let Some(event) = continuation(self) {
-            let is_its_end = |op: &Op<Span>, reply: &Reply<Span, Span, Span>| match (op, reply) {
-                (Op::Handoff { decisions, .. }, Reply::HandedOff { .. }) => {
-                    history.decisions(*decisions).iter().any(|decision| decision.event.0 == event)
-                }
-                (_, Reply::HandedOut { dead, .. } | Reply::Drained { dead, .. }) => history.ids(*dead).contains(&event),
-                _ => false,
-            };
-            if !self.settle(self.now, is_its_end) || continuation(self) == Some(event) {
-                break;
-            }
-        }
-        let Some(event) = continuation(self) else { return };
+        let id = it.workflow.0;
+        self.settle_end(id);
+        let live = self.memory.workflows.get(id).filter(|known| known.ended == NONE);
+        let Some(event) = live.map(|known| known.continuation) else { return };
         if event == NONE || self.may_have_ended(event) {
             return;
         }
@@ -154,21 +140,6 @@ impl Pass<'_> {
             let since = clue.at(advanced);
             format!("{workflow} lived, since {since} as {}, and {emit} to it was answered dead at {at}", EventId(event))
         });
-    }
-
-    /// Whether a reply that was lost, or has not come, may tell of the end of an event, or of what it will be.
-    pub(super) fn may_have_ended(&self, event: u32) -> bool {
-        let history = self.history;
-        self.memory.has_lost_hand_out
-            || self.memory.timers.has_lost_drain()
-            || self.is_handoff_in_doubt(EventId(event))
-            || self.may_come(|op| match op {
-                Op::Handoff { decisions, .. } => {
-                    history.decisions(*decisions).iter().any(|decision| decision.event.0 == event)
-                }
-                Op::HandOut { .. } | Op::Drain { .. } => true,
-                _ => false,
-            })
     }
 
     /// Whether the workflow's end has committed, as far as anybody knows.
@@ -237,21 +208,19 @@ impl Pass<'_> {
         let (workflow, name) = (it.workflow, it.name);
         self.found.exercised(Property::A5);
         let mailbox = self.memory.waits.mailbox(workflow, name);
-        // The emit did not see these, so they had left.
-        let has_left = mailbox.promise.is_some_and(|promise| promise.done.commit < done.call);
         let wait = mailbox.wait.and_then(|id| Some((id, self.memory.waits.open.get(&id)?.commit)));
         if let Some((wait, _)) = wait.filter(|(_, commit)| *commit < done.call) {
+            // The emit did not see it, so it had been resumed.
             self.settle_wait(wait);
-        }
-        if has_left {
-            self.settle_await(workflow, name);
         }
         if self.memory.waits.mailbox(workflow, name).has_timed_out {
             self.found.sees(Reach::DeadlineWonRace);
         }
         let promise = Promise { payload: it.payload, token: it.token, done, it: *it };
-        if let Some(first) = self.memory.waits.mailbox(workflow, name).promise {
-            self.judge_overwritten(&first, &promise);
+        if let Some(first) = self.memory.waits.mailbox(workflow, name).promise
+            && self.judge_overwritten(&first, &promise)
+        {
+            return;
         }
         self.judge_unseen_wait(done, &promise);
         if !self.is_over(workflow) {
@@ -259,13 +228,17 @@ impl Pass<'_> {
         }
     }
 
-    /// A5: the box had a promise.
-    fn judge_overwritten(&mut self, first: &Promise, second: &Promise) {
+    /// A5: the box had a promise. True if that may have been consumed.
+    fn judge_overwritten(&mut self, first: &Promise, second: &Promise) -> bool {
         let (workflow, name) = (second.it.workflow, second.it.name);
         let is_unsure = !self.memory.waits.mailbox(workflow, name).lost.is_empty();
         if is_unsure || self.is_await_lost(workflow, name) || self.is_await_under_way(workflow, name) {
-            let first = LostEmit { done: first.done, it: first.it };
-            return self.memory.waits.mailbox(workflow, name).lost.push(first);
+            // Whoever consumes one of them tells which.
+            let both = [first, second].map(|promise| LostEmit { done: promise.done, it: promise.it });
+            let mailbox = self.memory.waits.mailbox(workflow, name);
+            mailbox.promise = None;
+            mailbox.lost.extend(both);
+            return true;
         }
         let clue = Clue(self.history);
         self.found.violated(Property::A5, &[first.done.record(), second.done.record(), second.done.commit], || {
@@ -276,6 +249,7 @@ impl Pass<'_> {
                 second.it.emit, first.it.emit
             )
         });
+        false
     }
 
     /// A3: a wait that the promise could have ended.

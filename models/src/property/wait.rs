@@ -380,15 +380,6 @@ impl Pass<'_> {
         });
     }
 
-    /// Looks ahead for the handoff that awaits a name.
-    pub(super) fn settle_await(&mut self, workflow: WorkflowId, name: Name) {
-        let history = self.history;
-        self.settle_one(|op, reply| {
-            matches!((op, reply), (Op::Handoff { decisions, .. }, Reply::HandedOff { .. })
-                if history.decisions(*decisions).iter().any(|decision| is_await(decision, workflow, name)))
-        });
-    }
-
     /// Somebody is handed an event that was a wait when it was last heard of. True if something lost explains it.
     pub(super) fn meet_wait(&mut self, index: u32, event: &Event) -> bool {
         let Some(wait) = self.memory.waits.open.get(&event.id.0).copied() else { return false };
