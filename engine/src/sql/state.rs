@@ -49,9 +49,10 @@ const QUERIES: [&str; KINDS] = [
      from tourbillon.drain d join tourbillon.queue q using (queue_id)",
     "select s.name, t.event_id, t.tries, t.is_done \
      from tourbillon.tries t join tourbillon.subscription s using (subscription_id)",
-    "select q.name, s.name, d.event_id, d.reason, d.sequence, d.step, d.attempt, d.state, d.replayed_as, \
-     d.arrival, d.payload, d.join_id, d.child_index \
+    "select q.name, s.name, d.event_id, d.reason, d.sequence, d.step, d.attempt, c.state, d.replayed_as, \
+     d.arrival, c.payload, d.join_id, d.child_index \
      from tourbillon.dead_letter d join tourbillon.queue q using (queue_id) \
+     left join tourbillon.dead_letter_content c using (subscription_id, event_id) \
      left join tourbillon.subscription s using (subscription_id)",
     "select q.name, c.timer_table, c.event_id \
      from tourbillon.cancelled c join tourbillon.queue q using (queue_id)",
