@@ -29,6 +29,15 @@ impl Arrivals {
         self.full_at = KEPT;
     }
 
+    /// Whether the event's step is told this.
+    #[inline]
+    pub(super) fn agree(&self, event: &Event) -> bool {
+        match self.by_event.is_empty() {
+            true => matches!(event.arrival, Arrival::Direct),
+            false => self.of(event.id) == Some(event.arrival),
+        }
+    }
+
     /// What the event's step is told; none if that is not known.
     #[inline]
     pub(super) fn of(&self, event: EventId) -> Option<Arrival> {

@@ -55,7 +55,7 @@ impl Pass<'_> {
         if self.memory.events.get(event.id.0).is_none() && !self.meet(index, event, window.map(|(queue, ..)| queue)) {
             return;
         }
-        let arrival = self.memory.arrivals.of(event.id);
+        let is_told = self.memory.arrivals.agree(event);
         let Some(known) = self.memory.events.get_mut(event.id.0) else { return };
         if known.sequence == UNTOLD {
             known.sequence = event.sequence;
@@ -65,7 +65,7 @@ impl Pass<'_> {
             && known.sequence == event.sequence
             && known.step == event.step.0
             && known.attempt == event.attempt
-            && arrival == Some(event.arrival)
+            && is_told
             && (known.xid == event.xid || known.xid.0 == 0);
         let known = *known;
         if !same {
@@ -128,7 +128,7 @@ impl Pass<'_> {
                 )
             });
         }
-        if !known.is_timer && self.memory.arrivals.of(id) != Some(event.arrival) {
+        if !known.is_timer && !self.memory.arrivals.agree(event) {
             self.arrived_otherwise(index, event, known);
         }
         if known.xid != event.xid && known.xid.0 != 0 {

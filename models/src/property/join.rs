@@ -94,6 +94,10 @@ impl Joins {
         self.crashed = 0;
     }
 
+    pub(super) fn has_complete(&self) -> bool {
+        !self.complete.is_empty()
+    }
+
     pub(super) fn is_open(&self, id: EventId) -> bool {
         self.by_id.get(&id.0).is_some_and(|join| join.resumed.is_none())
     }

@@ -160,7 +160,9 @@ impl Pass<'_> {
         if !self.memory.suspicions.is_empty() && !matches!(reply, Reply::Unknown) {
             self.confirm_suspicions(index, record.session, call, matches!(reply, Reply::Refused(_)));
         }
-        self.judge_complete_joins();
+        if self.memory.joins.has_complete() {
+            self.judge_complete_joins();
+        }
     }
 
     /// A call that did what it was asked: kept until the commit, or committed by its reply.

@@ -96,6 +96,10 @@ impl Waits {
         self.lost.clear();
     }
 
+    pub(super) fn has_registered(&self) -> bool {
+        !self.registered.is_empty()
+    }
+
     pub(super) fn mailbox(&mut self, workflow: WorkflowId, name: Name) -> &mut Mailbox {
         self.boxes.entry((workflow.0, name.0)).or_default()
     }

@@ -91,7 +91,9 @@ impl Pass<'_> {
         if let Some(told) = told.filter(|told| told.resumed.len > 0) {
             self.continued(done, told.resumed, table);
         }
-        self.judge_registered(done);
+        if self.memory.waits.has_registered() {
+            self.judge_registered(done);
+        }
         match fence {
             Some(_) if is_alone => self.found.sees(Reach::IsolatedHandoff),
             Some((consumer, window)) => self.window_finished(done, consumer, window),
@@ -303,8 +305,8 @@ impl Pass<'_> {
         let asked = program.decide(StepInput { step, state, arrival, results: &results, attempt, version });
         let is_same_step = decision.step.0 == known.step && decision.state == known.state;
         let was = told_by(decision, children.decisions);
-        let is_same_again = is_same_step && decision.arrival == arrival;
-        if asked.next != was || (decision.verb == Verb::Retry && !is_same_again) {
+        let is_same_again = || is_same_step && decision.arrival == arrival;
+        if asked.next != was || (decision.verb == Verb::Retry && !is_same_again()) {
             self.found.violated(Property::W7, &records, || {
                 let (workflow, step) = (clue.workflow(known.workflow), clue.step(Step(known.step)));
                 let asked = asked.next;
