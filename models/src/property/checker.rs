@@ -119,6 +119,8 @@ pub(super) struct Pass<'h> {
     pub(super) program: Option<&'h dyn Program>,
     pub(super) memory: &'h mut Memory,
     pub(super) found: Findings,
+    /// The record that the pass has reached.
+    pub(super) now: u32,
 }
 
 impl Checker {
@@ -136,7 +138,7 @@ impl Checker {
     /// Judges a history of a program of the caller's own; with none, W7 does not ask what the program would say.
     pub fn check_program(&mut self, history: &History, program: Option<&dyn Program>) -> Verdict {
         self.memory.clear();
-        let mut pass = Pass { history, program, memory: &mut self.memory, found: Findings::new() };
+        let mut pass = Pass { history, program, memory: &mut self.memory, found: Findings::new(), now: 0 };
         pass.run();
         pass.found.verdict(history.records.len() as u64, history.state.is_some())
     }
@@ -247,6 +249,7 @@ impl Pass<'_> {
                 self.found.ill_formed(index, "the header names no such process");
             }
             now = record.at;
+            self.now = index;
             match &record.what {
                 Happening::Call(op) => self.called(index, record, op),
                 Happening::Return(reply) => self.returned(index, record, reply),
@@ -347,6 +350,7 @@ impl Pass<'_> {
 
     /// What is judged at the end of the history.
     fn finish(&mut self) {
+        self.now = self.history.records.len() as u32;
         self.settle_isolation();
         self.history.state.iter().for_each(|state| self.find_waits(state));
         self.judge_complete_joins();

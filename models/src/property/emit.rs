@@ -17,11 +17,10 @@ use super::checker::{Done, Pass};
 use super::clue::Clue;
 use super::log::UNTOLD_TABLE;
 use super::transactions::NONE;
-use super::wait::{Promise, is_await};
+use super::wait::{Promise, Wait, is_await};
 use super::{Property, Reach};
 use crate::name::{EmitId, EventId, Name, WaitToken, WorkflowId};
 use crate::op::Op;
-use crate::record::Span;
 use crate::reply::{Arrival, EmitAnswer, Reply};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -127,23 +126,10 @@ impl Pass<'_> {
 
     /// Somebody was told that the workflow is dead. Whoever has ended it may have the reply still under way.
     fn judge_dead_answer(&mut self, done: Done, it: &Emission) {
-        let (history, id) = (self.history, it.workflow.0);
-        let continuation = |pass: &Self| {
-            pass.memory.workflows.get(id).filter(|known| known.ended == NONE).map(|known| known.continuation)
-        };
-        while let Some(event) = continuation(self) {
-            let is_its_end = |op: &Op<Span>, reply: &Reply<Span, Span, Span>| match (op, reply) {
-                (Op::Handoff { decisions, .. }, Reply::HandedOff { .. }) => {
-                    history.decisions(*decisions).iter().any(|decision| decision.event.0 == event)
-                }
-                (_, Reply::HandedOut { dead, .. } | Reply::Drained { dead, .. }) => history.ids(*dead).contains(&event),
-                _ => false,
-            };
-            if !self.settle(done.record(), is_its_end) || continuation(self) == Some(event) {
-                break;
-            }
-        }
-        let Some(event) = continuation(self) else { return };
+        let id = it.workflow.0;
+        self.settle_end(id);
+        let live = self.memory.workflows.get(id).filter(|known| known.ended == NONE);
+        let Some(event) = live.map(|known| known.continuation) else { return };
         if event == NONE || self.may_have_ended(event) {
             return;
         }
@@ -154,21 +140,6 @@ impl Pass<'_> {
             let since = clue.at(advanced);
             format!("{workflow} lived, since {since} as {}, and {emit} to it was answered dead at {at}", EventId(event))
         });
-    }
-
-    /// Whether a reply that was lost, or has not come, may tell of the end of an event, or of what it will be.
-    pub(super) fn may_have_ended(&self, event: u32) -> bool {
-        let history = self.history;
-        self.memory.has_lost_hand_out
-            || self.memory.timers.has_lost_drain()
-            || self.is_handoff_in_doubt(EventId(event))
-            || self.may_come(|op| match op {
-                Op::Handoff { decisions, .. } => {
-                    history.decisions(*decisions).iter().any(|decision| decision.event.0 == event)
-                }
-                Op::HandOut { .. } | Op::Drain { .. } => true,
-                _ => false,
-            })
     }
 
     /// Whether the workflow's end has committed, as far as anybody knows.
@@ -206,10 +177,10 @@ impl Pass<'_> {
         let clue = Clue(self.history);
         let arrival = Some(Arrival::Emitted { payload: it.payload });
         if !self.memory.waits.open.contains_key(&event.0) {
-            self.settle_birth(done.record(), event);
+            self.settle_birth(self.now, event);
         }
         if !self.memory.waits.open.contains_key(&event.0) && !self.is_event(event) {
-            self.find_lost_wait(done.record(), event, it.workflow, it.name);
+            self.find_lost_wait(self.now, event, it.workflow, it.name);
         }
         let Some(wait) = self.memory.waits.open.get(&event.0).copied() else {
             return self.nobody_waited(done, event, arrival);
@@ -236,20 +207,20 @@ impl Pass<'_> {
     fn promised(&mut self, done: Done, it: &Emission) {
         let (workflow, name) = (it.workflow, it.name);
         self.found.exercised(Property::A5);
-        let (wait, before) = {
-            let mailbox = self.memory.waits.mailbox(workflow, name);
-            (mailbox.wait, mailbox.promise.is_some())
-        };
-        wait.into_iter().for_each(|wait| self.settle_wait(done.record(), wait));
-        if before {
-            self.settle_await(done.record(), workflow, name);
+        let mailbox = self.memory.waits.mailbox(workflow, name);
+        let wait = mailbox.wait.and_then(|id| Some((id, self.memory.waits.open.get(&id)?.commit)));
+        if let Some((wait, _)) = wait.filter(|(_, commit)| *commit < done.call) {
+            // The emit did not see it, so it had been resumed.
+            self.settle_wait(wait);
         }
         if self.memory.waits.mailbox(workflow, name).has_timed_out {
             self.found.sees(Reach::DeadlineWonRace);
         }
         let promise = Promise { payload: it.payload, token: it.token, done, it: *it };
-        if let Some(first) = self.memory.waits.mailbox(workflow, name).promise {
-            self.judge_overwritten(&first, &promise);
+        if let Some(first) = self.memory.waits.mailbox(workflow, name).promise
+            && self.judge_overwritten(&first, &promise)
+        {
+            return;
         }
         self.judge_unseen_wait(done, &promise);
         if !self.is_over(workflow) {
@@ -257,12 +228,17 @@ impl Pass<'_> {
         }
     }
 
-    /// A5: the box had a promise.
-    fn judge_overwritten(&mut self, first: &Promise, second: &Promise) {
+    /// A5: the box had a promise. True if that may have been consumed.
+    fn judge_overwritten(&mut self, first: &Promise, second: &Promise) -> bool {
         let (workflow, name) = (second.it.workflow, second.it.name);
         let is_unsure = !self.memory.waits.mailbox(workflow, name).lost.is_empty();
-        if is_unsure || self.is_await_lost(workflow, name) || self.await_may_come(workflow, name) {
-            return;
+        if is_unsure || self.is_await_lost(workflow, name) || self.is_await_under_way(workflow, name) {
+            // Whoever consumes one of them tells which.
+            let both = [first, second].map(|promise| LostEmit { done: promise.done, it: promise.it });
+            let mailbox = self.memory.waits.mailbox(workflow, name);
+            mailbox.promise = None;
+            mailbox.lost.extend(both);
+            return true;
         }
         let clue = Clue(self.history);
         self.found.violated(Property::A5, &[first.done.record(), second.done.record(), second.done.commit], || {
@@ -273,6 +249,7 @@ impl Pass<'_> {
                 second.it.emit, first.it.emit
             )
         });
+        false
     }
 
     /// A3: a wait that the promise could have ended.
@@ -292,15 +269,15 @@ impl Pass<'_> {
     fn came_second(&mut self, done: Done, it: &Emission) {
         self.found.sees(Reach::EmitSecond);
         let (workflow, name) = (it.workflow, it.name);
-        let is_there = |pass: &mut Self| pass.memory.waits.mailbox(workflow, name).promise.is_some();
-        if !is_there(self) {
-            self.settle_emit(done.record(), |other, answer| {
-                (other.workflow, other.name) == (workflow, name) && answer == EmitAnswer::Promised
-            });
-        }
         let mailbox = self.memory.waits.mailbox(workflow, name);
         let was_there = mailbox.promise.is_some() || mailbox.promise_gone >= done.call || !mailbox.lost.is_empty();
         if was_there || self.is_over(workflow) || self.emit_may_come(workflow, name) {
+            return;
+        }
+        self.settle_emit(|other, answer| {
+            (other.workflow, other.name) == (workflow, name) && answer == EmitAnswer::Promised
+        });
+        if self.memory.waits.mailbox(workflow, name).promise.is_some() {
             return;
         }
         let clue = Clue(self.history);
@@ -315,20 +292,10 @@ impl Pass<'_> {
         self.found.sees(Reach::EmitForged);
         self.found.exercised(Property::A7);
         let (workflow, name) = (it.workflow, it.name);
-        if self.memory.waits.mailbox(workflow, name).wait.is_none() {
-            self.settle_await(done.record(), workflow, name);
-        }
-        let mailbox = self.memory.waits.mailbox(workflow, name);
-        let (wait, wait_gone) = (mailbox.wait, mailbox.wait_gone);
-        wait.into_iter().for_each(|wait| self.settle_wait(done.record(), wait));
-        let wait = wait.and_then(|wait| self.memory.waits.open.get(&wait).copied());
-        let is_right = match &wait {
-            Some(wait) => !wait.takes(it.token) || wait.commit >= done.call || self.may_be_resumed(wait),
-            None => wait_gone >= done.call || self.is_over(workflow) || self.is_await_lost(workflow, name),
-        };
-        if is_right || self.await_may_come(workflow, name) {
+        if self.was_right_to_call_forged(done, it) || self.is_await_under_way(workflow, name) {
             return;
         }
+        let wait = self.open_wait(workflow, name);
         let clue = Clue(self.history);
         let born = wait.map_or(NONE, |wait| wait.born);
         self.found.violated(Property::A7, &[born, done.record()], || {
@@ -342,12 +309,27 @@ impl Pass<'_> {
         });
     }
 
+    fn was_right_to_call_forged(&mut self, done: Done, it: &Emission) -> bool {
+        let (workflow, name) = (it.workflow, it.name);
+        let mailbox = self.memory.waits.mailbox(workflow, name);
+        if mailbox.wait_gone >= done.call || self.is_over(workflow) || self.is_await_lost(workflow, name) {
+            return true;
+        }
+        let Some(wait) = self.open_wait(workflow, name) else { return false };
+        !wait.takes(it.token) || wait.commit >= done.call || self.may_be_resumed(&wait)
+    }
+
+    fn open_wait(&mut self, workflow: WorkflowId, name: Name) -> Option<Wait> {
+        let id = self.memory.waits.mailbox(workflow, name).wait?;
+        self.memory.waits.open.get(&id).copied()
+    }
+
     fn emit_repeated(&mut self, done: Done, it: &Emission, answer: EmitAnswer) {
         self.found.sees(Reach::EmitRepeated);
         self.found.exercised(Property::A2);
         let key = (it.workflow.0, it.emit.0);
         if !self.memory.emits.taken.contains_key(&key) {
-            self.settle_emit(done.record(), |other, _| (other.workflow.0, other.emit.0) == key);
+            self.settle_emit(|other, _| (other.workflow.0, other.emit.0) == key);
         }
         if !self.memory.emits.taken.contains_key(&key) {
             self.find_lost_emit(done, it, answer);
@@ -433,8 +415,8 @@ impl Pass<'_> {
     }
 
     /// Looks ahead for the reply to an emit that was taken.
-    pub(super) fn settle_emit(&mut self, index: u32, is_it: impl Fn(&Emission, EmitAnswer) -> bool) {
-        self.settle(index, |op, reply| match (Emission::of(op), reply) {
+    pub(super) fn settle_emit(&mut self, is_it: impl Fn(&Emission, EmitAnswer) -> bool) {
+        self.settle_one(|op, reply| match (Emission::of(op), reply) {
             (Some(it), Reply::Emitted { answer, repeated: false, .. }) => is_it(&it, *answer),
             _ => false,
         });
@@ -445,10 +427,10 @@ impl Pass<'_> {
         self.may_come(|op| Emission::of(op).is_some_and(|it| (it.workflow, it.name) == (workflow, name)))
     }
 
-    /// Whether a handoff that awaits this name is under way, and its reply will be lost.
-    fn await_may_come(&self, workflow: WorkflowId, name: Name) -> bool {
+    /// Whether a handoff that awaits this name is under way.
+    fn is_await_under_way(&self, workflow: WorkflowId, name: Name) -> bool {
         let history = self.history;
-        self.may_come(|op| match op {
+        self.is_under_way(|_, op| match op {
             Op::Handoff { decisions, .. } => {
                 history.decisions(*decisions).iter().any(|decision| is_await(decision, workflow, name))
             }

@@ -160,29 +160,52 @@ impl Pass<'_> {
     pub(super) fn settle(&mut self, index: u32, seen: impl Fn(&Op<Span>, &Reply<Span, Span, Span>) -> bool) -> bool {
         let mut found = false;
         for place in 0..self.memory.used_sessions.len() {
-            let session = self.memory.used_sessions[place];
-            let state = &self.memory.sessions[session.0 as usize];
-            if state.call == NONE || state.settled || (state.dead && !state.undecided) {
-                continue;
-            }
-            let (call, in_transaction, undecided) = (state.call, state.in_transaction, state.undecided);
-            let matches = match in_transaction {
-                true => state.writes.iter().any(|write| self.would_show(write.call, write.ret, &seen)),
-                false => false,
-            };
-            let clue = Clue(self.history);
-            let Some(op) = clue.op(call) else { continue };
-            if undecided && matches {
-                self.session(session).undecided = false;
-                self.memory.no_doubt(call);
-                self.session(session).call = NONE;
-                self.commit(session, call, index);
-                found = true;
-            } else if !undecided && (matches && matches!(op, Op::Commit) || !in_transaction) {
-                found |= self.settle_ahead(index, session, call, &op, &seen);
-            }
+            found |= self.settle_session(index, self.memory.used_sessions[place], &seen);
         }
         found
+    }
+
+    /// As [`Pass::settle`], of what only one call can have done: at the record that the pass has reached, and rather one that
+    /// does not wait for a lock.
+    pub(super) fn settle_one(&mut self, seen: impl Fn(&Op<Span>, &Reply<Span, Span, Span>) -> bool) -> bool {
+        for is_blocked in [false, true] {
+            for place in 0..self.memory.used_sessions.len() {
+                let session = self.memory.used_sessions[place];
+                let is_candidate = self.memory.sessions[session.0 as usize].blocked == is_blocked;
+                if is_candidate && self.settle_session(self.now, session, &seen) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn settle_session(
+        &mut self,
+        index: u32,
+        session: Session,
+        seen: &impl Fn(&Op<Span>, &Reply<Span, Span, Span>) -> bool,
+    ) -> bool {
+        let state = &self.memory.sessions[session.0 as usize];
+        if state.call == NONE || state.settled || (state.dead && !state.undecided) {
+            return false;
+        }
+        let (call, in_transaction, undecided) = (state.call, state.in_transaction, state.undecided);
+        let matches = match in_transaction {
+            true => state.writes.iter().any(|write| self.would_show(write.call, write.ret, seen)),
+            false => false,
+        };
+        let Some(op) = Clue(self.history).op(call) else { return false };
+        if undecided && matches {
+            self.session(session).undecided = false;
+            self.memory.no_doubt(call);
+            self.session(session).call = NONE;
+            self.commit(session, call, index);
+            return true;
+        }
+        !undecided
+            && (matches && matches!(op, Op::Commit) || !in_transaction)
+            && self.settle_ahead(index, session, call, &op, seen)
     }
 
     fn would_show(&self, call: u32, ret: u32, seen: &impl Fn(&Op<Span>, &Reply<Span, Span, Span>) -> bool) -> bool {
@@ -223,19 +246,27 @@ impl Pass<'_> {
     #[cold]
     pub(super) fn may_come(&self, explains: impl Fn(&Op<Span>) -> bool) -> bool {
         let clue = Clue(self.history);
+        self.is_under_way(|call, op| {
+            let answer = clue.return_of(call).and_then(|answer| clue.reply(answer));
+            matches!(answer, None | Some(Reply::Unknown)) && explains(op)
+        })
+    }
+
+    /// Whether a call that fits is under way: alone, or in a transaction whose commit is. It is asked about the call that is
+    /// under way, and about what it would commit.
+    #[cold]
+    pub(super) fn is_under_way(&self, is_it: impl Fn(u32, &Op<Span>) -> bool) -> bool {
+        let clue = Clue(self.history);
         self.memory.used_sessions.iter().any(|session| {
             let state = &self.memory.sessions[session.0 as usize];
             if state.call == NONE || state.settled || (state.dead && !state.undecided) {
                 return false;
             }
             let Some(op) = clue.op(state.call) else { return false };
-            let answer = clue.return_of(state.call).and_then(|answer| clue.reply(answer));
-            let is_unheard = matches!(answer, None | Some(Reply::Unknown));
-            let explains = match state.in_transaction || state.undecided {
-                true => state.writes.iter().filter_map(|write| clue.op(write.call)).any(|op| explains(&op)),
-                false => explains(&op),
-            };
-            is_unheard && explains
+            match state.in_transaction || state.undecided {
+                true => state.writes.iter().filter_map(|write| clue.op(write.call)).any(|op| is_it(state.call, &op)),
+                false => is_it(state.call, &op),
+            }
         })
     }
 

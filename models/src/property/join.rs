@@ -1,4 +1,5 @@
-//! Joins: children, their ends, and the parent that goes on when all of them have ended. J1 to J4; at the end: [`rows`](super::rows).
+//! Joins: children, their ends, and the parent that goes on when all of them have ended. J1, J2, J3, J5, J6; of what is read of
+//! them: [`results`](super::results); at the end: [`rows`](super::rows).
 //!
 //! A join is the event that it will be, under the same id: a committed handoff opens it with its children, who are
 //! workflows of their own, or goes on at once if there are none. Any end of a child counts, once, and its result is kept
@@ -9,11 +10,10 @@
 //!   it. Broken by counting an end that was reported before.
 //! - **J3** The transaction in which the last end commits appends it; at the end no join is open whose children have all
 //!   ended. Broken by last children who do not see each other.
-//! - **J4** What is read under a token is exactly what the children left of each join whose step the window holds and nobody
-//!   has handed off: the first end of each child. Broken by dropping results with the join.
 //! - **J5** Each committed end of a child (it completed, failed, or became a dead letter of whatever reason) is recorded: at
 //!   the end the rows of joins have counted it, and the rows of results hold it. Broken by dead letters that tell nobody.
-//! - **J6** At the end the row of a join says how many children it has, and how its workflow goes on, as the handoff did.
+//! - **J6** A join goes on when as many children have ended as the handoff said (J2 and J3 count by that), and at the end its
+//!   row says so still, and how its workflow goes on.
 //!
 //! What a handoff has opened whose reply was lost has no ids: of such joins only the children's steps are judged.
 
@@ -25,10 +25,10 @@ use super::transactions::NONE;
 use super::workflow::Workflow;
 use super::{Property, Reach};
 use crate::history::Parent;
-use crate::name::{EventId, Queue, Session, Token, WorkerId, WorkflowId};
-use crate::op::{Decision, Op, Verb};
+use crate::name::{EventId, Queue, WorkflowId};
+use crate::op::{Decision, Verb};
 use crate::record::Span;
-use crate::reply::{Arrival, ChildOutcome, ChildResult, Event, Reply};
+use crate::reply::{Arrival, ChildOutcome, ChildResult, Event};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec;
@@ -39,7 +39,7 @@ use alloc::vec::Vec;
 pub(super) struct Left {
     pub(super) outcome: ChildOutcome,
     pub(super) result: u64,
-    record: u32,
+    pub(super) record: u32,
 }
 
 /// A join whose step nobody has handed off.
@@ -62,7 +62,7 @@ pub(super) struct Join {
     is_untold: bool,
     /// Not all that its children left is known.
     pub(super) is_vague: bool,
-    is_read: bool,
+    pub(super) is_read: bool,
 }
 
 /// A child that lives.
@@ -273,16 +273,17 @@ impl Pass<'_> {
 
     fn join_resumed(&mut self, done: Done, id: EventId, table: u8) {
         self.found.exercised(Property::J1);
+        self.found.exercised(Property::J1);
         self.found.exercised(Property::J2);
         if !self.memory.joins.by_id.contains_key(&id.0) && !self.is_event(id) {
-            self.settle_birth(done.record(), id);
+            self.settle_birth(self.now, id);
         }
         let Some(join) = self.memory.joins.by_id.get(&id.0) else { return self.nothing_joined(done, id) };
         if let Some(first) = join.resumed {
             return self.joined_twice(done, id, first);
         }
         if join.ended < join.total() {
-            self.settle_children(done.record(), id);
+            self.settle_children(id);
         }
         let Some(join) = self.memory.joins.by_id.get(&id.0) else { return };
         if join.ended < join.total() && !self.judge_early_join(done, id) {
@@ -294,6 +295,7 @@ impl Pass<'_> {
     fn join_becomes(&mut self, done: Done, id: EventId, table: u8) {
         let crashed = self.memory.joins.crashed;
         let Some(join) = self.memory.joins.by_id.get_mut(&id.0) else { return };
+        self.found.exercised(Property::J6);
         join.resumed = Some(done.record());
         join.is_untold = false;
         if join.born < crashed && join.total() > 0 {
@@ -314,30 +316,16 @@ impl Pass<'_> {
     }
 
     /// Whoever has ended the other children may have the reply still under way.
-    fn settle_children(&mut self, index: u32, id: EventId) {
-        let history = self.history;
-        loop {
-            let live = self.live_children(id);
-            let is_end = |op: &Op<Span>, reply: &Reply<Span, Span, Span>| match (op, reply) {
-                (Op::Handoff { decisions, .. }, Reply::HandedOff { .. }) => {
-                    history.decisions(*decisions).iter().any(|decision| live.contains(&decision.event.0))
-                }
-                (_, Reply::HandedOut { dead, .. } | Reply::Drained { dead, .. }) => {
-                    history.ids(*dead).iter().any(|event| live.contains(event))
-                }
-                _ => false,
-            };
-            if !self.settle(index, is_end) || self.live_children(id) == live {
-                return;
-            }
-        }
+    fn settle_children(&mut self, id: EventId) {
+        let children = self.memory.joins.by_id.get(&id.0).map(|join| join.children.clone());
+        children.into_iter().flatten().for_each(|child| self.settle_end(child));
     }
 
     /// J2: fewer children have ended. False if a reply that was lost may tell of others.
     fn judge_early_join(&mut self, done: Done, id: EventId) -> bool {
         let clue = Clue(self.history);
         let live = self.live_children(id);
-        live.iter().for_each(|event| self.believe_handoff_of_event(done.record(), EventId(*event)));
+        live.iter().for_each(|event| self.believe_handoff_of_event(self.now, EventId(*event)));
         let Some(join) = self.memory.joins.by_id.get(&id.0) else { return true };
         if join.ended >= join.total() {
             return true;
@@ -436,88 +424,5 @@ impl Pass<'_> {
         if decision.verb != Verb::Retry && !matches!(successor, Successor::Dead) {
             self.memory.joins.by_id.remove(&join.0);
         }
-    }
-
-    /// What the children left was read under a token.
-    pub(super) fn results_read(
-        &mut self,
-        index: u32,
-        session: Session,
-        (worker, token): (WorkerId, Token),
-        span: Span,
-    ) {
-        let history = self.history;
-        let Some((queue, prev, next)) = self.window_of(session, worker, token) else { return };
-        let log = &self.memory.queues[queue as usize];
-        let positions = log.end_of(prev).max(log.seen_base)..log.end_of(next);
-        // Each join to which the window refers, and whether its step is still to be handed off.
-        let mut joins: BTreeMap<u32, bool> = BTreeMap::new();
-        for position in positions {
-            let Some(event) = log.seen.get((position - log.seen_base) as usize).copied() else { continue };
-            let Some(Arrival::Joined { join }) = self.memory.arrivals.of(EventId(event)) else { continue };
-            let is_open = self.memory.events.get(event).is_some_and(|known| known.consumed == NONE);
-            *joins.entry(join.0).or_default() |= is_open;
-        }
-        let results = history.results(span);
-        for result in results {
-            if !joins.contains_key(&result.join.0) {
-                self.read_of_another(index, result);
-            }
-        }
-        for (join, _) in joins.into_iter().filter(|(_, is_open)| *is_open) {
-            self.judge_results(index, EventId(join), results);
-        }
-    }
-
-    fn read_of_another(&mut self, index: u32, result: &ChildResult) {
-        let clue = Clue(self.history);
-        self.found.violated(Property::J4, &[index], || {
-            let (by, at, join) = (clue.process(index), clue.at(index), result.join);
-            format!("{by} read at {at} what the children of {join} left, and no event of its window comes from that")
-        });
-    }
-
-    fn judge_results(&mut self, index: u32, id: EventId, results: &[ChildResult]) {
-        self.found.exercised(Property::J4);
-        let own = || results.iter().filter(|result| result.join == id);
-        let Some(join) = self.memory.joins.by_id.get_mut(&id.0) else { return };
-        let was_read = core::mem::replace(&mut join.is_read, true);
-        self.found.sees(if was_read { Reach::ResultsReadAgain } else { Reach::ResultsRead });
-        if join.is_vague {
-            return;
-        }
-        let is_left = |result: &ChildResult| {
-            let left = join.left.get(result.index as usize).copied().flatten();
-            left.is_some_and(|left| (left.outcome, left.result) == (result.outcome, result.result))
-        };
-        let (read, total) = (own().count() as u32, join.total());
-        let mut places: Vec<u16> = own().map(|result| result.index).collect();
-        places.sort_unstable();
-        let is_each_once = places.windows(2).all(|pair| pair[0] < pair[1]);
-        let wrong = own().find(|result| !is_left(result)).copied();
-        if wrong.is_none() && is_each_once && read == total {
-            return;
-        }
-        let (workflow, clue) = (join.workflow, Clue(self.history));
-        let wrong_left = wrong.and_then(|wrong| join.left.get(wrong.index as usize).copied().flatten());
-        let records = [join.born, wrong_left.map_or(NONE, |left| left.record), index];
-        self.found.violated(Property::J4, &records, || {
-            let (workflow, at) = (clue.workflow(workflow), clue.at(index));
-            match (wrong, wrong_left) {
-                (Some(wrong), Some(left)) => format!(
-                    "child {} of {workflow} (join {id}) ended {:?} with {}, and at {at} was read as {:?} with {}",
-                    wrong.index, left.outcome, left.result, wrong.outcome, wrong.result
-                ),
-                (Some(wrong), None) => {
-                    format!(
-                        "{workflow} (join {id}) read at {at} what its child {} left, which had not ended",
-                        wrong.index
-                    )
-                }
-                (None, _) => {
-                    format!("{workflow} (join {id}) has {total} children, and at {at} {read} results were read")
-                }
-            }
-        });
     }
 }

@@ -5,6 +5,7 @@
 use super::Property;
 use super::checker::Pass;
 use super::clue::Clue;
+use super::join::Join;
 use super::transactions::NONE;
 use crate::history::{BoxContent, BoxRow, EmitRow, JoinRow, State};
 use crate::name::{EmitId, EventId, Name, Step, WaitToken, WorkflowId};
@@ -172,10 +173,10 @@ impl Pass<'_> {
     fn compare_taken(&mut self, state: &State) {
         let clue = Clue(self.history);
         let rows: BTreeSet<(u32, u32)> = state.emits.iter().map(|row| (row.workflow.0, row.emit.0)).collect();
-        let taken = self.memory.emits.taken.iter().filter(|(key, _)| !rows.contains(key));
+        let is_live = |workflow: u32| self.memory.workflows.get(workflow).is_some_and(|known| known.ended == NONE);
+        let mut taken = self.memory.emits.taken.iter();
         let gone =
-            taken.filter(|((workflow, _), _)| !self.is_over(WorkflowId(*workflow))).map(|(key, (_, at))| (*key, *at));
-        let gone = gone.filter(|((workflow, _), _)| self.memory.workflows.get(*workflow).is_some()).next();
+            taken.find(|(key, _)| !rows.contains(key) && is_live(key.0)).map(|(key, (_, record))| (*key, *record));
         if let Some(((workflow, emit), record)) = gone {
             self.found.violated(Property::A2, &[record], || {
                 let (workflow, emit, at) = (clue.workflow(WorkflowId(workflow)), EmitId(emit), clue.at(record));
@@ -187,9 +188,9 @@ impl Pass<'_> {
     pub(super) fn compare_joins(&mut self, state: &State) {
         state.joins.iter().for_each(|row| self.compare_join(row));
         let rows: BTreeSet<u32> = state.joins.iter().map(|row| row.join.0).collect();
-        let gone = self.memory.joins.open().filter(|(id, join)| join.ended < join.total() && !rows.contains(id));
-        let gone =
-            gone.filter(|(_, join)| !join.is_vague).map(|(id, join)| (EventId(id), join.workflow, join.born)).next();
+        let is_gone = |id: u32, join: &Join| join.ended < join.total() && !join.is_vague && !rows.contains(&id);
+        let gone = self.memory.joins.open().find(|(id, join)| is_gone(*id, join));
+        let gone = gone.map(|(id, join)| (EventId(id), join.workflow, join.born));
         if let Some((id, workflow, born)) = gone {
             let clue = Clue(self.history);
             self.found.violated(Property::J6, &[born], || {

@@ -184,9 +184,7 @@ impl Pass<'_> {
         let (workflow, name) = (wait.workflow, wait.name);
         self.found.exercised(Property::A2);
         if self.memory.waits.mailbox(workflow, name).promise.is_none() {
-            self.settle_emit(done.record(), |it, answer| {
-                (it.workflow, it.name) == (workflow, name) && answer == EmitAnswer::Promised
-            });
+            self.settle_emit(|it, answer| (it.workflow, it.name) == (workflow, name) && answer == EmitAnswer::Promised);
         }
         let mailbox = self.memory.waits.mailbox(workflow, name);
         mailbox.promise_gone = mailbox.promise_gone.max(done.commit);
@@ -294,7 +292,7 @@ impl Pass<'_> {
             let id = EventId(*id);
             self.found.exercised(Property::A2);
             if !self.memory.waits.open.contains_key(&id.0) {
-                self.settle_birth(done.record(), id);
+                self.settle_birth(self.now, id);
             }
             match self.memory.waits.open.get(&id.0).copied() {
                 Some(wait) => {
@@ -373,21 +371,12 @@ impl Pass<'_> {
     }
 
     /// Looks ahead for the reply that tells that a wait was resumed.
-    pub(super) fn settle_wait(&mut self, index: u32, id: u32) {
+    pub(super) fn settle_wait(&mut self, id: u32) {
         let history = self.history;
-        self.settle(index, |_, reply| match reply {
+        self.settle_one(|_, reply| match reply {
             Reply::Emitted { event, .. } => event.0 == id,
             Reply::Expired { resumed, .. } => history.ids(*resumed).contains(&id),
             _ => false,
-        });
-    }
-
-    /// Looks ahead for the handoff that awaits a name.
-    pub(super) fn settle_await(&mut self, index: u32, workflow: WorkflowId, name: Name) {
-        let history = self.history;
-        self.settle(index, |op, reply| {
-            matches!((op, reply), (Op::Handoff { decisions, .. }, Reply::HandedOff { .. })
-                if history.decisions(*decisions).iter().any(|decision| is_await(decision, workflow, name)))
         });
     }
 

@@ -1,13 +1,13 @@
 //! J1 to J6, and what a workflow is told of its children.
 
-use super::meeting::{DOOM, LEAF, Resumes, SPLIT, UNSURE};
+use super::meeting::{DOOM, HEARD, LEAF, Resumes, SPLIT, UNSURE};
 use super::sound::assert_holds;
 use super::tale::Tale;
-use crate::name::{EventId, Token, WorkerId, WorkflowId};
-use crate::op::Op;
+use crate::name::{EventId, Step, Token, WorkerId, WorkflowId};
+use crate::op::{Decision, Verb};
 use crate::property::{Property, Reach};
 use crate::record::Fault;
-use crate::reply::{Arrival, Outcome, Reply};
+use crate::reply::{Arrival, Outcome};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -95,24 +95,29 @@ fn dead_children_count_and_their_replays_count_for_nothing() {
     assert_eq!(tale.verdict().reach(Reach::ChildRejected), 3, "and the replay, which counts for nothing");
 }
 
-/// Each child in a window of its own; the second worker's handoff waits for the first one's transaction.
+/// One waits for an emit, and so comes in a later window: then both are handed off at the same time.
 #[test]
 fn the_last_two_children_may_end_at_once() {
-    let mut tale = Tale::meeting();
-    let (_, lease, event) = tale.at(20 + SPLIT, 1);
-    let ids = tale.handoff(0, lease, &[event]);
-    let lease = tale.window(0, lease.0, 2, &ids[1..]);
-    let isolated = tale.register(1);
-    let other = tale.start(30 + LEAF);
-    let second = tale.window(1, isolated, 3, &[other]);
+    let (mut tale, lease, [join, one, two]) = split();
+    tale.history.header.workload = "somebody's own".into();
+    let wait = Decision { verb: Verb::Await, sequence: 2, step: Step(HEARD as u16), ..tale.decision(one) };
+    let goto = Decision { verb: Verb::Goto, sequence: 2, step: Step(LEAF as u16), ..tale.decision(two) };
+    let ids = tale.hand(0, lease, vec![wait, goto]);
+    let first = tale.window(0, lease.0, 3, &ids[1..]);
+    tale.emit_to(3, WorkflowId(503), 7, 1, ids[0]);
+    let other = tale.register(1);
+    let second = tale.window(1, other, 4, &ids[..1]);
+    tale.begin(0);
+    tale.hold(0, first);
+    tale.handoff(0, first, &ids[1..]);
     tale.begin(1);
     tale.hold(1, second);
-    tale.hand_on(0, lease, &ids[1..], joined(&ids[0]));
-    tale.handoff(1, second, &[other]);
+    tale.commit(0);
+    tale.hand_on(1, second, &ids[..1], joined(&join));
     tale.commit(1);
-    finish(&mut tale, lease, 4, ids[0]);
+    finish(&mut tale, lease, 5, join);
     assert_holds(&tale);
-    assert_eq!(tale.verdict().reach(Reach::LastChildrenConcurrent), 0, "one transaction ended both");
+    assert_eq!(tale.verdict().reach(Reach::LastChildrenConcurrent), 1);
 }
 
 #[test]
