@@ -146,9 +146,9 @@ begin
       exit;
     end if;
 
-    insert into tourbillon.box (workflow_id, name, queue_id, kind, token_hash, payload, deadline)
+    insert into tourbillon.box (workflow_id, name, queue_id, kind, since, token_hash, payload, deadline)
     values (
-      p_workflow, p_name, v_queue_id, 'promise', v_hash, p_payload,
+      p_workflow, p_name, v_queue_id, 'promise', tourbillon.clock(), v_hash, p_payload,
       null -- guard: promise_until_end
       -- without promise_until_end: tourbillon.clock() + interval '1 second'
     )

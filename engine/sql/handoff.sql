@@ -305,7 +305,7 @@ begin
   end if;
   if v_waits_for_more and 'join' = any (v_fate) then
     v_more := v_more || tourbillon.spawn(
-      v_own.queue_id, v_fate, p_event, v_id, p_workflow, v_child, p_sequence, p_step, p_state);
+      v_own.queue_id, v_now, v_fate, p_event, v_id, p_workflow, v_child, p_sequence, p_step, p_state);
   end if;
   if v_reports <> '{}' then
     v_complete := tourbillon.report_ends(v_reports);

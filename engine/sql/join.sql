@@ -40,6 +40,7 @@ $$;
 -- go on as that have none. Elements are those of the decisions; p_child has the ids of children.
 create function tourbillon.spawn(
   p_queue_id int,
+  p_now timestamptz,
   p_fate text[],
   p_event bigint[],
   p_id bigint[],
@@ -58,7 +59,8 @@ declare
   v_joins tourbillon.open_join[];
 begin
   v_joins := array(
-    select row (s.id, s.workflow_id, p_queue_id, s.sequence, s.step, s.state, coalesce(c.total, 0), 0)::tourbillon.open_join
+    select row (s.id, s.workflow_id, p_queue_id, p_now, s.sequence, s.step, s.state, coalesce(c.total, 0), 0)
+      ::tourbillon.open_join
     from (
       select
         unnest(p_fate) fate,
@@ -151,8 +153,9 @@ begin
     returning join_id
   )
   select array_agg(
-    row (j.join_id, j.workflow_id, j.queue_id, j.sequence, j.step, j.state, j.total, j.ended + coalesce(w.count, 0))
-      ::tourbillon.open_join
+    row (
+      j.join_id, j.workflow_id, j.queue_id, j.since, j.sequence, j.step, j.state, j.total, j.ended + coalesce(w.count, 0)
+    )::tourbillon.open_join
     order by j.join_id)
   into v_joins
   from unnest(v_joins) j

@@ -37,8 +37,7 @@ on function
   tourbillon.rotate,
   tourbillon.drain,
   tourbillon.rotate_timers,
-  tourbillon.expire_waits,
-  tourbillon.rotate_audit
+  tourbillon.expire_waits
 to tourbillon_worker;
 
 grant execute

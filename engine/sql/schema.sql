@@ -15,8 +15,9 @@
 --   join.sql      children, and what they leave
 --   handoff.sql   handoff
 --   observe.sql   what live workflows wait for
+--   views.sql     what people look at
 --   grants.sql    nothing is for PUBLIC
--- Not part of an installation: replay.sql, workload.sql. The schema is there before, and empty: the
+-- On request: roles.sql. Not part of an installation: replay.sql, workload.sql. The schema is there before, and empty: the
 -- command sql prints all of it as one transaction that creates the schema.
 --
 -- Order of locks, obeyed everywhere: advisory lock (of ticks, or of rotation and subscribers); subscription row; lease
@@ -174,12 +175,19 @@ create table tourbillon.dead_letter (
   sequence int not null,
   step text,
   attempt int not null,
-  state text,
   arrival text,
-  payload text,
   join_id bigint,
   child_index int,
   replayed_as bigint,
+  primary key (subscription_id, event_id)
+);
+
+-- What its workflow carries: for its replay alone, so that whoever is shown a dead letter is shown no secret.
+create table tourbillon.dead_letter_content (
+  subscription_id int not null,
+  event_id bigint not null,
+  state text,
+  payload text,
   primary key (subscription_id, event_id)
 );
 
@@ -197,6 +205,7 @@ create table tourbillon.box (
   name text not null,
   queue_id int not null,
   kind text not null check (kind in ('wait', 'promise')),
+  since timestamptz not null,
   token_hash bytea,
   event_id bigint,
   sequence int,
@@ -223,6 +232,7 @@ create table tourbillon.open_join (
   join_id bigint primary key,
   workflow_id uuid not null,
   queue_id int not null,
+  since timestamptz not null,
   sequence int not null,
   step text,
   state text,

@@ -46,7 +46,7 @@ as $$
 begin
   return array(
     select row (
-      d.workflow_id, d.name, p_queue_id, 'wait', decode(d.token_hash, 'hex'), d.id, d.sequence, d.step, d.state,
+      d.workflow_id, d.name, p_queue_id, 'wait', p_now, decode(d.token_hash, 'hex'), d.id, d.sequence, d.step, d.state,
       p_now + nullif(d.delay_us, 0) * interval '1 microsecond', null
     )::tourbillon.box
     from (

@@ -119,6 +119,7 @@ pub struct BoxRow {
     pub workflow: WorkflowId,
     pub name: Name,
     pub queue: Queue,
+    pub since: Micros,
     pub token_hash: Option<u64>,
     pub content: BoxContent,
     /// A wait that is kept apart from promises, where the two are not one row.
@@ -141,6 +142,7 @@ pub struct OpenJoinRow {
     pub join: EventId,
     pub workflow: WorkflowId,
     pub queue: Queue,
+    pub since: Micros,
     pub sequence: u32,
     pub step: Step,
     pub state: u64,

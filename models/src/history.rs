@@ -155,6 +155,8 @@ pub struct Parent {
 pub struct BoxRow {
     pub workflow: WorkflowId,
     pub name: Name,
+    #[serde(default)]
+    pub since: Micros,
     /// Of a token, where one is asked for or was shown: what tells two tokens apart.
     pub token_hash: Option<u64>,
     pub content: BoxContent,
@@ -182,6 +184,8 @@ pub struct EmitRow {
 pub struct JoinRow {
     pub join: EventId,
     pub workflow: WorkflowId,
+    #[serde(default)]
+    pub since: Micros,
     pub sequence: u32,
     pub step: Step,
     pub state: u64,

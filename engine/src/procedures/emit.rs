@@ -91,21 +91,23 @@ async fn live_queue(db: &Db, workflow: WorkflowId) -> Result<Option<Queue>, Refu
 /// Takes the wait out of the box, or puts a promise into it.
 async fn put(db: &Db, queue: Queue, it: &Emit) -> Result<(EmitAnswer, Option<Event>), Refusal> {
     let shown = wait_token::hash(it.token).map(wait_token::abbreviated);
-    let promise = BoxRow {
-        workflow: it.workflow,
-        name: it.name,
-        queue,
-        token_hash: shown,
-        content: BoxContent::Promise { payload: it.payload },
-        is_apart: false,
-        dropped_at: (!db.guards.on(Guard::PromiseUntilEnd)).then(|| db.clock() + PROMISE_AGE),
-    };
+    let content = BoxContent::Promise { payload: it.payload };
     let (promise_key, wait_key) = ((it.workflow, it.name, false), (it.workflow, it.name, is_apart(db)));
     loop {
         if let Some(wait) = take_wait(db, wait_key, shown).await? {
             return Ok((EmitAnswer::Resumed, continuation(&wait, Arrival::Emitted { payload: it.payload })));
         }
-        if db.tx.insert_or_nothing(promise.clone()).await? == Inserted::Inserted {
+        let promise = BoxRow {
+            workflow: it.workflow,
+            name: it.name,
+            queue,
+            since: db.clock(),
+            token_hash: shown,
+            content,
+            is_apart: false,
+            dropped_at: (!db.guards.on(Guard::PromiseUntilEnd)).then(|| db.clock() + PROMISE_AGE),
+        };
+        if db.tx.insert_or_nothing(promise).await? == Inserted::Inserted {
             require_room(db, it.workflow)?;
             return Ok((EmitAnswer::Promised, None));
         }
@@ -115,7 +117,7 @@ async fn put(db: &Db, queue: Queue, it: &Emit) -> Result<(EmitAnswer, Option<Eve
                 return Ok((EmitAnswer::Second, None));
             }
             Some(BoxContent::Promise { .. }) => {
-                let overwrite = |row: &mut BoxRow, _| (row.content, row.token_hash) = (promise.content, shown);
+                let overwrite = |row: &mut BoxRow, _| (row.content, row.token_hash) = (content, shown);
                 db.tx.update::<BoxRow>(promise_key, |_| true, overwrite).await?;
                 return Ok((EmitAnswer::Promised, None));
             }

@@ -104,6 +104,7 @@ fn wait(db: &Db, queue: Queue, now: Micros, it: Awaited<'_>) -> BoxRow {
         workflow,
         name,
         queue,
+        since: now,
         token_hash: wait_token::hash(token).map(wait_token::abbreviated),
         content: BoxContent::Wait { event: it.id, sequence, step, state, deadline },
         is_apart: is_apart(db),

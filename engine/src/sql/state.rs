@@ -49,16 +49,18 @@ const QUERIES: [&str; KINDS] = [
      from tourbillon.drain d join tourbillon.queue q using (queue_id)",
     "select s.name, t.event_id, t.tries, t.is_done \
      from tourbillon.tries t join tourbillon.subscription s using (subscription_id)",
-    "select q.name, s.name, d.event_id, d.reason, d.sequence, d.step, d.attempt, d.state, d.replayed_as, \
-     d.arrival, d.payload, d.join_id, d.child_index \
+    "select q.name, s.name, d.event_id, d.reason, d.sequence, d.step, d.attempt, c.state, d.replayed_as, \
+     d.arrival, c.payload, d.join_id, d.child_index \
      from tourbillon.dead_letter d join tourbillon.queue q using (queue_id) \
+     left join tourbillon.dead_letter_content c using (subscription_id, event_id) \
      left join tourbillon.subscription s using (subscription_id)",
     "select q.name, c.timer_table, c.event_id \
      from tourbillon.cancelled c join tourbillon.queue q using (queue_id)",
-    "select b.workflow_id, b.name, encode(b.token_hash, 'hex'), b.kind, b.payload, b.event_id, b.sequence, b.step, \
+    "select b.workflow_id, b.name, (extract(epoch from b.since) * 1000000)::int8, encode(b.token_hash, 'hex'), b.kind, b.payload, b.event_id, b.sequence, b.step, \
      b.state, (extract(epoch from case b.kind when 'wait' then b.deadline end) * 1000000)::int8 from tourbillon.box b",
     "select e.workflow_id, e.emit_id, e.answer from tourbillon.emitted e",
-    "select j.join_id, j.workflow_id, j.sequence, j.step, j.state, j.total, j.ended from tourbillon.open_join j",
+    "select j.join_id, j.workflow_id, (extract(epoch from j.since) * 1000000)::int8, j.sequence, j.step, j.state, j.total, \
+     j.ended from tourbillon.open_join j",
     "select r.join_id, r.child_index, r.outcome, r.result from tourbillon.result r",
     "select (extract(epoch from a.at) * 1000000)::int8, a.actor, a.act, a.workflow_hash, a.name \
      from tourbillon.audit a order by a.at, a.xid, a.ctid",
@@ -164,6 +166,7 @@ impl Mapping {
 
     fn box_row(&self, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<BoxRow, DecodeError> {
         let (workflow, name) = (workflow_id(columns, ids)?, self.name(columns.text()?)?);
+        let since = Micros(columns.micros()?);
         let token_hash = columns.text()?.map(token_hash).transpose()?;
         let content = match columns.text()? {
             Some("promise") => BoxContent::Promise { payload: columns.text()?.map_or(Ok(0), decimal)? },
@@ -178,13 +181,14 @@ impl Mapping {
                 }
             }
         };
-        Ok(BoxRow { workflow, name, token_hash, content })
+        Ok(BoxRow { workflow, name, since, token_hash, content })
     }
 
     fn join_row(&self, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<JoinRow, DecodeError> {
         Ok(JoinRow {
             join: EventId(columns.id()?),
             workflow: workflow_id(columns, ids)?,
+            since: Micros(columns.micros()?),
             sequence: columns.id()?,
             step: self.step(columns.text()?)?,
             state: columns.text()?.map_or(Ok(0), decimal)?,

@@ -156,6 +156,32 @@ goals! {
     ResultsReadAgain "results-read-again"
 }
 
+/// A set of goals.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Goals(u128);
+
+const _: () = assert!(Reach::ALL.len() <= u128::BITS as usize, "a goal has no bit in a set of goals");
+
+impl Goals {
+    #[must_use]
+    pub const fn with(self, goal: Reach) -> Goals {
+        Goals(self.0 | 1 << goal as u32)
+    }
+
+    #[must_use]
+    pub const fn and(self, others: Goals) -> Goals {
+        Goals(self.0 | others.0)
+    }
+
+    pub const fn has(self, goal: Reach) -> bool {
+        self.0 >> goal as u32 & 1 != 0
+    }
+
+    pub const fn count(self) -> u32 {
+        self.0.count_ones()
+    }
+}
+
 impl Reach {
     pub fn by_name(name: &str) -> Option<Reach> {
         Reach::ALL.into_iter().find(|reach| reach.name() == name)

@@ -13,14 +13,14 @@ use tourbillon_models::name::{Micros, Process};
 
 /// For some seeds.
 pub fn gathers(seed: u64) -> bool {
-    Stream::new(seed, "crowd", 0).chance(1, 3)
+    Stream::new(seed, "crowd", 0).chance(1, 2)
 }
 
 /// All come at the beginning; there are enough who work, what they are given is much, and little else goes wrong.
 pub fn prepare(seed: u64, options: &mut Options) {
     let mut stream = Stream::new(seed, "crowd", 1);
     (options.workers, options.standbys) = (4, 0);
-    (options.items, options.size) = (stream.between(2, 4), options.shape.crowd_size);
+    (options.items, options.size) = (stream.between(2, 5), options.shape.crowd_size);
     options.arrivals_end = START + Micros::from_millis(50);
     options.tick_interval = stream.span(Micros::from_millis(60), Micros::from_millis(160));
     options.poll_interval = stream.span(Micros::from_millis(15), Micros::from_millis(40));
@@ -33,7 +33,7 @@ pub fn prepare(seed: u64, options: &mut Options) {
 /// Between the handoff and the commit, for longer than the others need to come.
 pub fn standstills(seed: u64, workers: &[Process]) -> impl Iterator<Item = PlannedFault> {
     let mut stream = Stream::new(seed, "crowd", 2);
-    (0..stream.between(6, 14)).map(move |_| {
+    (0..stream.between(10, 20)).map(move |_| {
         let (process, nth) = (*stream.choose(workers), stream.between(1, 8) as u32);
         let when = When::Point { process, call: CallKind::Handoff, nth, phase: Phase::After };
         let duration = stream.span(Micros::from_millis(150), Micros::from_millis(900));
