@@ -76,7 +76,9 @@ fn children(state: u64) -> Vec<Child> {
     };
     if family & IS_LARGE != 0 {
         let sleeper = |place: u64| Child { step: LIVE, state: family | place << 4 | SLEEPS_TWICE };
-        return (0..8).map(|place| if stir(family + place) % 5 == 0 { child(place) } else { sleeper(place) }).collect();
+        return (0..8)
+            .map(|place| if stir(family + place).is_multiple_of(5) { child(place) } else { sleeper(place) })
+            .collect();
     }
     let at_least = u64::from(family & HAS_POISON != 0);
     (0..at_least.max(stir(family) % 6)).map(child).collect()
