@@ -110,7 +110,7 @@ impl Site {
         let token = self.one(Who::Worker, "select token from tourbillon.claim(1, '1h')");
         let sql = format!(
             "select event_id, workflow_id, sequence, step, state, arrival, payload
-             from tourbillon.read(1, '{token}', 0, 1000)"
+             from tourbillon.read(1, '{token}', 0, 2000)"
         );
         let events = self.told(Who::Worker, &sql).iter().map(|row| Event::of(row)).collect();
         Window { token, events }
@@ -234,8 +234,11 @@ struct Decision<'a> {
 impl Decision<'_> {
     fn row(&self, position: usize) -> String {
         let text = |text: &str| if text.is_empty() { "null::text".to_owned() } else { format!("'{text}'::text") };
-        let hash =
-            if self.token.is_empty() { "null".to_owned() } else { format!("encode(sha256('{}'), 'hex')", self.token) };
+        let hash = if self.token.is_empty() {
+            "null".to_owned()
+        } else {
+            format!("encode(pg_catalog.sha256('{}'), 'hex')", self.token)
+        };
         format!(
             "({position}, {}, {}, {}, {}, {}, {}, {}, {}::int8 * 1000000, {}, {}, {}, {}, {hash})",
             self.event,
