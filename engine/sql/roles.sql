@@ -37,7 +37,8 @@ on function
   tourbillon.rotate,
   tourbillon.drain,
   tourbillon.rotate_timers,
-  tourbillon.expire_waits
+  tourbillon.expire_waits,
+  tourbillon.rotate_audit
 to tourbillon_worker;
 
 grant execute

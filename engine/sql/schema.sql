@@ -10,6 +10,7 @@
 --   end.sql       the end of workflows
 --   isolation.sql  the events of an isolated window, one by one
 --   worker.sql    register, heartbeat, claim, take_over, read, hold
+--   audit.sql     who did what to workflows from outside
 --   emit.sql      emit: what an application tells a workflow in its own transaction
 --   wait.sql      what a workflow awaits, and deadlines
 --   join.sql      children, and what they leave
@@ -23,7 +24,8 @@
 -- Order of locks, obeyed everywhere: advisory lock (of ticks, or of rotation and subscribers); subscription row; lease
 -- row (another worker's only with skip locked); tries, by whoever has the lease; dead letters by id; start key; live
 -- rows by id; emit ids; box rows by workflow and name; join rows by id; cursor of timers; event tables by number; timer tables by number; what was cancelled; queue row, by
--- rotation alone. Ticks and pointers are read without locks. Readers of windows and of timers take their share of the
+-- rotation alone. The audit's cursor is locked by its rotation alone, which then takes nothing but a table of the audit; whoever
+-- writes a line has a share of one, and waits for it only behind that rotation, which gives up. Ticks and pointers are read without locks. Readers of windows and of timers take their share of the
 -- tables earlier than that, which is sound: whoever has a table for himself waits for nothing that another could hold.
 -- A drain writes dead letters, and deletes live rows of theirs, under the cursor's lock, which is sound too: the timer
 -- was all that was left of the workflow. Join rows it locks later than the cursor and the event table: whoever has a join
@@ -250,8 +252,8 @@ create table tourbillon.result (
 ) with (autovacuum_vacuum_scale_factor = 0.05);
 
 -- Who did what to a workflow from outside, and what was thrown away; actor is null for the engine itself. Written once, read
--- by people: no index.
-create table tourbillon.audit (
+-- by people: no index. The two tables are alike, and one of them is current.
+create table tourbillon.audit_0 (
   at timestamptz not null,
   xid xid8 not null,
   actor text,
@@ -261,6 +263,14 @@ create table tourbillon.audit (
   workflow_hash text not null,
   name text not null
 );
+create table tourbillon.audit_1 (like tourbillon.audit_0 including constraints);
+
+-- One row. current_table is a hint to those who write the audit: 0 or 1.
+create table tourbillon.audit_cursor (
+  is_it boolean primary key default true check (is_it),
+  current_table smallint not null
+) with (fillfactor = 20);
+insert into tourbillon.audit_cursor (current_table) values (0);
 
 -- A workflow that is to end, how, and what it leaves.
 create type tourbillon.ending as (

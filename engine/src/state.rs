@@ -43,7 +43,7 @@ pub fn state(store: &Store<Schema>) -> State {
         emits: rows::<EmittedRow>(store).map(emit_row).collect(),
         joins: rows::<OpenJoinRow>(store).map(join_row).collect(),
         results: rows::<ResultRow>(store).map(|row| row.0).collect(),
-        audit: store.tables.audit.all(&store.transactions, ONLOOKER).copied().collect(),
+        audit: store.tables.audit.iter().flat_map(|lines| lines.all(&store.transactions, ONLOOKER)).copied().collect(),
     }
 }
 

@@ -89,7 +89,7 @@ pub struct State {
     pub joins: Vec<JoinRow>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub results: Vec<ChildResult>,
-    /// In the order in which it was written, as far as its rotation has left it.
+    /// Table by table, each in the order in which it was written, as far as rotations have left it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audit: Vec<AuditRow>,
 }
@@ -196,6 +196,9 @@ pub struct JoinRow {
 /// What somebody did to a workflow from outside, or what was thrown away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AuditRow {
+    /// Which of the two.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub table: u8,
     pub at: Micros,
     /// None if it was the engine itself.
     pub actor: Option<ActorId>,

@@ -1,15 +1,15 @@
 //! Emits: what clients tell workflows, in their own transactions, at any isolation level: `sql/emit.sql`.
 
 use super::Db;
+use super::audit::{Deed, write_audit};
 use super::producer::append_events;
 use super::wait::{continuation, passes};
 use crate::guard::Guard;
-use crate::schema::{AUDIT, BoxRow, EmittedRow, WorkflowRow};
+use crate::schema::{BoxRow, EmittedRow, WorkflowRow};
 use crate::store::rows::RowLock;
 use crate::store::statement::{Has, Inserted, Policy};
-use crate::store::transaction::Undo;
 use crate::wait_token;
-use tourbillon_models::history::{Act, AuditRow, BoxContent, PlainReply};
+use tourbillon_models::history::{Act, BoxContent, PlainReply};
 use tourbillon_models::name::{ActorId, EmitId, EventId, Micros, Name, Queue, WaitToken, WorkflowId};
 use tourbillon_models::op::Isolation;
 use tourbillon_models::reply::{Arrival, EmitAnswer, Event, Refusal, Reply};
@@ -32,7 +32,7 @@ pub struct Emit {
 
 pub async fn emit(db: Db, it: Emit) -> Result<PlainReply, Refusal> {
     let Some(queue) = live_queue(&db, it.workflow).await? else {
-        note(&db, &it, EmitAnswer::Dead);
+        note(&db, &it, EmitAnswer::Dead).await?;
         return Ok(answered(EmitAnswer::Dead, None, 0));
     };
     let Emit { workflow, emit, .. } = it;
@@ -51,7 +51,7 @@ pub async fn emit(db: Db, it: Emit) -> Result<PlainReply, Refusal> {
     } else {
         db.tx.update::<EmittedRow>((workflow, emit), |_| true, |row, _| row.answer = Some(answer)).await?;
     }
-    note(&db, &it, answer);
+    note(&db, &it, answer).await?;
     Ok(answered(answer, event.map(|event| event.id), table))
 }
 
@@ -59,17 +59,9 @@ fn answered(answer: EmitAnswer, event: Option<EventId>, table: u8) -> PlainReply
     Reply::Emitted { answer, repeated: false, event: event.unwrap_or(EventId(0)), table }
 }
 
-fn note(db: &Db, it: &Emit, answer: EmitAnswer) {
+async fn note(db: &Db, it: &Emit, answer: EmitAnswer) -> Result<(), Refusal> {
     let &Emit { workflow, name, actor, .. } = it;
-    audit(db, AuditRow { at: db.clock(), actor: Some(actor), act: Act::Emit(answer), workflow, name });
-}
-
-pub fn audit(db: &Db, row: AuditRow) {
-    db.tx.with(|store, slot| {
-        store.transactions.assign_xid(slot);
-        let position = store.tables.audit.append(row, &store.transactions, slot);
-        store.transactions.of_mut(slot).undo.push(Undo::Append { table: AUDIT, position });
-    });
+    write_audit(db, Deed { actor: Some(actor), act: Act::Emit(answer), workflow, name }).await
 }
 
 /// The queue of a workflow that lives, and will until this transaction ends.

@@ -11,7 +11,7 @@ use alloc::string::String;
 /// The schema's name in the files.
 const SCHEMA: &str = "tourbillon";
 
-const ENGINE: [&str; 16] = [
+const ENGINE: [&str; 17] = [
     include_str!("../../sql/schema.sql"),
     include_str!("../../sql/clock.sql"),
     include_str!("../../sql/queue.sql"),
@@ -21,6 +21,7 @@ const ENGINE: [&str; 16] = [
     include_str!("../../sql/end.sql"),
     include_str!("../../sql/isolation.sql"),
     include_str!("../../sql/worker.sql"),
+    include_str!("../../sql/audit.sql"),
     include_str!("../../sql/emit.sql"),
     include_str!("../../sql/wait.sql"),
     include_str!("../../sql/join.sql"),

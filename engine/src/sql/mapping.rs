@@ -133,6 +133,9 @@ impl Mapping {
                 engine(&texts.rotate_timers, vec![text(queue), micros(*lock_timeout)])
             }
             Op::ExpireWaits { queue, limit } => engine(&texts.expire_waits, vec![text(queue), limit_of(*limit)]),
+            Op::RotateAudit { keep, lock_timeout } => {
+                engine(&texts.rotate_audit, vec![micros(*keep), micros(*lock_timeout)])
+            }
             Op::Observe { queue } => engine(&texts.observe, vec![text(queue)]),
             Op::ReplayDeadLetter { consumer, event } => {
                 engine(&texts.replay_dead_letter, vec![text(consumer), number(event.0)])
@@ -359,6 +362,10 @@ fn reply_of(op: &PlainOp, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<Pl
                 false => Reply::TimersKept,
             }
         }
+        Op::RotateAudit { .. } => match (columns.bool()?, columns.table()?) {
+            (true, table) => Reply::AuditRotated { table },
+            (false, _) => Reply::AuditKept,
+        },
         Op::Peek { .. } => Reply::Counted { rows: columns.id()? },
         Op::Resolve { .. } => Reply::Resolved(outcome(columns.text()?)?),
         _ => {

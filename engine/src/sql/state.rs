@@ -62,8 +62,9 @@ const QUERIES: [&str; KINDS] = [
     "select j.join_id, j.workflow_id, (extract(epoch from j.since) * 1000000)::int8, j.sequence, j.step, j.state, j.total, \
      j.ended from tourbillon.open_join j",
     "select r.join_id, r.child_index, r.outcome, r.result from tourbillon.result r",
-    "select (extract(epoch from a.at) * 1000000)::int8, a.actor, a.act, a.workflow_hash, a.name \
-     from tourbillon.audit a order by a.at, a.xid, a.ctid",
+    "select a.audit_table, (extract(epoch from a.at) * 1000000)::int8, a.actor, a.act, a.workflow_hash, a.name \
+     from (select 0::int2 audit_table, ctid place, * from tourbillon.audit_0 \
+     union all select 1::int2, ctid, * from tourbillon.audit_1) a order by a.audit_table, a.place",
 ];
 
 impl Mapping {
@@ -204,6 +205,7 @@ impl Mapping {
         workflows: &BTreeMap<String, WorkflowId>,
     ) -> Result<AuditRow, DecodeError> {
         Ok(AuditRow {
+            table: columns.table()?,
             at: Micros(columns.micros()?),
             actor: columns.if_not_null(1, |columns| actor(columns))?,
             act: act(columns.text()?)?,

@@ -129,6 +129,7 @@ goals! {
     EmitWonRace "emit-won-race"
     /// An await threw away what had been emitted without its token.
     PromiseDiscarded "promise-discarded"
+    AuditRotated "audit-rotated"
     EmitRepeatableRead "emit-repeatable-read"
     /// An emit was refused with 40001.
     EmitSerializationFailure "emit-serialization-failure"

@@ -55,6 +55,8 @@ pub struct WaitOptions {
     pub expire_interval: Micros,
     /// So many waits a call.
     pub expire_limit: u32,
+    pub audit_keep: Micros,
+    pub audit_rotation_period: Micros,
 }
 
 /// One seed in so many draws this kind of fault.
@@ -131,7 +133,7 @@ impl Options {
             crowd::prepare(seed, &mut options);
             options.course = course(&options);
         }
-        options.draw_waits(&mut Stream::new(seed, "wait", 0), has_waits);
+        options.draw_waits(&mut Stream::new(seed, "wait", 0), &mut Stream::new(seed, "audit", 0), has_waits);
         options
     }
 
@@ -139,13 +141,15 @@ impl Options {
         Course { steps: 6, asleep: Micros::from_secs(2), deaths: 0, workflows: self.items }
     }
 
-    fn draw_waits(&mut self, stream: &mut Stream, has_waits: bool) {
+    fn draw_waits(&mut self, stream: &mut Stream, audit: &mut Stream, has_waits: bool) {
         let millis = |stream: &mut Stream, low, high| stream.span(Micros::from_millis(low), Micros::from_millis(high));
         if has_waits {
             self.waits = Some(WaitOptions {
                 emitters: stream.between(1, 3),
                 expire_interval: millis(stream, 15, 300),
                 expire_limit: *stream.choose(&[1, 2, 3, 100]),
+                audit_keep: millis(audit, 100, 2000),
+                audit_rotation_period: millis(audit, 150, 1500),
             });
         }
         self.observers = self.shape.observers.max(u64::from(has_waits || self.has_joins()));
@@ -234,6 +238,8 @@ impl Options {
                 ("emitters", waits.emitters.to_string()),
                 ("expire_interval", waits.expire_interval.to_string()),
                 ("expire_limit", waits.expire_limit.to_string()),
+                ("audit_keep", waits.audit_keep.to_string()),
+                ("audit_rotation_period", waits.audit_rotation_period.to_string()),
             ]
         });
         let observed =
