@@ -254,7 +254,8 @@ create table tourbillon.result (
   primary key (join_id, child_index)
 ) with (autovacuum_vacuum_scale_factor = 0.05);
 
--- Who did what to a workflow from outside, and what was thrown away; actor is null for the engine itself, and for who gave no name. Written once, read
+-- Who did what to a workflow from outside, and what was thrown away; actor is null for the engine itself, and for whoever
+-- gives no name. Written once, read
 -- by people: no index. The two tables are alike, and one of them is current.
 create table tourbillon.audit_0 (
   at timestamptz not null,
