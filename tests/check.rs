@@ -44,10 +44,21 @@ fn a_sound_workflow_passes_and_says_what_was_tried() {
 
 #[test]
 fn a_workflow_that_does_not_end_is_told() {
-    let endless = TwoSteps(|state| StepOutcome { effect: false, next: Next::Goto { step: Step(1), state } });
+    let endless = TwoSteps(|state| StepOutcome { effect: false, next: Next::Goto { step: Step(1), state: state + 1 } });
     let failure = check(endless).seeds(5).outcome().expect_err("it never ends");
     assert!(failure.sentence.starts_with("L1 drain: "), "{failure}");
     assert_eq!(failure.seed, Some(0));
+}
+
+#[test]
+fn a_program_that_is_malformed_is_refused_before_it_runs() {
+    let round = TwoSteps(|state| StepOutcome { effect: false, next: Next::Goto { step: Step(1), state } });
+    let failure = check(round).seeds(5).outcome().expect_err("it comes round to itself");
+    let sentence = "second with state 0 comes round to itself without a wait, a sleep or a join in between";
+    assert_eq!((failure.sentence.as_str(), failure.seed), (sentence, None));
+    let lost = TwoSteps(|state| StepOutcome { effect: false, next: Next::Goto { step: Step(2), state } });
+    let failure = check(lost).seeds(5).outcome().expect_err("there is no third step");
+    assert_eq!(failure.to_string(), "two-steps: second goes on to step 2, and the program has 2, counted from 0\n");
 }
 
 #[test]

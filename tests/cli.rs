@@ -365,3 +365,17 @@ fn the_printed_script_installs_once_and_touches_nothing_that_is_there() {
         assert_eq!(content(&server, schema), before, "{schema}");
     }
 }
+
+#[test]
+fn roles_are_made_on_request_and_serve_every_schema() {
+    let Some(server) = server() else { return };
+    assert!(!tourbillon("sql").out.contains("tourbillon_worker"), "nobody asked for roles");
+    for schema in ["tourbillon", "select"] {
+        server.install(&tourbillon(&format!("sql --roles --schema {schema}")).out).expect("roles that are there will do");
+        let installed = content(&server, schema);
+        let tick = installed.iter().find(|line| line.contains(".tick(text)")).expect("it is a function");
+        assert!(tick.ends_with("{postgres=X/postgres,tourbillon_worker=X/postgres}"), "{tick}");
+        let public = installed.iter().filter(|line| line.contains("{=") || line.contains(",="));
+        assert_eq!(public.collect::<Vec<_>>(), [""; 0]);
+    }
+}

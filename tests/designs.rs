@@ -1,7 +1,8 @@
-//! Published designs: the ways in which the draft of delayed delivery loses timers, each shown by a kept run, in the
-//! simulator and on a real server.
+//! Published designs: the ways in which they break, each shown by a kept run, in the simulator and on a real server.
 //!
-//! The files in `capsules/delayed-rotation/` were found by `run --design pgque-delayed-rotation-draft --workload messages`:
+//! The files in `capsules/workflows-draft/` were found by `run --design pgque-workflows-draft --workload …`: see [`WAYS`].
+//!
+//! The draft of delayed delivery loses timers in three ways. The files in `capsules/delayed-rotation/` were found by `run --design pgque-delayed-rotation-draft --workload messages`:
 //!
 //! - seed 184, *a full page*: more was due than a page holds, and the watermark went to now all the same;
 //! - seed 278, *behind the watermark*: a due time had passed a drain's watermark before its timer was inserted;
@@ -13,6 +14,7 @@ use tourbillon::capsule::Capsule;
 use tourbillon::postgres::one_cpu::OneCpu;
 use tourbillon::replay::{End, replay};
 use tourbillon::simulate::Simulator;
+use tourbillon_engine::guard::{Design, Guards};
 use tourbillon_models::history::History;
 use tourbillon_models::name::Micros;
 use tourbillon_models::op::Op;
@@ -120,6 +122,84 @@ fn the_draft_loses_them_on_the_server_too() {
                 assert!(verdict.violations().any(|failure| failure.property == Property::T2), "{way:?}");
                 assert!(was_lost_by(way, &replay.history, &verdict), "{way:?}");
             }
+        }
+    }
+}
+
+/// One way in which the draft of workflows breaks: where it was found, what that breaks, and why.
+struct Break {
+    workload: &'static str,
+    seed: u64,
+    property: Property,
+    because: &'static str,
+}
+
+const WAYS: [Break; 7] = [
+    Break {
+        workload: "agent-loop",
+        seed: 297,
+        property: Property::Q9,
+        because: "a stale finish changes no row, and nobody looks",
+    },
+    Break {
+        workload: "outage",
+        seed: 100,
+        property: Property::W10,
+        because: "what an outage made old is dead-lettered",
+    },
+    Break {
+        workload: "poison",
+        seed: 1,
+        property: Property::L3,
+        because: "tries are counted where they are lost, and a window is never isolated",
+    },
+    Break { workload: "approval", seed: 2, property: Property::A3, because: "a promise is dropped for its age" },
+    Break { workload: "children-fail", seed: 28, property: Property::J5, because: "a dead letter reports to nobody" },
+    Break { workload: "results", seed: 1, property: Property::J4, because: "results go with their join" },
+    Break {
+        workload: "children-fail",
+        seed: 13,
+        property: Property::L6,
+        because: "joins are locked in the order of the decisions",
+    },
+];
+
+/// Each way with its capsule.
+fn ways() -> Vec<(&'static Break, Capsule)> {
+    let capsules = read_all("capsules/workflows-draft");
+    assert_eq!(capsules.len(), WAYS.len());
+    let of = |way: &Break| {
+        let is_it = |capsule: &Capsule| (capsule.plan.workload.as_str(), capsule.plan.seed) == (way.workload, way.seed);
+        capsules.iter().find(|(_, capsule)| is_it(capsule)).expect("each way has a capsule").1.clone()
+    };
+    WAYS.iter().map(|way| (way, of(way))).collect()
+}
+
+fn breaks(verdict: &Verdict, way: &Break) -> bool {
+    verdict.violations().any(|failure| failure.property == way.property)
+}
+
+#[test]
+fn the_draft_of_workflows_breaks_in_seven_ways() {
+    for (way, capsule) in ways() {
+        let (work, guards) = (capsule.work().expect("the workload"), capsule.guards().expect("the guards"));
+        let design = Design::by_name("pgque-workflows-draft").expect("it is shipped");
+        assert_eq!(guards, Guards::without(design.removed));
+        let (_, verdict) = Simulator::default().run_with(&capsule.plan, &work, guards, capsule.chooser());
+        assert!(breaks(&verdict, way), "{}", way.because);
+    }
+}
+
+#[test]
+fn the_draft_of_workflows_breaks_on_the_server_too() {
+    let _one = OneCpu::claim();
+    let Some(mut server) = server() else { return };
+    for (way, capsule) in ways() {
+        let (work, guards) = (capsule.work().expect("the workload"), capsule.guards().expect("the guards"));
+        let replay = replay(&mut server, &capsule.plan, &work, guards, capsule.chooser()).expect("the server stays");
+        match replay.end {
+            End::Diverged(difference) => panic!("{}: {difference}", way.because),
+            End::Agreed { verdict, .. } => assert!(breaks(&verdict, way), "{}", way.because),
         }
     }
 }

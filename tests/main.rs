@@ -20,3 +20,4 @@ mod readme;
 mod hold;
 mod parity;
 mod postgres;
+mod roles;

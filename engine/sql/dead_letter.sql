@@ -36,14 +36,19 @@ begin
       left join tourbillon.workflow f on f.workflow_id = e.workflow_id
     ), written as (
       insert into tourbillon.dead_letter (
-        queue_id, subscription_id, event_id, reason, workflow_hash, sequence, step, attempt, state,
-        arrival, payload, join_id, child_index)
+        queue_id, subscription_id, event_id, reason, workflow_hash, sequence, step, attempt, arrival, join_id, child_index)
       select
-        $1, $2, event_id, reason, tourbillon.workflow_hash(workflow_id), sequence, step, attempt, state,
-        arrival, payload, join_id, child_index
+        $1, $2, event_id, reason, tourbillon.workflow_hash(workflow_id), sequence, step, attempt, arrival, join_id,
+        child_index
       from dead
       order by event_id
       on conflict do nothing
+      returning event_id
+    ), kept as (
+      insert into tourbillon.dead_letter_content (subscription_id, event_id, state, payload)
+      select $2, event_id, d.state, d.payload
+      from written
+      join dead d using (event_id)
     )
     select array_agg(row (workflow_id, ''dead'', null)::tourbillon.ending order by event_id)
     from dead',
@@ -73,6 +78,7 @@ as $$
 declare
   v_own record;
   v_dead tourbillon.dead_letter;
+  v_content tourbillon.dead_letter_content;
   v_queue tourbillon.queue;
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
@@ -99,6 +105,12 @@ begin
   end if;
 
   select *
+  into v_content
+  from tourbillon.dead_letter_content c
+  where c.subscription_id = v_dead.subscription_id
+  and c.event_id = p_event;
+
+  select *
   into v_queue
   from tourbillon.queue q
   where q.queue_id = v_own.queue_id;
@@ -108,9 +120,9 @@ begin
     insert into tourbillon.workflow (workflow_id, queue_id, join_id, child_index)
     values (replay_dead_letter.workflow_id, v_queue.queue_id, v_dead.join_id, v_dead.child_index);
     event_id := tourbillon.insert_event(
-      v_queue.queue_id, event_table, workflow_id, 1, v_dead.step, v_dead.state, v_dead.arrival, v_dead.payload);
+      v_queue.queue_id, event_table, workflow_id, 1, v_dead.step, v_content.state, v_dead.arrival, v_content.payload);
   else
-    event_id := tourbillon.insert_event(v_queue.queue_id, event_table, null, 0, null, v_dead.state, null, null);
+    event_id := tourbillon.insert_event(v_queue.queue_id, event_table, null, 0, null, v_content.state, null, null);
   end if;
 
   update tourbillon.dead_letter d

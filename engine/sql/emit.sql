@@ -2,24 +2,13 @@
 --
 --   emit   a name and a payload, once for each id, to whom awaits it or will
 --
--- Internal: write_audit, require_unknown, require_promises_left.
+-- Internal: require_unknown, require_promises_left.
 --
 -- An emit and an await meet in one row of tourbillon.box, and who comes second finds the first:
 --   1. an emit deletes the wait, an await the promise: what it finds it resumes, and nobody else does;
 --   2. where there is none, it inserts its own half; the key makes it wait for an end of whoever is doing the same;
 --   3. if that one committed, it begins again.
 -- At REPEATABLE READ the row of somebody whom the snapshot does not see is a serialization failure, not a missed wake-up.
-
-create function tourbillon.write_audit(p_actor text, p_act text, p_workflow uuid, p_name text)
-returns void
-language plpgsql
-volatile
-as $$
-begin
-  insert into tourbillon.audit (at, xid, actor, act, workflow_hash, name)
-  values (tourbillon.clock(), pg_current_xact_id(), p_actor, p_act, tourbillon.workflow_hash(p_workflow), p_name);
-end;
-$$;
 
 -- A workflow that an old snapshot does not see may have been started since: its key tells, by a serialization failure.
 create function tourbillon.require_unknown(p_workflow uuid)
@@ -146,9 +135,9 @@ begin
       exit;
     end if;
 
-    insert into tourbillon.box (workflow_id, name, queue_id, kind, token_hash, payload, deadline)
+    insert into tourbillon.box (workflow_id, name, queue_id, kind, since, token_hash, payload, deadline)
     values (
-      p_workflow, p_name, v_queue_id, 'promise', v_hash, p_payload,
+      p_workflow, p_name, v_queue_id, 'promise', tourbillon.clock(), v_hash, p_payload,
       null -- guard: promise_until_end
       -- without promise_until_end: tourbillon.clock() + interval '1 second'
     )

@@ -1,6 +1,23 @@
 -- The end of workflows: what goes with them, and whom it concerns.
 --
--- Internal: end_workflows, end_and_resume.
+-- Internal: reports_of, end_workflows, end_and_resume.
+
+-- What ended children report, in the order in which they ended.
+create function tourbillon.reports_of(p_ended tourbillon.ending[], p_children tourbillon.workflow[])
+returns tourbillon.result[]
+language plpgsql
+volatile
+set plan_cache_mode = force_custom_plan
+as $$
+begin
+  return array(
+    select row (f.join_id, f.child_index, e.outcome, e.result)::tourbillon.result
+    from unnest(p_ended) with ordinality e (workflow_id, outcome, result, position)
+    join unnest(p_children) f on f.workflow_id = e.workflow_id
+    -- without dead_letter_reports: where e.outcome <> 'dead'
+    order by e.position);
+end;
+$$;
 
 -- Live rows are locked in the order of their ids, then deleted, and with them what was promised and what emits were
 -- answered. Gives back what those that are children report to their joins.
@@ -11,7 +28,7 @@ volatile
 as $$
 declare
   v_workflow uuid[] := array(select e.workflow_id from unnest(p_ended) e);
-  v_reports tourbillon.result[];
+  v_children tourbillon.workflow[];
 begin
   perform
   from tourbillon.workflow f
@@ -27,16 +44,17 @@ begin
     where b.workflow_id = any (v_workflow)
   ), ended as (
     delete from tourbillon.workflow f
-    using unnest(p_ended) with ordinality e (workflow_id, outcome, result, position)
-    where f.workflow_id = e.workflow_id
-    returning f.join_id, f.child_index, e.outcome, e.result, e.position
+    where f.workflow_id = any (v_workflow)
+    returning f.*
   )
-  select array_agg(row (e.join_id, e.child_index, e.outcome, e.result)::tourbillon.result order by e.position)
-  into v_reports
-  from ended e
-  where e.join_id is not null; -- guard: dead_letter_reports
-  -- without dead_letter_reports: where e.join_id is not null and e.outcome <> 'dead';
-  return coalesce(v_reports, '{}');
+  select array_agg(row (f.*)::tourbillon.workflow)
+  into v_children
+  from ended f
+  where f.join_id is not null;
+  if v_children is null then
+    return '{}';
+  end if;
+  return tourbillon.reports_of(p_ended, v_children);
 end;
 $$;
 

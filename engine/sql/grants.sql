@@ -1,8 +1,4 @@
--- Nothing is executable by PUBLIC: whoever installs grants what a role needs.
---   worker: register, heartbeat, claim, read, read_results, hand_out, hold, handoff, and the duties tick, rotate, take_over,
---     drain, rotate_timers and expire_waits
---   client: append, start, schedule, cancel, emit
---   operator: replay_dead_letter, observe
+-- Nothing is for PUBLIC: roles.sql says what two roles may do, and whoever installs may grant it to others.
 -- By name, so that nothing is touched that is not ours.
 revoke all
 on function
@@ -68,28 +64,100 @@ on function
   tourbillon.end_try,
   tourbillon.workflow_hash,
   tourbillon.bury,
+  tourbillon.reports_of,
   tourbillon.end_workflows,
   tourbillon.end_and_resume,
   tourbillon.replay_dead_letter,
   tourbillon.write_audit,
+  tourbillon.holds_audit_since,
+  tourbillon.rotate_audit,
   tourbillon.require_unknown,
   tourbillon.require_promises_left,
   tourbillon.emit,
   tourbillon.is_shown,
   tourbillon.continuation,
+  tourbillon.waits_of,
   tourbillon.register_waits,
   tourbillon.expire_waits,
   tourbillon.require_children,
   tourbillon.spawn,
   tourbillon.report_ends,
+  tourbillon.drop_results,
   tourbillon.read_results,
   tourbillon.window_event_ids,
   tourbillon.raise_window_mismatch,
   tourbillon.require_covered,
   tourbillon.raise_malformed_decisions,
   tourbillon.fates,
-  tourbillon.drop_results,
-  tourbillon.waits_of,
   tourbillon.handoff,
-  tourbillon.observe
+  tourbillon.observe,
+  tourbillon.waiting_rows,
+  tourbillon.running_rows,
+  tourbillon.counts_rows
+from public;
+
+revoke all
+on table
+  tourbillon.queue,
+  tourbillon.tick,
+  tourbillon.event,
+  tourbillon.drain,
+  tourbillon.cancelled,
+  tourbillon.subscription,
+  tourbillon.worker,
+  tourbillon.start_key,
+  tourbillon.workflow,
+  tourbillon.tries,
+  tourbillon.dead_letter,
+  tourbillon.dead_letter_content,
+  tourbillon.box,
+  tourbillon.emitted,
+  tourbillon.open_join,
+  tourbillon.result,
+  tourbillon.audit_0,
+  tourbillon.audit_1,
+  tourbillon.audit_cursor,
+  tourbillon.audit,
+  tourbillon.waiting,
+  tourbillon.running,
+  tourbillon.counts
+from public;
+
+revoke all
+on sequence
+  tourbillon.event_id,
+  tourbillon.tick_number,
+  tourbillon.worker_id
+from public;
+
+-- Those of tables and views as well: a row is a type, which PUBLIC may use unless it is told not to.
+revoke all
+on type
+  tourbillon.timer,
+  tourbillon.death,
+  tourbillon.ending,
+  tourbillon.joined,
+  tourbillon.queue,
+  tourbillon.tick,
+  tourbillon.event,
+  tourbillon.drain,
+  tourbillon.cancelled,
+  tourbillon.subscription,
+  tourbillon.worker,
+  tourbillon.start_key,
+  tourbillon.workflow,
+  tourbillon.tries,
+  tourbillon.dead_letter,
+  tourbillon.dead_letter_content,
+  tourbillon.box,
+  tourbillon.emitted,
+  tourbillon.open_join,
+  tourbillon.result,
+  tourbillon.audit_0,
+  tourbillon.audit_1,
+  tourbillon.audit_cursor,
+  tourbillon.audit,
+  tourbillon.waiting,
+  tourbillon.running,
+  tourbillon.counts
 from public;

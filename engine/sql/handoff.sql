@@ -2,8 +2,7 @@
 --
 --   handoff    successors and acknowledgement of the whole window, in one statement
 --
--- Internal: window_event_ids, raise_window_mismatch, require_covered, raise_malformed_decisions, fates, drop_results,
--- waits_of.
+-- Internal: window_event_ids, raise_window_mismatch, require_covered, raise_malformed_decisions, fates.
 
 -- The ids of the window's events, in order; null without a window.
 create function tourbillon.window_event_ids(p_queue_id int, p_prev bigint, p_next bigint)
@@ -142,63 +141,6 @@ begin
 end;
 $$;
 
--- The parents have read what their children left, unless the step is retried or a dead letter: then it is read again.
-create function tourbillon.drop_results(p_joined tourbillon.joined[], p_event bigint[], p_verb text[])
-returns void
-language plpgsql
-volatile
-set plan_cache_mode = force_custom_plan
-as $$
-begin
-  delete from tourbillon.result r
-  where r.join_id = any (array(
-    select j.join_id
-    from unnest(p_joined) j
-    join (select unnest(p_event) event_id, unnest(p_verb) verb) d on d.event_id = j.event_id
-    where d.verb not in ('retry', 'reject', 'child')));
-end;
-$$;
-
--- Box rows of the decisions that wait.
-create function tourbillon.waits_of(
-  p_queue_id int,
-  p_now timestamptz,
-  p_fate text[],
-  p_id bigint[],
-  p_workflow uuid[],
-  p_sequence int[],
-  p_step text[],
-  p_delay_us bigint[],
-  p_state text[],
-  p_name text[],
-  p_token_hash text[]
-)
-returns tourbillon.box[]
-language plpgsql
-volatile
-as $$
-begin
-  return array(
-    select row (
-      d.workflow_id, d.name, p_queue_id, 'wait', decode(d.token_hash, 'hex'), d.id, d.sequence, d.step, d.state,
-      p_now + nullif(d.delay_us, 0) * interval '1 microsecond', null
-    )::tourbillon.box
-    from (
-      select
-        unnest(p_fate) fate,
-        unnest(p_id) id,
-        unnest(p_workflow) workflow_id,
-        unnest(p_sequence) sequence,
-        unnest(p_step) step,
-        unnest(p_delay_us) delay_us,
-        unnest(p_state) state,
-        unnest(p_name) name,
-        unnest(p_token_hash) token_hash
-    ) d
-    where d.fate = 'wait');
-end;
-$$;
-
 -- Decisions come as parallel arrays, one element each. workflow, sequence, step, attempt and state are those of the
 -- successor; complete and fail use the workflow, and the state as the result; reject uses the workflow only, acknowledge
 -- nothing. arrival and payload are those of an event that is retried. A wait has its name, the SHA-256 of the token that it
@@ -242,6 +184,8 @@ declare
   v_lease tourbillon.worker;
   v_isolated boolean;
   v_fate text[];
+  v_is_usual boolean;
+  v_waits_for_more boolean;
   v_own_event bigint[] := p_event;
   v_joined tourbillon.joined[];
   v_ended tourbillon.ending[];
@@ -252,6 +196,7 @@ declare
   v_child uuid[];
   v_more tourbillon.event[] := '{}';
   v_complete tourbillon.event[];
+  v_has_event boolean;
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
   -- A shorter array would do as a verb that is none.
@@ -273,9 +218,12 @@ begin
     perform tourbillon.raise_malformed_decisions();
   end if;
   v_fate := tourbillon.fates(p_verb, p_sequence, p_attempt, p_max_attempts, p_delay_us, p_name);
+  -- Most windows only go on: nothing more is then looked for, decision by decision.
+  v_is_usual := v_fate <@ array['event', 'timer'];
+  v_waits_for_more := not v_is_usual and v_fate && array['wait', 'join', 'child'];
   children := '{}';
   resumed := '{}';
-  if 'child' = any (v_fate) then
+  if v_waits_for_more and 'child' = any (v_fate) then
     perform tourbillon.require_children(v_fate, p_event, p_sequence);
     v_own_event := array(
       select d.event_id
@@ -310,7 +258,7 @@ begin
     perform tourbillon.end_try(v_own.subscription_id, v_own_event[1], p_worker);
   end if;
 
-  if v_fate && array['end', 'attempts', 'rejected'] then
+  if not v_is_usual and v_fate && array['end', 'attempts', 'rejected'] then
     v_ended := array(
       select row (d.workflow_id, case d.verb when 'complete' then 'completed' else 'failed' end, d.state)::tourbillon.ending
       from (
@@ -340,7 +288,7 @@ begin
   appended := array_remove(v_id, null);
   -- without retry_fresh_sequence: p_sequence := array(select u.sequence - (u.verb = 'retry')::int from unnest(p_verb, p_sequence) with ordinality u (verb, sequence, position) order by u.position);
 
-  if 'child' = any (v_fate) then
+  if v_waits_for_more and 'child' = any (v_fate) then
     v_child := array(
       select case when d.fate = 'child' then tourbillon.fresh_workflow_id() end
       from (select unnest(v_fate) fate) d);
@@ -351,22 +299,23 @@ begin
     perform tourbillon.drop_results(v_joined, p_event, p_verb); -- guard: results_until_read
     -- without results_until_read: null;
   end if;
-  if 'wait' = any (v_fate) then
+  if v_waits_for_more and 'wait' = any (v_fate) then
     v_more := tourbillon.register_waits(tourbillon.waits_of(
       v_own.queue_id, v_now, v_fate, v_id, p_workflow, p_sequence, p_step, p_delay_us, p_state, p_name, p_token_hash));
   end if;
-  if 'join' = any (v_fate) then
+  if v_waits_for_more and 'join' = any (v_fate) then
     v_more := v_more || tourbillon.spawn(
-      v_own.queue_id, v_fate, p_event, v_id, p_workflow, v_child, p_sequence, p_step, p_state);
+      v_own.queue_id, v_now, v_fate, p_event, v_id, p_workflow, v_child, p_sequence, p_step, p_state);
   end if;
   if v_reports <> '{}' then
     v_complete := tourbillon.report_ends(v_reports);
   end if;
 
-  if 'event' = any (v_fate) or v_more <> '{}' or v_complete <> '{}' then
+  v_has_event := 'event' = any (v_fate);
+  if v_has_event or v_more <> '{}' or v_complete <> '{}' then
     event_table := tourbillon.current_table(v_own.queue_id);
   end if;
-  if 'event' = any (v_fate) then
+  if v_has_event then
     execute format(
       'insert into tourbillon.event_%s_%s (
         event_id, xid, workflow_id, sequence, step, attempt, state, arrival, payload)

@@ -2,7 +2,7 @@
 --
 --   read_results   what the children left whose joins the open window's events come from
 --
--- Internal: require_children, spawn, report_ends.
+-- Internal: require_children, spawn, report_ends, drop_results.
 
 -- Each child belongs to a spawn, and has its place among the children as its sequence.
 create function tourbillon.require_children(p_fate text[], p_event bigint[], p_sequence int[])
@@ -40,6 +40,7 @@ $$;
 -- go on as that have none. Elements are those of the decisions; p_child has the ids of children.
 create function tourbillon.spawn(
   p_queue_id int,
+  p_now timestamptz,
   p_fate text[],
   p_event bigint[],
   p_id bigint[],
@@ -58,7 +59,8 @@ declare
   v_joins tourbillon.open_join[];
 begin
   v_joins := array(
-    select row (s.id, s.workflow_id, p_queue_id, s.sequence, s.step, s.state, coalesce(c.total, 0), 0)::tourbillon.open_join
+    select row (s.id, s.workflow_id, p_queue_id, p_now, s.sequence, s.step, s.state, coalesce(c.total, 0), 0)
+      ::tourbillon.open_join
     from (
       select
         unnest(p_fate) fate,
@@ -151,8 +153,9 @@ begin
     returning join_id
   )
   select array_agg(
-    row (j.join_id, j.workflow_id, j.queue_id, j.sequence, j.step, j.state, j.total, j.ended + coalesce(w.count, 0))
-      ::tourbillon.open_join
+    row (
+      j.join_id, j.workflow_id, j.queue_id, j.since, j.sequence, j.step, j.state, j.total, j.ended + coalesce(w.count, 0)
+    )::tourbillon.open_join
     order by j.join_id)
   into v_joins
   from unnest(v_joins) j
@@ -180,6 +183,23 @@ begin
     select row (j.join_id, null, j.workflow_id, j.sequence, j.step, 1, j.state, 'joined', j.join_id::text)::tourbillon.event
     from unnest(v_joins) j
     where j.ended >= j.total);
+end;
+$$;
+
+-- The parents have read what their children left, unless the step is retried or a dead letter: then it is read again.
+create function tourbillon.drop_results(p_joined tourbillon.joined[], p_event bigint[], p_verb text[])
+returns void
+language plpgsql
+volatile
+set plan_cache_mode = force_custom_plan
+as $$
+begin
+  delete from tourbillon.result r
+  where r.join_id = any (array(
+    select j.join_id
+    from unnest(p_joined) j
+    join (select unnest(p_event) event_id, unnest(p_verb) verb) d on d.event_id = j.event_id
+    where d.verb not in ('retry', 'reject', 'child')));
 end;
 $$;
 

@@ -114,7 +114,9 @@ begin
     execute format(
       'create table tourbillon.event_%1$s_%2$s (like tourbillon.event including constraints)
       with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
-      create index event_%1$s_%2$s_xid on tourbillon.event_%1$s_%2$s (xid);',
+      create index event_%1$s_%2$s_xid on tourbillon.event_%1$s_%2$s (xid);
+      revoke all on table tourbillon.event_%1$s_%2$s from public;
+      revoke all on type tourbillon.event_%1$s_%2$s from public;',
       v_queue_id, v_table);
   end loop;
   for v_table in 0..1 loop
@@ -127,7 +129,9 @@ begin
         attempt with options not null
       ) with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
       create index timer_%1$s_%2$s_due on tourbillon.timer_%1$s_%2$s (due, event_id);
-      create index timer_%1$s_%2$s_xid on tourbillon.timer_%1$s_%2$s (xid);',
+      create index timer_%1$s_%2$s_xid on tourbillon.timer_%1$s_%2$s (xid);
+      revoke all on table tourbillon.timer_%1$s_%2$s from public;
+      revoke all on type tourbillon.timer_%1$s_%2$s from public;',
       v_queue_id, v_table);
   end loop;
 

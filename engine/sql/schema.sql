@@ -10,19 +10,22 @@
 --   end.sql       the end of workflows
 --   isolation.sql  the events of an isolated window, one by one
 --   worker.sql    register, heartbeat, claim, take_over, read, hold
+--   audit.sql     who did what to workflows from outside
 --   emit.sql      emit: what an application tells a workflow in its own transaction
 --   wait.sql      what a workflow awaits, and deadlines
 --   join.sql      children, and what they leave
 --   handoff.sql   handoff
 --   observe.sql   what live workflows wait for
+--   views.sql     what people look at
 --   grants.sql    nothing is for PUBLIC
--- Not part of an installation: replay.sql, workload.sql. The schema is there before, and empty: the
+-- On request: roles.sql. Not part of an installation: replay.sql, workload.sql. The schema is there before, and empty: the
 -- command sql prints all of it as one transaction that creates the schema.
 --
 -- Order of locks, obeyed everywhere: advisory lock (of ticks, or of rotation and subscribers); subscription row; lease
 -- row (another worker's only with skip locked); tries, by whoever has the lease; dead letters by id; start key; live
 -- rows by id; emit ids; box rows by workflow and name; join rows by id; cursor of timers; event tables by number; timer tables by number; what was cancelled; queue row, by
--- rotation alone. Ticks and pointers are read without locks. Readers of windows and of timers take their share of the
+-- rotation alone. The audit's cursor is locked by its rotation alone, which then takes nothing but a table of the audit; whoever
+-- writes a line has a share of one, and waits for it only behind that rotation, which gives up. Ticks and pointers are read without locks. Readers of windows and of timers take their share of the
 -- tables earlier than that, which is sound: whoever has a table for himself waits for nothing that another could hold.
 -- A drain writes dead letters, and deletes live rows of theirs, under the cursor's lock, which is sound too: the timer
 -- was all that was left of the workflow. Join rows it locks later than the cursor and the event table: whoever has a join
@@ -174,12 +177,19 @@ create table tourbillon.dead_letter (
   sequence int not null,
   step text,
   attempt int not null,
-  state text,
   arrival text,
-  payload text,
   join_id bigint,
   child_index int,
   replayed_as bigint,
+  primary key (subscription_id, event_id)
+);
+
+-- What its workflow carries: for its replay alone, so that whoever is shown a dead letter is shown no secret.
+create table tourbillon.dead_letter_content (
+  subscription_id int not null,
+  event_id bigint not null,
+  state text,
+  payload text,
   primary key (subscription_id, event_id)
 );
 
@@ -197,6 +207,7 @@ create table tourbillon.box (
   name text not null,
   queue_id int not null,
   kind text not null check (kind in ('wait', 'promise')),
+  since timestamptz not null,
   token_hash bytea,
   event_id bigint,
   sequence int,
@@ -223,6 +234,7 @@ create table tourbillon.open_join (
   join_id bigint primary key,
   workflow_id uuid not null,
   queue_id int not null,
+  since timestamptz not null,
   sequence int not null,
   step text,
   state text,
@@ -240,8 +252,8 @@ create table tourbillon.result (
 ) with (autovacuum_vacuum_scale_factor = 0.05);
 
 -- Who did what to a workflow from outside, and what was thrown away; actor is null for the engine itself. Written once, read
--- by people: no index.
-create table tourbillon.audit (
+-- by people: no index. The two tables are alike, and one of them is current.
+create table tourbillon.audit_0 (
   at timestamptz not null,
   xid xid8 not null,
   actor text,
@@ -251,6 +263,14 @@ create table tourbillon.audit (
   workflow_hash text not null,
   name text not null
 );
+create table tourbillon.audit_1 (like tourbillon.audit_0 including constraints);
+
+-- One row. current_table is a hint to those who write the audit: 0 or 1.
+create table tourbillon.audit_cursor (
+  is_it boolean primary key default true check (is_it),
+  current_table smallint not null
+) with (fillfactor = 20);
+insert into tourbillon.audit_cursor (current_table) values (0);
 
 -- A workflow that is to end, how, and what it leaves.
 create type tourbillon.ending as (

@@ -324,36 +324,39 @@ returns void
 language plpgsql
 volatile
 as $$
+declare
+  v_subscription_id int := coalesce(
+    (
+      select s.subscription_id
+      from tourbillon.subscription s
+      where s.queue_id = p_queue_id
+      and p_timer.workflow_id is not null
+      limit 1
+    ),
+    0);
 begin
   insert into tourbillon.dead_letter (
-    queue_id, subscription_id, event_id, reason, workflow_hash, sequence, step, attempt, state,
-    arrival, payload, join_id, child_index
+    queue_id, subscription_id, event_id, reason, workflow_hash, sequence, step, attempt, arrival, join_id, child_index
   )
   select
     p_queue_id,
-    coalesce(
-      (
-        select s.subscription_id
-        from tourbillon.subscription s
-        where s.queue_id = p_queue_id
-        and p_timer.workflow_id is not null
-        limit 1
-      ),
-      0),
+    v_subscription_id,
     p_timer.event_id,
     'undeliverable',
     tourbillon.workflow_hash(p_timer.workflow_id),
     p_timer.sequence,
     p_timer.step,
     p_timer.attempt,
-    p_timer.state,
     p_timer.arrival,
-    p_timer.payload,
     f.join_id,
     f.child_index
   from (select) one
   left join tourbillon.workflow f on f.workflow_id = p_timer.workflow_id
   on conflict do nothing;
+  if found then
+    insert into tourbillon.dead_letter_content (subscription_id, event_id, state, payload)
+    values (v_subscription_id, p_timer.event_id, p_timer.state, p_timer.payload);
+  end if;
 end;
 $$;
 

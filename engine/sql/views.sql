@@ -1,8 +1,10 @@
 -- What people look at. Ids of workflows appear as hashes: who has the id itself may emit to the workflow.
 --
---   waiting   each workflow that is for nobody to run: what for, since when, until when, whether that has passed
+--   waiting   each workflow that is for nobody to run: what for, since when, until when, whether that has passed. A timer
+--             does not know since when.
 --   running   each worker that has a window
---   counts    each queue of workflows: how many are alive, by what they wait for, and how many dead letters it has
+--   counts    each queue of workflows: how many are alive, by what they wait for, and how many dead letters nobody has
+--             replayed
 --
 -- A view calls its functions as whoever reads it; the functions read the tables as their owner. Internal: waiting_rows,
 -- running_rows, counts_rows.
@@ -25,38 +27,43 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_queue tourbillon.queue;
+  v_sleeping text;
 begin
-  for v_queue in select * from tourbillon.queue q where q.kind = 'workflow' order by q.name loop
-    return query execute format(
+  select string_agg(
+    format(
       'select
-        $2, tourbillon.workflow_hash(t.workflow_id), ''time'', null::text, null::timestamptz, t.due,
-        t.due <= tourbillon.clock(), null::int, null::int
+        q.name queue, t.workflow_id, ''time'' waits_for, null::text name, null::timestamptz since, t.due until,
+        null::int children, null::int ended
       from (select * from tourbillon.timer_%1$s_0 union all select * from tourbillon.timer_%1$s_1) t
-      join tourbillon.drain d on d.queue_id = $1
+      join tourbillon.queue q on q.queue_id = %1$s
+      join tourbillon.drain d on d.queue_id = %1$s
       where t.workflow_id is not null
-      and not tourbillon.is_delivered(d, t.due, t.event_id, t.xid)
-      order by t.due, t.event_id',
-      v_queue.queue_id)
-    using v_queue.queue_id, v_queue.name;
-  end loop;
+      and not tourbillon.is_delivered(d, t.due, t.event_id, t.xid)',
+      q.queue_id),
+    ' union all ')
+  into v_sleeping
+  from tourbillon.queue q
+  where q.kind = 'workflow';
 
-  return query
-  select
-    q.name, tourbillon.workflow_hash(b.workflow_id), 'emit', b.name, b.since, b.deadline,
-    coalesce(b.deadline <= tourbillon.clock(), false), null::int, null::int
-  from tourbillon.box b
-  join tourbillon.queue q on q.queue_id = b.queue_id
-  where b.kind = 'wait'
-  order by q.name, b.event_id;
-
-  return query
-  select
-    q.name, tourbillon.workflow_hash(j.workflow_id), 'children', null::text, j.since, null::timestamptz,
-    false, j.total, j.ended
-  from tourbillon.open_join j
-  join tourbillon.queue q on q.queue_id = j.queue_id
-  order by q.name, j.join_id;
+  -- In one statement, so that each workflow is told once, as of one time.
+  return query execute format(
+    'select
+      w.queue, tourbillon.workflow_hash(w.workflow_id), w.waits_for, w.name, w.since, w.until,
+      coalesce(w.until <= tourbillon.clock(), false), w.children, w.ended
+    from (%s) w
+    order by w.queue, w.until, w.since, w.workflow_id',
+    concat_ws(
+      ' union all ',
+      v_sleeping,
+      'select
+        q.name queue, b.workflow_id, ''emit'' waits_for, b.name, b.since, b.deadline until, null::int children,
+        null::int ended
+      from tourbillon.box b
+      join tourbillon.queue q on q.queue_id = b.queue_id
+      where b.kind = ''wait''',
+      'select q.name, j.workflow_id, ''children'', null, j.since, null, j.total, j.ended
+      from tourbillon.open_join j
+      join tourbillon.queue q on q.queue_id = j.queue_id'));
 end;
 $$;
 

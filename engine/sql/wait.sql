@@ -2,7 +2,7 @@
 --
 --   expire_waits   a duty: what has not been emitted by its deadline
 --
--- Internal: is_shown, continuation, register_waits.
+-- Internal: is_shown, continuation, waits_of, register_waits.
 
 -- Whether a token is that which is asked for; hashes of both. Where none is asked for, any will do.
 create function tourbillon.is_shown(p_asked bytea, p_shown bytea)
@@ -23,6 +23,46 @@ as $$
   select row (
     (p_wait).event_id, null, (p_wait).workflow_id, (p_wait).sequence, (p_wait).step, 1, (p_wait).state, p_arrival, p_payload
   )::tourbillon.event;
+$$;
+
+-- Box rows of the decisions that wait.
+create function tourbillon.waits_of(
+  p_queue_id int,
+  p_now timestamptz,
+  p_fate text[],
+  p_id bigint[],
+  p_workflow uuid[],
+  p_sequence int[],
+  p_step text[],
+  p_delay_us bigint[],
+  p_state text[],
+  p_name text[],
+  p_token_hash text[]
+)
+returns tourbillon.box[]
+language plpgsql
+volatile
+as $$
+begin
+  return array(
+    select row (
+      d.workflow_id, d.name, p_queue_id, 'wait', p_now, decode(d.token_hash, 'hex'), d.id, d.sequence, d.step, d.state,
+      p_now + nullif(d.delay_us, 0) * interval '1 microsecond', null
+    )::tourbillon.box
+    from (
+      select
+        unnest(p_fate) fate,
+        unnest(p_id) id,
+        unnest(p_workflow) workflow_id,
+        unnest(p_sequence) sequence,
+        unnest(p_step) step,
+        unnest(p_delay_us) delay_us,
+        unnest(p_state) state,
+        unnest(p_name) name,
+        unnest(p_token_hash) token_hash
+    ) d
+    where d.fate = 'wait');
+end;
 $$;
 
 -- Registers waits, and gives back what those go on as to whom the awaited was promised already. What is promised without

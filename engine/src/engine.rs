@@ -6,7 +6,7 @@
 use crate::guard::Guards;
 use crate::procedures::emit::Emit;
 use crate::procedures::{
-    Db, dead_letter, emit, handoff, isolation, join, observe, producer, queue, timer, wait, worker, workload,
+    Db, audit, dead_letter, emit, handoff, isolation, join, observe, producer, queue, timer, wait, worker, workload,
 };
 use crate::schema::Schema;
 use crate::storage::Stored;
@@ -268,6 +268,7 @@ fn procedure(db: Db, op: &PlainOp) -> Procedure {
         Op::Cancel { queue, event, due } => Box::pin(timer::cancel(db, queue, event, due)),
         Op::Drain { queue, limit } => Box::pin(timer::drain(db, queue, limit)),
         Op::RotateTimers { queue, lock_timeout } => Box::pin(timer::rotate_timers(db, queue, lock_timeout)),
+        Op::RotateAudit { keep, lock_timeout } => Box::pin(audit::rotate_audit(db, keep, lock_timeout)),
         Op::Peek { queue, table } => Box::pin(workload::peek(db, queue, table)),
         Op::LockTable { queue, table, mode } => Box::pin(workload::lock_table(db, queue, table, mode)),
         Op::Effect { .. } | Op::Resolve { .. } => unreachable!("it never waits"),

@@ -27,6 +27,8 @@ pub const FORBIDDEN_STATE: u64 = u64::MAX;
 pub const EVENT_TABLES: usize = 3;
 /// Timer tables of one queue.
 pub const TIMER_TABLES: usize = 2;
+/// Tables of the audit.
+pub const AUDIT_TABLES: usize = 2;
 
 pub const LEDGER: u8 = 6;
 const FIRST_EVENT_TABLE: u8 = 7;
@@ -39,7 +41,8 @@ const BOXES: u8 = DRAIN + 4;
 const EMITTED: u8 = DRAIN + 5;
 const OPEN_JOINS: u8 = DRAIN + 6;
 const RESULTS: u8 = DRAIN + 7;
-pub const AUDIT: u8 = DRAIN + 8;
+const AUDIT_CURSOR: u8 = DRAIN + 8;
+const FIRST_AUDIT_TABLE: u8 = DRAIN + 9;
 
 /// The number of one of a queue's event tables.
 pub const fn event_table(queue: Queue, table: u8) -> u8 {
@@ -49,6 +52,11 @@ pub const fn event_table(queue: Queue, table: u8) -> u8 {
 /// The number of one of a queue's timer tables.
 pub const fn timer_table(queue: Queue, table: u8) -> u8 {
     FIRST_TIMER_TABLE + queue.0 * TIMER_TABLES as u8 + table
+}
+
+/// The number of one of the audit's tables.
+pub const fn audit_table(table: u8) -> u8 {
+    FIRST_AUDIT_TABLE + table
 }
 
 #[derive(Clone, Debug)]
@@ -119,6 +127,7 @@ pub struct BoxRow {
     pub workflow: WorkflowId,
     pub name: Name,
     pub queue: Queue,
+    pub since: Micros,
     pub token_hash: Option<u64>,
     pub content: BoxContent,
     /// A wait that is kept apart from promises, where the two are not one row.
@@ -141,6 +150,7 @@ pub struct OpenJoinRow {
     pub join: EventId,
     pub workflow: WorkflowId,
     pub queue: Queue,
+    pub since: Micros,
     pub sequence: u32,
     pub step: Step,
     pub state: u64,
@@ -232,6 +242,13 @@ pub struct CancelledRow {
     pub event: EventId,
 }
 
+/// There is one.
+#[derive(Clone, Debug)]
+pub struct AuditCursorRow {
+    /// A hint to those who write the audit.
+    pub current_table: u8,
+}
+
 /// The sequences, by number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sequence {
@@ -259,7 +276,8 @@ pub struct Schema {
     emitted: Rows<EmittedRow>,
     open_joins: Rows<OpenJoinRow>,
     results: Rows<ResultRow>,
-    pub audit: Appends<AuditRow>,
+    audit_cursors: Rows<AuditCursorRow>,
+    pub audit: [Appends<AuditRow>; AUDIT_TABLES],
     pub ledger: Appends<LedgerRow>,
     pub events: [[Appends<Event>; EVENT_TABLES]; QUEUES],
     pub timers: [[Ordered<Timer>; TIMER_TABLES]; QUEUES],
@@ -306,6 +324,7 @@ table!(CancelledRow, cancelled, CANCELLED, Any<(Queue, EventId)>, |row| (row.que
 table!(BoxRow, boxes, BOXES, Any<(WorkflowId, Name, bool)>, |row| (row.workflow, row.name, row.is_apart));
 table!(EmittedRow, emitted, EMITTED, Any<(WorkflowId, EmitId)>, |row| (row.workflow, row.emit));
 table!(OpenJoinRow, open_joins, OPEN_JOINS, Any<EventId>, |row| row.join);
+table!(AuditCursorRow, audit_cursors, AUDIT_CURSOR, Any<()>, |_row| ());
 table!(ResultRow, results, RESULTS, Any<(EventId, u16)>, |row| (row.0.join, row.0.index));
 
 impl Ordinal for (Queue, Tick) {
@@ -327,6 +346,11 @@ impl Ordinal for WorkerId {
 }
 
 impl Schema {
+    /// The table of the audit of this number, if it is one.
+    fn audit(&mut self, table: u8) -> Option<&mut Appends<AuditRow>> {
+        self.audit.get_mut(table.checked_sub(FIRST_AUDIT_TABLE)? as usize)
+    }
+
     fn appends(&mut self, table: u8) -> &mut Appends<Event> {
         let index = (table - FIRST_EVENT_TABLE) as usize;
         &mut self.events[index / EVENT_TABLES][index % EVENT_TABLES]
@@ -344,6 +368,14 @@ impl Schema {
             Undo::Delete { row, .. } => timers.undo_delete(row),
             Undo::Truncate { .. } => timers.undo_truncate(),
             Undo::Insert { .. } | Undo::Update { .. } | Undo::Lock { .. } => unreachable!("not a change of a timer"),
+        }
+    }
+
+    fn undo_audit(audit: &mut Appends<AuditRow>, change: Undo) {
+        match change {
+            Undo::Append { position, .. } => audit.undo_append(position),
+            Undo::Truncate { .. } => audit.undo_truncate(),
+            _ => unreachable!("not a change of the audit"),
         }
     }
 
@@ -366,15 +398,17 @@ impl Schema {
 }
 
 impl Tables for Schema {
-    const COUNT: usize = AUDIT as usize + 1;
+    const COUNT: usize = FIRST_AUDIT_TABLE as usize + AUDIT_TABLES;
     const SEQUENCES: usize = 4;
 
     fn undo(&mut self, change: Undo) {
         if let Some(timers) = change.table().and_then(|table| self.timers(table)) {
             return Schema::undo_timer(timers, change);
         }
+        if let Some(audit) = change.table().and_then(|table| self.audit(table)) {
+            return Schema::undo_audit(audit, change);
+        }
         match change {
-            Undo::Append { table: AUDIT, position } => self.audit.undo_append(position),
             Undo::Append { table: LEDGER, position } => self.ledger.undo_append(position),
             Undo::Append { table, position } => self.appends(table).undo_append(position),
             Undo::Truncate { table } => self.appends(table).undo_truncate(),
@@ -393,6 +427,7 @@ impl Tables for Schema {
                 EmittedRow::TABLE => Schema::undo_row(&mut self.emitted, change),
                 OpenJoinRow::TABLE => Schema::undo_row(&mut self.open_joins, change),
                 ResultRow::TABLE => Schema::undo_row(&mut self.results, change),
+                AuditCursorRow::TABLE => Schema::undo_row(&mut self.audit_cursors, change),
                 _ => unreachable!("table {table} has no rows"),
             },
             Undo::Lock { .. } => unreachable!("locks are the store's"),
@@ -412,7 +447,10 @@ impl Tables for Schema {
             Undo::Delete { table: EmittedRow::TABLE, row } => self.emitted.reclaim(row),
             Undo::Delete { table: OpenJoinRow::TABLE, row } => self.open_joins.reclaim(row),
             Undo::Delete { table: ResultRow::TABLE, row } => self.results.reclaim(row),
-            Undo::Truncate { table } => self.appends(table).forget_truncated(),
+            Undo::Truncate { table } => match self.audit(table) {
+                Some(audit) => audit.forget_truncated(),
+                None => self.appends(table).forget_truncated(),
+            },
             _ => {}
         }
     }
@@ -443,7 +481,9 @@ impl Tables for Schema {
         self.emitted.clear();
         self.open_joins.clear();
         self.results.clear();
-        self.audit.clear();
+        self.audit.iter_mut().for_each(Appends::clear);
+        self.audit_cursors.clear();
+        self.audit_cursors.install(AuditCursorRow { current_table: 0 });
         self.ledger.clear();
         self.events.iter_mut().flatten().for_each(Appends::clear);
         self.timers.iter_mut().flatten().for_each(Ordered::clear);

@@ -43,7 +43,7 @@ pub fn state(store: &Store<Schema>) -> State {
         emits: rows::<EmittedRow>(store).map(emit_row).collect(),
         joins: rows::<OpenJoinRow>(store).map(join_row).collect(),
         results: rows::<ResultRow>(store).map(|row| row.0).collect(),
-        audit: store.tables.audit.all(&store.transactions, ONLOOKER).copied().collect(),
+        audit: store.tables.audit.iter().flat_map(|lines| lines.all(&store.transactions, ONLOOKER)).copied().collect(),
     }
 }
 
@@ -138,7 +138,8 @@ fn cancelled_row(row: &CancelledRow) -> history::CancelledRow {
 }
 
 fn box_row(row: &BoxRow) -> history::BoxRow {
-    history::BoxRow { workflow: row.workflow, name: row.name, token_hash: row.token_hash, content: row.content }
+    let &BoxRow { workflow, name, since, token_hash, content, .. } = row;
+    history::BoxRow { workflow, name, since, token_hash, content }
 }
 
 fn emit_row(row: &EmittedRow) -> history::EmitRow {
@@ -147,8 +148,8 @@ fn emit_row(row: &EmittedRow) -> history::EmitRow {
 }
 
 fn join_row(row: &OpenJoinRow) -> history::JoinRow {
-    let &OpenJoinRow { join, workflow, sequence, step, state, total, ended, .. } = row;
-    history::JoinRow { join, workflow, sequence, step, state, total, ended }
+    let &OpenJoinRow { join, workflow, since, sequence, step, state, total, ended, .. } = row;
+    history::JoinRow { join, workflow, since, sequence, step, state, total, ended }
 }
 
 fn tries_row(row: &schema::TriesRow) -> history::TriesRow {

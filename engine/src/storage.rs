@@ -3,8 +3,8 @@
 //! Without a figure of how large a row is. For measurements: no procedure looks here.
 
 use crate::schema::{
-    BoxRow, CancelledRow, DeadLetterRow, DrainRow, EmittedRow, OpenJoinRow, QueueRow, ResultRow, Schema, StartKeyRow,
-    SubscriptionRow, TickRow, TriesRow, WorkerRow, WorkflowRow,
+    AuditCursorRow, BoxRow, CancelledRow, DeadLetterRow, DrainRow, EmittedRow, OpenJoinRow, QueueRow, ResultRow,
+    Schema, StartKeyRow, SubscriptionRow, TickRow, TriesRow, WorkerRow, WorkflowRow,
 };
 use crate::state::ONLOOKER;
 use crate::store::Store;
@@ -40,6 +40,7 @@ pub fn storage(store: &Store<Schema>) -> Vec<Stored> {
         rows::<EmittedRow>(store, "emitted"),
         rows::<OpenJoinRow>(store, "open_join"),
         rows::<ResultRow>(store, "result"),
+        rows::<AuditCursorRow>(store, "audit_cursor"),
         audit(store),
     ]
 }
@@ -62,11 +63,11 @@ fn events(store: &Store<Schema>) -> Stored {
 }
 
 fn audit(store: &Store<Schema>) -> Stored {
-    let rows = &store.tables.audit;
+    let tables = || store.tables.audit.iter();
     Stored {
         table: "audit",
-        row_count: rows.all(&store.transactions, ONLOOKER).count(),
-        version_count: rows.version_count(),
+        row_count: tables().map(|lines| lines.all(&store.transactions, ONLOOKER).count()).sum(),
+        version_count: tables().map(|lines| lines.version_count()).sum(),
     }
 }
 

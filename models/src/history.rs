@@ -89,7 +89,7 @@ pub struct State {
     pub joins: Vec<JoinRow>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub results: Vec<ChildResult>,
-    /// In the order in which it was written, as far as its rotation has left it.
+    /// Table by table, each in the order in which it was written, as far as rotations have left it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audit: Vec<AuditRow>,
 }
@@ -155,6 +155,8 @@ pub struct Parent {
 pub struct BoxRow {
     pub workflow: WorkflowId,
     pub name: Name,
+    #[serde(default)]
+    pub since: Micros,
     /// Of a token, where one is asked for or was shown: what tells two tokens apart.
     pub token_hash: Option<u64>,
     pub content: BoxContent,
@@ -182,6 +184,8 @@ pub struct EmitRow {
 pub struct JoinRow {
     pub join: EventId,
     pub workflow: WorkflowId,
+    #[serde(default)]
+    pub since: Micros,
     pub sequence: u32,
     pub step: Step,
     pub state: u64,
@@ -192,6 +196,9 @@ pub struct JoinRow {
 /// What somebody did to a workflow from outside, or what was thrown away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AuditRow {
+    /// Which of the two.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub table: u8,
     pub at: Micros,
     /// None if it was the engine itself.
     pub actor: Option<ActorId>,

@@ -285,6 +285,11 @@ pub enum Op<D> {
         queue: Queue,
         limit: u32,
     },
+    /// Empties the audit's older table, if nothing in it is younger than `keep`, and makes it current.
+    RotateAudit {
+        keep: Micros,
+        lock_timeout: Micros,
+    },
     /// Counts a queue's live workflows by what they wait for.
     Observe {
         queue: Queue,
@@ -347,6 +352,7 @@ impl<D> Op<D> {
             Op::Drain { queue, limit } => Op::Drain { queue, limit },
             Op::RotateTimers { queue, lock_timeout } => Op::RotateTimers { queue, lock_timeout },
             Op::ExpireWaits { queue, limit } => Op::ExpireWaits { queue, limit },
+            Op::RotateAudit { keep, lock_timeout } => Op::RotateAudit { keep, lock_timeout },
             Op::Observe { queue } => Op::Observe { queue },
             Op::ReplayDeadLetter { consumer, event } => Op::ReplayDeadLetter { consumer, event },
             Op::Peek { queue, table } => Op::Peek { queue, table },

@@ -273,6 +273,12 @@ pub enum Reply<E, I, R> {
     },
     /// More would have to be moved than has been delivered.
     TimersKept,
+    /// The audit's table was truncated and is current now.
+    AuditRotated {
+        table: u8,
+    },
+    /// It holds what is too young to go.
+    AuditKept,
     /// `workflow` is 0 for a message.
     Replayed {
         workflow: WorkflowId,
@@ -360,6 +366,8 @@ impl<E, I, R> Reply<E, I, R> {
             Reply::Observed(counts) => Reply::Observed(counts),
             Reply::TimersRotated { table, moved } => Reply::TimersRotated { table, moved },
             Reply::TimersKept => Reply::TimersKept,
+            Reply::AuditRotated { table } => Reply::AuditRotated { table },
+            Reply::AuditKept => Reply::AuditKept,
             Reply::Replayed { workflow, event, table } => Reply::Replayed { workflow, event, table },
             Reply::Ticked { tick, at, snapshot: SnapshotOf { xmax, ref in_progress } } => {
                 Reply::Ticked { tick, at, snapshot: SnapshotOf { xmax, in_progress: ids_as(in_progress) } }

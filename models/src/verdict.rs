@@ -6,7 +6,7 @@
 //! Invariant: unknown is never reported as true.
 
 use crate::history::History;
-use crate::property::{Property, Reach};
+use crate::property::{Goals, Property, Reach};
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::ser::{SerializeMap, SerializeSeq, SerializeStruct};
@@ -119,6 +119,12 @@ impl Verdict {
     }
 
     /// How often a goal was hit.
+    /// What this history reached at least once.
+    pub fn goals(&self) -> Goals {
+        let reached = Reach::ALL.into_iter().filter(|goal| self.reach(*goal) > 0);
+        reached.fold(Goals::default(), Goals::with)
+    }
+
     pub fn reach(&self, reach: Reach) -> u64 {
         self.reach[reach as usize]
     }

@@ -125,7 +125,12 @@ fn script_sign(name: &str) -> Option<Sign> {
     let is_duty: fn(&Op<Span>) -> bool = |op| {
         matches!(
             op,
-            Op::Tick { .. } | Op::Rotate { .. } | Op::Drain { .. } | Op::RotateTimers { .. } | Op::ExpireWaits { .. }
+            Op::Tick { .. }
+                | Op::Rotate { .. }
+                | Op::Drain { .. }
+                | Op::RotateTimers { .. }
+                | Op::ExpireWaits { .. }
+                | Op::RotateAudit { .. }
         )
     };
     let signs: [(&str, Sign); 4] = [

@@ -11,9 +11,9 @@ use tourbillon_engine::actors::worker::options::{
 };
 use tourbillon_engine::store::WalLevel;
 use tourbillon_engine::store::unflushed::Durability;
-use tourbillon_models::name::{Key, Micros, Process};
+use tourbillon_models::name::{ActorId, EmitId, Key, Micros, Process, WaitToken, WorkflowId};
 use tourbillon_models::op::{Isolation, Op, QueueKind};
-use tourbillon_models::workload::{Chain, LongSleep, Program};
+use tourbillon_models::workload::{Chain, ChildrenFail, EmitRace, Expected, LongSleep, Program};
 
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +24,10 @@ pub enum Load {
     Zombie,
     /// A day of sleeping: whoever has something to do by the clock looks every half minute.
     LongSleep,
+    /// Auctions, and everything that they hear told three times.
+    EmitRace,
+    /// Families whose children end in every way there is.
+    ChildrenFail,
 }
 
 impl Load {
@@ -32,6 +36,8 @@ impl Load {
             Load::Chain => "chain",
             Load::Zombie => "zombie",
             Load::LongSleep => "long-sleep",
+            Load::EmitRace => "emit-race",
+            Load::ChildrenFail => "children-fail",
         }
     }
 
@@ -39,12 +45,14 @@ impl Load {
         match self {
             Load::Chain | Load::Zombie => &Chain,
             Load::LongSleep => &LongSleep,
+            Load::EmitRace => &EmitRace,
+            Load::ChildrenFail => &ChildrenFail,
         }
     }
 
     const fn pace(self) -> Pace {
         match self {
-            Load::Chain | Load::Zombie => Pace {
+            Load::Chain | Load::Zombie | Load::EmitRace | Load::ChildrenFail => Pace {
                 poll: Micros::from_millis(200),
                 tick: Micros::from_millis(100),
                 rotation: Micros::from_secs(5),
@@ -61,7 +69,9 @@ impl Load {
 
     pub const fn scale(self) -> Scale {
         match self {
-            Load::Chain | Load::Zombie => Scale::STANDARD,
+            Load::Chain | Load::Zombie | Load::EmitRace => Scale::STANDARD,
+            // Who dies of its own program holds everyone up for a while.
+            Load::ChildrenFail => Scale { seconds: 120, ..Scale::STANDARD },
             Load::LongSleep => Scale { seconds: 24 * 60 * 60, ..Scale::STANDARD },
         }
     }
@@ -111,7 +121,12 @@ pub fn loaded(seed: u64, load: Load, scale: Scale) -> Plan {
         process("holder", Role::Script(holder(&mut stream, third))),
         process("client", Role::Script(client(&mut stream, third, scale.workflows, load.program()))),
     ];
-    if load == Load::LongSleep {
+    if load == Load::EmitRace {
+        processes.push(process("expiry", duty(Op::ExpireWaits { queue: QUEUE, limit: 100 }, pace.tick)));
+        let emitter = emitter(seed, third, scale.workflows, load.program());
+        processes.push(process("emitter", Role::Script(emitter)));
+    }
+    if matches!(load, Load::LongSleep | Load::ChildrenFail) {
         processes.push(process("drain", duty(Op::Drain { queue: QUEUE, limit: 100 }, pace.tick)));
         processes.push(process("timer-rotation", duty(Op::RotateTimers { queue: QUEUE, lock_timeout }, pace.rotation)));
     }
@@ -204,6 +219,37 @@ fn client(stream: &mut Stream, until: Micros, workflows: u32, program: &dyn Prog
             }
         })
         .collect();
+    rounds.sort_by_key(|round| round.at);
+    ScriptOptions::Once { rounds }
+}
+
+/// Each expectation is told three times, each time at a moment of its own: twice as it is expected, under one id, the first
+/// of them for certain; and once otherwise, under another.
+fn emitter(seed: u64, until: Micros, workflows: u32, program: &dyn Program) -> ScriptOptions {
+    let mut stream = Stream::new(seed, "emitter", 0);
+    let mut rounds = Vec::new();
+    for index in 0..workflows {
+        let (step, state) = program.start(index, 1);
+        let start = Op::Start { queue: QUEUE, key: Key(index), step, state };
+        for Expected { name, payload, token } in program.emits(index, 1) {
+            let first = EmitId(2 * rounds.len() as u32 + 1);
+            let other = EmitId(first.0 + 1);
+            for (emit, payload, on_lost_reply) in [
+                (first, payload, OnLostReply::Insist),
+                (first, payload, OnLostReply::Repeat),
+                (other, payload ^ 1, OnLostReply::Repeat),
+            ] {
+                let token = token.unwrap_or(WaitToken::NONE);
+                let emit = Op::Emit { workflow: WorkflowId(0), name, payload, emit, token, actor: ActorId(0) };
+                rounds.push(Round {
+                    at: stream.span(Micros::from_millis(10), until),
+                    on_lost_reply,
+                    on_refusal: OnRefusal::RollBack,
+                    statements: vec![(Micros(0), start.clone()), (Micros(0), emit)],
+                });
+            }
+        }
+    }
     rounds.sort_by_key(|round| round.at);
     ScriptOptions::Once { rounds }
 }

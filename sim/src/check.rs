@@ -1,7 +1,8 @@
 //! Checks a workflow of one's own, from `cargo test`.
 //!
-//! The program runs on the sound engine under every kind of fault, seed after seed; each history is checked, and some of
-//! the seeds are run twice. What can be found is what a workflow can do wrong: it never ends, it panics, it looks at a
+//! First its shape is looked at: a program that names a step which it does not have is refused before anything runs. Then it
+//! runs on the sound engine under every kind of fault, seed after seed; each history is checked, and some of the seeds are
+//! run twice. What can be found is what a workflow can do wrong: it never ends, it panics, it looks at a
 //! clock or draws at random, so that a step that is repeated after a crash comes out differently. What it is not: a
 //! check of what a step does outside the database.
 
@@ -13,12 +14,13 @@ use crate::postgres::one_cpu::OneCpu;
 use crate::postgres::server::Server;
 use crate::replay::{End, Replay, Sample, replay_all};
 use crate::simulate::{Simulator, Work};
-use crate::sweep::{Found, Seeds, Setting, Shard, Swept, processors, sweep};
+use crate::sweep::{Found, Seeds, Setting, Shard, Swept, catch, processors, sweep};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tourbillon_engine::guard::{Guard, Guards};
 use tourbillon_models::name::Step;
+use tourbillon_models::workload::shape::explore;
 use tourbillon_models::workload::{Expected, Program, StepInput, StepOutcome};
 
 /// The variable that narrows every check to one seed: the one that a failure names.
@@ -102,6 +104,7 @@ impl Check {
 
     /// Runs the check, and returns what it found.
     pub fn outcome(&self) -> Result<Checked, Failure> {
+        self.look_at_shape()?;
         let mut sample = Sample::new(REPLAYS, true);
         let swept = sweep(
             self.seeds,
@@ -118,6 +121,12 @@ impl Check {
         let replayed = if self.on_postgres { Some(self.replay(&sample.seeds())?) } else { None };
         let (runs, calls, records) = (swept.sums.run_count(), swept.calls, swept.sums.record_count());
         Ok(Checked { program: self.name(), runs, calls, records, simulated_us: swept.simulated_us, replayed })
+    }
+
+    /// A program that panics does so again when it runs, and is told then.
+    fn look_at_shape(&self) -> Result<(), Failure> {
+        let Ok(Err(malformed)) = catch(|| explore(&self.program)) else { return Ok(()) };
+        Err(Failure { program: self.name(), seed: None, sentence: malformed.to_string(), evidence: String::new() })
     }
 
     fn judge(&self, swept: &Swept) -> Result<(), Failure> {
@@ -232,7 +241,7 @@ impl fmt::Display for Checked {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
     pub program: String,
-    /// None if there was no server.
+    /// None if it takes no run to see it, or if there was no server.
     pub seed: Option<u64>,
     pub sentence: String,
     pub evidence: String,

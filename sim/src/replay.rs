@@ -14,7 +14,7 @@ use crate::sweep::{FOUND_LIMIT, Ran, Setting, work_of};
 use crate::target::Chooser;
 use tourbillon_engine::guard::Guards;
 use tourbillon_models::history::History;
-use tourbillon_models::property::Checker;
+use tourbillon_models::property::{Checker, Goals};
 use tourbillon_models::verdict::{Judgement, Verdict};
 
 /// What came of a replay.
@@ -129,6 +129,8 @@ pub struct Replays {
     /// Those that could be compared; the others are counted beside the statements.
     pub histories: u64,
     pub counts: Counts,
+    /// What those that agreed reached.
+    pub goals: Goals,
     /// Those that diverged, or broke a property, with their plans; at most [`FOUND_LIMIT`].
     pub failed: Vec<(Plan, Replay)>,
 }
@@ -148,8 +150,9 @@ pub fn replay_all(
         match replay(server, &plan, work, setting.guards, Chooser::seeded(*seed)) {
             Ok(replay) => {
                 let counts = replay.counts;
+                let goals = replay.end.goals();
                 let failed = if replay.end.is_failure() { vec![(plan, replay)] } else { Vec::new() };
-                replays.add(Replays { histories: 1, counts, failed });
+                replays.add(Replays { histories: 1, counts, goals, failed });
             }
             Err(Error::NotComparable(_)) => replays.counts.not_comparable += 1,
             Err(error) => return Err(error),
@@ -169,12 +172,20 @@ impl Replays {
         self.counts.lost_commits += other.counts.lost_commits;
         self.counts.choices += other.counts.choices;
         self.counts.not_comparable += other.counts.not_comparable;
+        self.goals = self.goals.and(other.goals);
         self.failed.extend(other.failed);
         self.failed.truncate(FOUND_LIMIT);
     }
 }
 
 impl End {
+    fn goals(&self) -> Goals {
+        match self {
+            End::Diverged(_) => Goals::default(),
+            End::Agreed { verdict, .. } => verdict.goals(),
+        }
+    }
+
     pub fn is_failure(&self) -> bool {
         match self {
             End::Diverged(_) => true,
@@ -183,19 +194,22 @@ impl End {
     }
 }
 
-/// Chooses among the runs of a sweep those that are replayed: a quarter with commits that a crash loses, a quarter with
+/// Chooses among the runs of a sweep those that are replayed: those that first reached a goal, up to a half; of the rest a quarter with commits that a crash loses, a quarter with
 /// blocked statements and server crashes, a quarter with blocked statements, the rest as they come. Where the server must
 /// not crash, two thirds are with blocked statements. Of each kind the first ones.
 pub struct Sample {
     size: usize,
     server_may_crash: bool,
+    /// What those that first reached a goal reached.
+    goals: Goals,
+    firsts: Vec<u64>,
     /// Commits lost, blocked and crashed, blocked, crashed, neither.
     kinds: [Vec<u64>; 5],
 }
 
 impl Sample {
     pub fn new(size: usize, server_may_crash: bool) -> Sample {
-        Sample { size, server_may_crash, kinds: Default::default() }
+        Sample { size, server_may_crash, goals: Goals::default(), firsts: Vec::new(), kinds: Default::default() }
     }
 
     /// Considers one run.
@@ -208,21 +222,27 @@ impl Sample {
             (false, true) => 3,
             (false, false) => 4,
         };
-        if self.kinds[kind].len() < self.size {
+        let goals = self.goals.and(ran.goals);
+        if goals != self.goals && self.firsts.len() < self.size / 2 {
+            self.goals = goals;
+            self.firsts.push(ran.seed);
+        } else if self.kinds[kind].len() < self.size {
             self.kinds[kind].push(ran.seed);
         }
     }
 
     /// In the order of the seeds, and none twice.
     pub fn seeds(&self) -> Vec<u64> {
-        let (third, quarter) = (self.size.div_ceil(3), self.size.div_ceil(4));
+        let size = self.size - self.firsts.len();
+        let (third, quarter) = (size.div_ceil(3), size.div_ceil(4));
         let shares = match self.server_may_crash {
             true => [quarter, quarter, quarter, quarter / 2, quarter],
             false => [0, 0, 2 * third, 0, third],
         };
         let share = |kind: usize| self.kinds[kind].iter().take(shares[kind]);
         let rest = |kind: usize| self.kinds[kind].iter().skip(shares[kind]);
-        let mut seeds: Vec<u64> = (0..5).flat_map(share).chain((0..5).flat_map(rest)).copied().collect();
+        let of_kinds = (0..5).flat_map(share).chain((0..5).flat_map(rest));
+        let mut seeds: Vec<u64> = self.firsts.iter().chain(of_kinds).copied().collect();
         seeds.truncate(self.size);
         seeds.sort_unstable();
         seeds
@@ -232,10 +252,12 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tourbillon_models::property::Reach;
 
     fn ran(seed: u64) -> Ran {
         let server_crashes = u64::from(seed.is_multiple_of(10));
-        Ran { seed, blocked: seed % 3, server_crashes, lost_commits: if seed.is_multiple_of(70) { 2 } else { 0 } }
+        let lost_commits = if seed.is_multiple_of(70) { 2 } else { 0 };
+        Ran { seed, blocked: seed % 3, server_crashes, lost_commits, goals: Goals::default() }
     }
 
     #[test]
@@ -249,6 +271,17 @@ mod tests {
             kept.iter().filter(|ran| (ran.blocked > 0) == blocked && (ran.server_crashes > 0) == crashed).count()
         };
         assert_eq!([lost.len(), count(true, true), count(true, false), count(false, true)], [15, 15, 15, 7]);
+    }
+
+    #[test]
+    fn who_first_reaches_a_goal_is_in_the_sample() {
+        let mut sample = Sample::new(60, true);
+        let rare = Ran { goals: Goals::default().with(Reach::EmitForged), ..ran(9_001) };
+        (0..9_001).for_each(|seed| sample.offer(&ran(seed)));
+        sample.offer(&rare);
+        sample.offer(&Ran { seed: 9_002, ..rare });
+        assert!(sample.seeds().contains(&9_001) && !sample.seeds().contains(&9_002));
+        assert_eq!(sample.seeds().len(), 60);
     }
 
     #[test]

@@ -16,8 +16,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use tourbillon_engine::guard::Guards;
-use tourbillon_models::property::Property;
 use tourbillon_models::property::sweep::Sweep;
+use tourbillon_models::property::{Goals, Property};
 use tourbillon_models::verdict::{Judgement, Verdict};
 
 /// Which seeds: `count` from `first` on (past the largest it goes on with 0), or one share of them.
@@ -90,6 +90,7 @@ pub struct Ran {
     pub server_crashes: u64,
     /// Acknowledged commits that they lost.
     pub lost_commits: u64,
+    pub goals: Goals,
 }
 
 /// The sums of a sweep.
@@ -246,7 +247,7 @@ fn run_one(simulator: &mut Simulator, work: &Work, setting: &Setting, seed: u64)
     let (summary, verdict) = simulator.run(&plan, work, setting.guards);
     let activations = Activations::of(&plan, &summary, simulator.history());
     let Summary { blocked, server_crashes, lost_commits, .. } = summary;
-    let ran = Ran { seed, blocked, server_crashes, lost_commits };
+    let ran = Ran { seed, blocked, server_crashes, lost_commits, goals: verdict.goals() };
     let mut one = Swept { calls: summary.calls, simulated_us: summary.ended_at.0, activations, ..Swept::default() };
     one.sums.add(seed, &verdict);
     one.found.extend(found(seed, work, &verdict));

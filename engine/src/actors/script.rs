@@ -351,3 +351,6 @@ impl Actor for Script {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

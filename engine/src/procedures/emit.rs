@@ -1,15 +1,15 @@
 //! Emits: what clients tell workflows, in their own transactions, at any isolation level: `sql/emit.sql`.
 
 use super::Db;
+use super::audit::{Deed, write_audit};
 use super::producer::append_events;
 use super::wait::{continuation, passes};
 use crate::guard::Guard;
-use crate::schema::{AUDIT, BoxRow, EmittedRow, WorkflowRow};
+use crate::schema::{BoxRow, EmittedRow, WorkflowRow};
 use crate::store::rows::RowLock;
 use crate::store::statement::{Has, Inserted, Policy};
-use crate::store::transaction::Undo;
 use crate::wait_token;
-use tourbillon_models::history::{Act, AuditRow, BoxContent, PlainReply};
+use tourbillon_models::history::{Act, BoxContent, PlainReply};
 use tourbillon_models::name::{ActorId, EmitId, EventId, Micros, Name, Queue, WaitToken, WorkflowId};
 use tourbillon_models::op::Isolation;
 use tourbillon_models::reply::{Arrival, EmitAnswer, Event, Refusal, Reply};
@@ -32,7 +32,7 @@ pub struct Emit {
 
 pub async fn emit(db: Db, it: Emit) -> Result<PlainReply, Refusal> {
     let Some(queue) = live_queue(&db, it.workflow).await? else {
-        note(&db, &it, EmitAnswer::Dead);
+        note(&db, &it, EmitAnswer::Dead).await?;
         return Ok(answered(EmitAnswer::Dead, None, 0));
     };
     let Emit { workflow, emit, .. } = it;
@@ -51,7 +51,7 @@ pub async fn emit(db: Db, it: Emit) -> Result<PlainReply, Refusal> {
     } else {
         db.tx.update::<EmittedRow>((workflow, emit), |_| true, |row, _| row.answer = Some(answer)).await?;
     }
-    note(&db, &it, answer);
+    note(&db, &it, answer).await?;
     Ok(answered(answer, event.map(|event| event.id), table))
 }
 
@@ -59,17 +59,9 @@ fn answered(answer: EmitAnswer, event: Option<EventId>, table: u8) -> PlainReply
     Reply::Emitted { answer, repeated: false, event: event.unwrap_or(EventId(0)), table }
 }
 
-fn note(db: &Db, it: &Emit, answer: EmitAnswer) {
+async fn note(db: &Db, it: &Emit, answer: EmitAnswer) -> Result<(), Refusal> {
     let &Emit { workflow, name, actor, .. } = it;
-    audit(db, AuditRow { at: db.clock(), actor: Some(actor), act: Act::Emit(answer), workflow, name });
-}
-
-pub fn audit(db: &Db, row: AuditRow) {
-    db.tx.with(|store, slot| {
-        store.transactions.assign_xid(slot);
-        let position = store.tables.audit.append(row, &store.transactions, slot);
-        store.transactions.of_mut(slot).undo.push(Undo::Append { table: AUDIT, position });
-    });
+    write_audit(db, Deed { actor: Some(actor), act: Act::Emit(answer), workflow, name }).await
 }
 
 /// The queue of a workflow that lives, and will until this transaction ends.
@@ -91,21 +83,23 @@ async fn live_queue(db: &Db, workflow: WorkflowId) -> Result<Option<Queue>, Refu
 /// Takes the wait out of the box, or puts a promise into it.
 async fn put(db: &Db, queue: Queue, it: &Emit) -> Result<(EmitAnswer, Option<Event>), Refusal> {
     let shown = wait_token::hash(it.token).map(wait_token::abbreviated);
-    let promise = BoxRow {
-        workflow: it.workflow,
-        name: it.name,
-        queue,
-        token_hash: shown,
-        content: BoxContent::Promise { payload: it.payload },
-        is_apart: false,
-        dropped_at: (!db.guards.on(Guard::PromiseUntilEnd)).then(|| db.clock() + PROMISE_AGE),
-    };
+    let content = BoxContent::Promise { payload: it.payload };
     let (promise_key, wait_key) = ((it.workflow, it.name, false), (it.workflow, it.name, is_apart(db)));
     loop {
         if let Some(wait) = take_wait(db, wait_key, shown).await? {
             return Ok((EmitAnswer::Resumed, continuation(&wait, Arrival::Emitted { payload: it.payload })));
         }
-        if db.tx.insert_or_nothing(promise.clone()).await? == Inserted::Inserted {
+        let promise = BoxRow {
+            workflow: it.workflow,
+            name: it.name,
+            queue,
+            since: db.clock(),
+            token_hash: shown,
+            content,
+            is_apart: false,
+            dropped_at: (!db.guards.on(Guard::PromiseUntilEnd)).then(|| db.clock() + PROMISE_AGE),
+        };
+        if db.tx.insert_or_nothing(promise).await? == Inserted::Inserted {
             require_room(db, it.workflow)?;
             return Ok((EmitAnswer::Promised, None));
         }
@@ -115,7 +109,7 @@ async fn put(db: &Db, queue: Queue, it: &Emit) -> Result<(EmitAnswer, Option<Eve
                 return Ok((EmitAnswer::Second, None));
             }
             Some(BoxContent::Promise { .. }) => {
-                let overwrite = |row: &mut BoxRow, _| (row.content, row.token_hash) = (promise.content, shown);
+                let overwrite = |row: &mut BoxRow, _| (row.content, row.token_hash) = (content, shown);
                 db.tx.update::<BoxRow>(promise_key, |_| true, overwrite).await?;
                 return Ok((EmitAnswer::Promised, None));
             }

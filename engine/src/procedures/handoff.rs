@@ -101,7 +101,7 @@ pub async fn handoff(db: Db, worker: WorkerId, token: Token, decisions: Vec<Deci
     let waits = drafts.iter().filter(|draft| draft.fate == Fate::Wait);
     let waits: Vec<Awaited> = waits.map(|draft| Awaited { id: draft.id, decision: draft.decision }).collect();
     let resumed = if waits.is_empty() { Vec::new() } else { settle_awaits(&db, queue, now, waits).await? };
-    open_joins(&db, queue, &drafts).await?;
+    open_joins(&db, queue, now, &drafts).await?;
     let completed = if reports.is_empty() { Vec::new() } else { report_ends(&db, &reports).await? };
     let reply = append_successors(&db, queue, now, &drafts, Resumed { waits: resumed, joins: completed }).await?;
 
@@ -219,12 +219,13 @@ async fn drop_read(db: &Db, decisions: &[Decision], joined: &[(EventId, EventId)
 }
 
 /// A join for each spawn that has children, and their live rows.
-async fn open_joins(db: &Db, queue: Queue, drafts: &[Drafted<'_>]) -> Result<(), Refusal> {
+async fn open_joins(db: &Db, queue: Queue, now: Micros, drafts: &[Drafted<'_>]) -> Result<(), Refusal> {
     for spawn in drafts.iter().filter(|draft| draft.fate == Fate::Join) {
         let total = children_of(drafts, spawn).count() as u32;
         if total > 0 {
             let &Decision { workflow, sequence, step, state, .. } = spawn.decision;
-            let row = OpenJoinRow { join: spawn.id, workflow, queue, sequence, step, state, total, ended: 0 };
+            let since = now;
+            let row = OpenJoinRow { join: spawn.id, workflow, queue, since, sequence, step, state, total, ended: 0 };
             db.tx.insert(row).await?;
         }
     }

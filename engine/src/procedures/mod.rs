@@ -3,6 +3,7 @@
 //! Each takes the same locks in the same order as its twin and draws from the same sequences at the same places. A procedure is an `async fn` over a [`Db`]: it is
 //! suspended only where it waits for a lock.
 
+pub mod audit;
 pub mod dead_letter;
 pub mod emit;
 pub mod end;

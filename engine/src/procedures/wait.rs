@@ -4,7 +4,8 @@
 //! every isolation level. Whoever deletes a wait resumes it.
 
 use super::Db;
-use super::emit::{audit, is_apart};
+use super::audit::{Deed, write_audit};
+use super::emit::is_apart;
 use super::producer::{append_events, blank_event};
 use crate::guard::Guard;
 use crate::schema::{BoxRow, QueueRow};
@@ -12,7 +13,7 @@ use crate::store::rows::RowLock;
 use crate::store::statement::{Has, Inserted, Policy};
 use crate::wait_token;
 use alloc::vec::Vec;
-use tourbillon_models::history::{Act, AuditRow, BoxContent, PlainReply};
+use tourbillon_models::history::{Act, BoxContent, PlainReply};
 use tourbillon_models::name::{EventId, Micros, Queue, WorkflowId};
 use tourbillon_models::op::Decision;
 use tourbillon_models::reply::{Arrival, Event, Refusal, Reply};
@@ -77,15 +78,15 @@ async fn take_promises(db: &Db, pending: &[Awaited<'_>], resumed: &mut Vec<Event
             resumed.push(Event { id: it.id, workflow, sequence, step, arrival, ..blank_event(state) });
             over.push(it.id);
         } else {
-            discard(db, &promise);
+            discard(db, &promise).await?;
         }
     }
     Ok(over)
 }
 
-fn discard(db: &Db, promise: &BoxRow) {
+async fn discard(db: &Db, promise: &BoxRow) -> Result<(), Refusal> {
     let &BoxRow { workflow, name, .. } = promise;
-    audit(db, AuditRow { at: db.clock(), actor: None, act: Act::Discard, workflow, name });
+    write_audit(db, Deed { actor: None, act: Act::Discard, workflow, name }).await
 }
 
 const fn is_promise(row: &BoxRow) -> bool {
@@ -104,6 +105,7 @@ fn wait(db: &Db, queue: Queue, now: Micros, it: Awaited<'_>) -> BoxRow {
         workflow,
         name,
         queue,
+        since: now,
         token_hash: wait_token::hash(token).map(wait_token::abbreviated),
         content: BoxContent::Wait { event: it.id, sequence, step, state, deadline },
         is_apart: is_apart(db),

@@ -11,7 +11,7 @@ use alloc::string::String;
 /// The schema's name in the files.
 const SCHEMA: &str = "tourbillon";
 
-const ENGINE: [&str; 15] = [
+const ENGINE: [&str; 17] = [
     include_str!("../../sql/schema.sql"),
     include_str!("../../sql/clock.sql"),
     include_str!("../../sql/queue.sql"),
@@ -21,14 +21,17 @@ const ENGINE: [&str; 15] = [
     include_str!("../../sql/end.sql"),
     include_str!("../../sql/isolation.sql"),
     include_str!("../../sql/worker.sql"),
+    include_str!("../../sql/audit.sql"),
     include_str!("../../sql/emit.sql"),
     include_str!("../../sql/wait.sql"),
     include_str!("../../sql/join.sql"),
     include_str!("../../sql/handoff.sql"),
     include_str!("../../sql/observe.sql"),
+    include_str!("../../sql/views.sql"),
     include_str!("../../sql/grants.sql"),
 ];
 const DELAYED_ROTATION: &str = include_str!("../../sql/designs/delayed_rotation.sql");
+const ROLES: &str = include_str!("../../sql/roles.sql");
 const REPLAY: &str = include_str!("../../sql/replay.sql");
 const WORKLOAD: &str = include_str!("../../sql/workload.sql");
 
@@ -40,12 +43,32 @@ pub fn install(schema: &str, guards: Guards) -> String {
     in_schema(&engine(guards), schema)
 }
 
+/// Whether a script makes the two roles to which people who log in are to be added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Roles {
+    /// Roles belong to the whole server.
+    LeftAlone,
+    Made,
+}
+
+/// The two roles, and what they may do in a schema: after [`install`], by somebody who may create roles.
+///
+/// # Panics
+/// If [`is_schema_name`] says no.
+pub fn roles(schema: &str) -> String {
+    in_schema(ROLES, schema)
+}
+
 /// The engine, as one transaction that also creates the schema: where there is one of that name, nothing is done.
 ///
 /// # Panics
 /// If [`is_schema_name`] says no.
-pub fn script(schema: &str, guards: Guards) -> String {
-    let engine = engine(guards);
+pub fn script(schema: &str, guards: Guards, roles: Roles) -> String {
+    let mut engine = engine(guards);
+    if roles == Roles::Made {
+        engine.push('\n');
+        engine.push_str(ROLES);
+    }
     let script = format!("begin;\n\ncreate schema {SCHEMA};\n\n{engine}\ncommit;\n");
     assert_schema_name(schema);
     // A name may be a word of the language, which only quotes make a name; which words are depends on the version.
@@ -174,7 +197,7 @@ mod tests {
     use alloc::vec::Vec;
 
     fn all_files() -> Vec<&'static str> {
-        ENGINE.into_iter().chain([REPLAY, WORKLOAD]).collect()
+        ENGINE.into_iter().chain([ROLES, REPLAY, WORKLOAD]).collect()
     }
 
     #[test]
@@ -231,22 +254,27 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_one_transaction_that_creates_the_schema() {
-        let own = script("tourbillon", Guards::ALL);
+        let own = script("tourbillon", Guards::ALL, Roles::LeftAlone);
         assert_eq!(own, format!("begin;\n\ncreate schema tourbillon;\n\n{}\ncommit;\n", ENGINE.join("\n")));
-        let other = script("select", Guards::ALL);
+        let other = script("select", Guards::ALL, Roles::Made);
         assert!(other.contains("create schema \"select\";") && other.contains("'\"select\".tick'::regclass"));
         assert!(!other.contains("tourbillon."), "a name was left behind");
+        assert!(!own.contains("create role") && other.contains("to tourbillon_worker"));
     }
 
     #[test]
-    fn every_function_of_ours_is_taken_from_public() {
+    fn everything_of_ours_is_taken_from_public() {
+        const KINDS: [&str; 5] = ["function", "table", "view", "type", "sequence"];
         let grants = include_str!("../../sql/grants.sql");
         let words: Vec<&str> = grants.split([',', '\n', ' ']).collect();
         for line in ENGINE.iter().flat_map(|file| file.lines()) {
-            let Some((name, _)) = line.strip_prefix("create function ").and_then(|rest| rest.split_once('(')) else {
+            let Some((kind, rest)) = line.strip_prefix("create ").and_then(|rest| rest.split_once(' ')) else {
                 continue;
             };
-            assert!(words.contains(&name), "grants.sql does not name {name}");
+            if KINDS.contains(&kind) {
+                let name = rest.split(['(', ' ', ';']).next().unwrap_or(rest);
+                assert!(words.contains(&name), "grants.sql does not name {name}");
+            }
         }
     }
 

@@ -7,6 +7,9 @@
 use super::ids::Ids;
 use super::texts::Texts;
 use super::value::{Columns, DecodeError, Value};
+use super::words::{
+    arrival, arrival_name, arrival_payload, child_outcome, emit_answer, kind_name, mode_name, outcome, verb_name,
+};
 use crate::guard::{Guard, Guards};
 use crate::wait_token;
 use alloc::borrow::Cow;
@@ -17,10 +20,8 @@ use alloc::vec::Vec;
 use core::str::FromStr;
 use tourbillon_models::history::{PlainOp, PlainReply};
 use tourbillon_models::name::{EventId, Micros, Name, Step, Tick, WaitToken, WorkerId, WorkflowId, Xid};
-use tourbillon_models::op::{Decision, Isolation, Op, QueueKind, TableLock, Verb};
-use tourbillon_models::reply::{
-    Arrival, ChildOutcome, ChildResult, EmitAnswer, Event, LiveCounts, Outcome, Reply, SnapshotOf,
-};
+use tourbillon_models::op::{Decision, Isolation, Op, Verb};
+use tourbillon_models::reply::{ChildResult, Event, LiveCounts, Reply, SnapshotOf};
 
 /// One statement with its parameters, in the order of `$1`, `$2`, …
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -132,6 +133,9 @@ impl Mapping {
                 engine(&texts.rotate_timers, vec![text(queue), micros(*lock_timeout)])
             }
             Op::ExpireWaits { queue, limit } => engine(&texts.expire_waits, vec![text(queue), limit_of(*limit)]),
+            Op::RotateAudit { keep, lock_timeout } => {
+                engine(&texts.rotate_audit, vec![micros(*keep), micros(*lock_timeout)])
+            }
             Op::Observe { queue } => engine(&texts.observe, vec![text(queue)]),
             Op::ReplayDeadLetter { consumer, event } => {
                 engine(&texts.replay_dead_letter, vec![text(consumer), number(event.0)])
@@ -358,6 +362,10 @@ fn reply_of(op: &PlainOp, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<Pl
                 false => Reply::TimersKept,
             }
         }
+        Op::RotateAudit { .. } => match (columns.bool()?, columns.table()?) {
+            (true, table) => Reply::AuditRotated { table },
+            (false, _) => Reply::AuditKept,
+        },
         Op::Peek { .. } => Reply::Counted { rows: columns.id()? },
         Op::Resolve { .. } => Reply::Resolved(outcome(columns.text()?)?),
         _ => {
@@ -385,34 +393,6 @@ where
     text.parse().map_err(|_| DecodeError::new(format!("{text:?} is not a number, or too large a one")))
 }
 
-/// The columns arrival and payload.
-pub(super) fn arrival(columns: &mut Columns<'_>) -> Result<Arrival, DecodeError> {
-    match (columns.text()?, columns.text()?) {
-        (None, None) => Ok(Arrival::Direct),
-        (Some("emitted"), Some(payload)) => Ok(Arrival::Emitted { payload: decimal(payload)? }),
-        (Some("timed_out"), None) => Ok(Arrival::TimedOut),
-        (Some("joined"), Some(join)) => Ok(Arrival::Joined { join: EventId(decimal(join)?) }),
-        other => Err(DecodeError::new(format!("{other:?} is no arrival with its payload"))),
-    }
-}
-
-const fn arrival_name(arrival: Arrival) -> Option<&'static str> {
-    match arrival {
-        Arrival::Direct => None,
-        Arrival::Emitted { .. } => Some("emitted"),
-        Arrival::TimedOut => Some("timed_out"),
-        Arrival::Joined { .. } => Some("joined"),
-    }
-}
-
-fn arrival_payload(arrival: Arrival) -> Option<String> {
-    match arrival {
-        Arrival::Direct | Arrival::TimedOut => None,
-        Arrival::Emitted { payload } => Some(payload.to_string()),
-        Arrival::Joined { join } => Some(join.0.to_string()),
-    }
-}
-
 fn texts_if_any(decisions: &[Decision], text: impl Fn(&Decision) -> Option<String>) -> Value {
     match decisions.iter().all(|it| text(it).is_none()) {
         true => Value::Null,
@@ -429,34 +409,9 @@ pub(super) fn child_result(columns: &mut Columns<'_>) -> Result<ChildResult, Dec
     Ok(ChildResult {
         join: EventId(columns.id()?),
         index: columns.small()?,
-        outcome: match columns.text()? {
-            Some("completed") => ChildOutcome::Completed,
-            Some("failed") => ChildOutcome::Failed,
-            Some("dead") => ChildOutcome::Dead,
-            other => return Err(DecodeError::new(format!("{other:?} is no end of a child"))),
-        },
+        outcome: child_outcome(columns.text()?)?,
         result: columns.text()?.map_or(Ok(0), decimal)?,
     })
-}
-
-pub(super) fn emit_answer(text: Option<&str>) -> Result<EmitAnswer, DecodeError> {
-    match text {
-        Some("resumed") => Ok(EmitAnswer::Resumed),
-        Some("promised") => Ok(EmitAnswer::Promised),
-        Some("second") => Ok(EmitAnswer::Second),
-        Some("forged") => Ok(EmitAnswer::Forged),
-        Some("dead") => Ok(EmitAnswer::Dead),
-        other => Err(DecodeError::new(format!("{other:?} is no answer to an emit"))),
-    }
-}
-
-fn outcome(text: Option<&str>) -> Result<Outcome, DecodeError> {
-    match text {
-        Some("committed") => Ok(Outcome::Committed),
-        Some("aborted") => Ok(Outcome::Aborted),
-        Some("in progress") => Ok(Outcome::InProgress),
-        other => Err(DecodeError::new(format!("the server does not know the transaction any more: {other:?}"))),
-    }
 }
 
 fn control(text: &'static str) -> Statement<'static> {
@@ -499,38 +454,6 @@ const fn begin(isolation: Isolation) -> &'static str {
     match isolation {
         Isolation::ReadCommitted => "begin isolation level read committed",
         Isolation::RepeatableRead => "begin isolation level repeatable read",
-    }
-}
-
-pub(super) const fn kind_name(kind: QueueKind) -> &'static str {
-    match kind {
-        QueueKind::Plain => "plain",
-        QueueKind::Workflow => "workflow",
-    }
-}
-
-const fn verb_name(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Acknowledge => "acknowledge",
-        Verb::Goto => "goto",
-        Verb::Sleep => "sleep",
-        Verb::Retry => "retry",
-        Verb::Await => "await",
-        Verb::Spawn => "spawn",
-        Verb::Child => "child",
-        Verb::Complete => "complete",
-        Verb::Fail => "fail",
-        Verb::Reject => "reject",
-    }
-}
-
-const fn mode_name(mode: TableLock) -> &'static str {
-    match mode {
-        TableLock::AccessShare => "access share",
-        TableLock::RowShare => "row share",
-        TableLock::RowExclusive => "row exclusive",
-        TableLock::Share => "share",
-        TableLock::AccessExclusive => "access exclusive",
     }
 }
 

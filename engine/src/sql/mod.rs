@@ -6,7 +6,8 @@
 //! knowledge of snapshots, intervals or 64-bit transaction ids.
 //!
 //! Reading order: [`install`] makes the scripts; [`value`] and [`ids`] say what goes over the wire; [`mapping`] turns
-//! operations into statements and rows into replies, [`ending`] errors into refusals; [`state`] asks for all rows.
+//! operations into statements and rows into replies, [`ending`] errors into refusals, `words` the words of the vocabulary
+//! into those of the server and back; [`state`] asks for all rows.
 
 pub mod ending;
 pub mod ids;
@@ -15,3 +16,4 @@ pub mod mapping;
 pub mod state;
 mod texts;
 pub mod value;
+mod words;

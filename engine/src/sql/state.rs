@@ -4,17 +4,17 @@
 
 use super::ids::Ids;
 use super::install::in_schema;
-use super::mapping::{Mapping, arrival, child_result, decimal, emit_answer, kind_name, snapshot};
+use super::mapping::{Mapping, child_result, decimal, snapshot};
 use super::value::{Columns, DecodeError, Value};
+use super::words::{act, arrival, emit_answer, kind_name, reason};
 use crate::wait_token;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use tourbillon_models::history::{
-    Act, AuditRow, BoxContent, BoxRow, CancelledRow, DeadLetterRow, DeadReason, DrainRow, EmitRow, EventRow, JoinRow,
-    LedgerRow, Parent, QueueRow, StartKeyRow, State, SubscriptionRow, TickRow, TimerRow, TriesRow, WorkerRow,
-    WorkflowRow,
+    AuditRow, BoxContent, BoxRow, CancelledRow, DeadLetterRow, DrainRow, EmitRow, EventRow, JoinRow, LedgerRow, Parent,
+    QueueRow, StartKeyRow, State, SubscriptionRow, TickRow, TimerRow, TriesRow, WorkerRow, WorkflowRow,
 };
 use tourbillon_models::name::{
     ActorId, Consumer, EmitId, EventId, Key, Micros, Queue, Tick, WorkerId, WorkflowId, Xid,
@@ -49,19 +49,22 @@ const QUERIES: [&str; KINDS] = [
      from tourbillon.drain d join tourbillon.queue q using (queue_id)",
     "select s.name, t.event_id, t.tries, t.is_done \
      from tourbillon.tries t join tourbillon.subscription s using (subscription_id)",
-    "select q.name, s.name, d.event_id, d.reason, d.sequence, d.step, d.attempt, d.state, d.replayed_as, \
-     d.arrival, d.payload, d.join_id, d.child_index \
+    "select q.name, s.name, d.event_id, d.reason, d.sequence, d.step, d.attempt, c.state, d.replayed_as, \
+     d.arrival, c.payload, d.join_id, d.child_index \
      from tourbillon.dead_letter d join tourbillon.queue q using (queue_id) \
+     left join tourbillon.dead_letter_content c using (subscription_id, event_id) \
      left join tourbillon.subscription s using (subscription_id)",
     "select q.name, c.timer_table, c.event_id \
      from tourbillon.cancelled c join tourbillon.queue q using (queue_id)",
-    "select b.workflow_id, b.name, encode(b.token_hash, 'hex'), b.kind, b.payload, b.event_id, b.sequence, b.step, \
+    "select b.workflow_id, b.name, (extract(epoch from b.since) * 1000000)::int8, encode(b.token_hash, 'hex'), b.kind, b.payload, b.event_id, b.sequence, b.step, \
      b.state, (extract(epoch from case b.kind when 'wait' then b.deadline end) * 1000000)::int8 from tourbillon.box b",
     "select e.workflow_id, e.emit_id, e.answer from tourbillon.emitted e",
-    "select j.join_id, j.workflow_id, j.sequence, j.step, j.state, j.total, j.ended from tourbillon.open_join j",
+    "select j.join_id, j.workflow_id, (extract(epoch from j.since) * 1000000)::int8, j.sequence, j.step, j.state, j.total, \
+     j.ended from tourbillon.open_join j",
     "select r.join_id, r.child_index, r.outcome, r.result from tourbillon.result r",
-    "select (extract(epoch from a.at) * 1000000)::int8, a.actor, a.act, a.workflow_hash, a.name \
-     from tourbillon.audit a order by a.at, a.xid, a.ctid",
+    "select a.audit_table, (extract(epoch from a.at) * 1000000)::int8, a.actor, a.act, a.workflow_hash, a.name \
+     from (select 0::int2 audit_table, ctid place, * from tourbillon.audit_0 \
+     union all select 1::int2, ctid, * from tourbillon.audit_1) a order by a.audit_table, a.place",
 ];
 
 impl Mapping {
@@ -164,6 +167,7 @@ impl Mapping {
 
     fn box_row(&self, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<BoxRow, DecodeError> {
         let (workflow, name) = (workflow_id(columns, ids)?, self.name(columns.text()?)?);
+        let since = Micros(columns.micros()?);
         let token_hash = columns.text()?.map(token_hash).transpose()?;
         let content = match columns.text()? {
             Some("promise") => BoxContent::Promise { payload: columns.text()?.map_or(Ok(0), decimal)? },
@@ -178,13 +182,14 @@ impl Mapping {
                 }
             }
         };
-        Ok(BoxRow { workflow, name, token_hash, content })
+        Ok(BoxRow { workflow, name, since, token_hash, content })
     }
 
     fn join_row(&self, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<JoinRow, DecodeError> {
         Ok(JoinRow {
             join: EventId(columns.id()?),
             workflow: workflow_id(columns, ids)?,
+            since: Micros(columns.micros()?),
             sequence: columns.id()?,
             step: self.step(columns.text()?)?,
             state: columns.text()?.map_or(Ok(0), decimal)?,
@@ -200,6 +205,7 @@ impl Mapping {
         workflows: &BTreeMap<String, WorkflowId>,
     ) -> Result<AuditRow, DecodeError> {
         Ok(AuditRow {
+            table: columns.table()?,
             at: Micros(columns.micros()?),
             actor: columns.if_not_null(1, |columns| actor(columns))?,
             act: act(columns.text()?)?,
@@ -288,13 +294,6 @@ fn actor(columns: &mut Columns<'_>) -> Result<ActorId, DecodeError> {
     decimal(text.strip_prefix("actor-").unwrap_or(text)).map(ActorId)
 }
 
-fn act(text: Option<&str>) -> Result<Act, DecodeError> {
-    match text {
-        Some("discard") => Ok(Act::Discard),
-        other => emit_answer(other.and_then(|act| act.strip_prefix("emit_"))).map(Act::Emit),
-    }
-}
-
 /// Of a hash in hexadecimal, what tells two apart.
 fn token_hash(text: &str) -> Result<u64, DecodeError> {
     let mut hash = [0; 32];
@@ -318,16 +317,6 @@ fn tries_row(columns: &mut Columns<'_>) -> Result<TriesRow, DecodeError> {
 
 fn cancelled_row(columns: &mut Columns<'_>) -> Result<CancelledRow, DecodeError> {
     Ok(CancelledRow { queue: queue_name(columns)?, table: columns.table()?, event: EventId(columns.id()?) })
-}
-
-fn reason(name: Option<&str>) -> Result<DeadReason, DecodeError> {
-    match name {
-        Some("attempts") => Ok(DeadReason::Attempts),
-        Some("tries") => Ok(DeadReason::Tries),
-        Some("rejected") => Ok(DeadReason::Rejected),
-        Some("undeliverable") => Ok(DeadReason::Undeliverable),
-        other => Err(DecodeError::new(format!("{other:?} is no reason for a dead letter"))),
-    }
 }
 
 fn drain(columns: &mut Columns<'_>) -> Result<DrainRow, DecodeError> {

@@ -39,6 +39,7 @@ pub(super) struct Texts {
     pub drain: String,
     pub rotate_timers: String,
     pub expire_waits: String,
+    pub rotate_audit: String,
     pub observe: String,
     pub peek: String,
     pub lock_table: String,
@@ -114,6 +115,10 @@ impl Texts {
                 "rotate_timers($1, $2::int8 * interval '1 microsecond')",
             ),
             expire_waits: text(and_xid!("select resumed, event_table"), "expire_waits($1, $2)"),
+            rotate_audit: text(
+                and_xid!("select rotated, audit_table"),
+                "rotate_audit($1::int8 * interval '1 microsecond', $2::int8 * interval '1 microsecond')",
+            ),
             observe: text(and_xid!("select ready, sleeping, waiting, joining"), "observe($1)"),
             peek: text(and_xid!("select count"), "peek($1, $2)"),
             lock_table: text(and_xid!("select null"), "lock_table($1, $2, $3)"),

@@ -57,6 +57,7 @@ pub trait Tables: Default {
     }
     /// Transactions that had committed were taken back: what was concluded from them does not hold any more.
     fn forget_conclusions(&mut self) {}
+    /// Back to what an installation puts there; to be called before anything else.
     fn clear(&mut self);
 }
 
@@ -77,8 +78,10 @@ pub struct Store<T> {
 
 impl<T: Tables> Default for Store<T> {
     fn default() -> Self {
+        let mut tables = T::default();
+        tables.clear();
         Store {
-            tables: T::default(),
+            tables,
             transactions: Transactions::new(),
             locks: Locks::new(T::COUNT),
             sequences: (0..T::SEQUENCES).map(|_| Sequence::default()).collect(),

@@ -162,6 +162,14 @@ impl<R: Row> Rows<R> {
         self.next_version = 0;
     }
 
+    /// A row that is there before anybody comes; the table must be empty.
+    pub fn install(&mut self, row: R) {
+        assert!(self.chains.is_empty(), "somebody was here before");
+        self.index.insert(row.key(), 0);
+        let head = Version { row, xid: Xid(0), writer: TxRef::NOBODY, serial: 0, marks: Marks::None };
+        self.chains.push(Chain { head, older: Vec::new(), earlier: None });
+    }
+
     fn chains_of(&self, row: u32) -> impl Iterator<Item = (u32, &Chain<R>)> {
         core::iter::successors(Some(row), |row| self.chains[*row as usize].earlier)
             .map(|row| (row, &self.chains[row as usize]))

@@ -20,6 +20,11 @@ pub struct TxRef {
     part: u32,
 }
 
+impl TxRef {
+    /// Who put there what was there from the beginning; never in progress.
+    pub const NOBODY: TxRef = TxRef { slot: SESSIONS as Slot - 1, serial: u32::MAX, part: 0 };
+}
+
 /// A change to take back if its transaction, or its savepoint, is rolled back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Undo {

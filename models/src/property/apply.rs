@@ -81,6 +81,7 @@ impl Pass<'_> {
                 }
             }
             (Op::RotateTimers { .. }, Reply::TimersKept) => self.found.sees(Reach::TimerRotationKept),
+            (Op::RotateAudit { .. }, Reply::AuditRotated { .. }) => self.found.sees(Reach::AuditRotated),
             (Op::HandOut { worker, token, max_tries }, Reply::HandedOut { events, tries, dead, resumed, table }) => {
                 let out = HandOut { events: *events, tries: *tries, max_tries: *max_tries, dead: *dead };
                 self.handed_out(done, *worker, *token, &out);

@@ -59,7 +59,7 @@ mod workflow;
 pub use checker::Checker;
 pub(crate) use clue::Clue;
 pub use dead_letter::UNDELIVERABLE_STATE;
-pub use reach::Reach;
+pub use reach::{Goals, Reach};
 pub use suffix::ASYNCHRONOUS_COMMIT;
 
 /// Whether a property can be judged on a history that was cut off.

@@ -129,6 +129,7 @@ goals! {
     EmitWonRace "emit-won-race"
     /// An await threw away what had been emitted without its token.
     PromiseDiscarded "promise-discarded"
+    AuditRotated "audit-rotated"
     EmitRepeatableRead "emit-repeatable-read"
     /// An emit was refused with 40001.
     EmitSerializationFailure "emit-serialization-failure"
@@ -154,6 +155,32 @@ goals! {
     ResultsRead "results-read"
     /// After a retry, or by who took the window over.
     ResultsReadAgain "results-read-again"
+}
+
+/// A set of goals.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Goals(u128);
+
+const _: () = assert!(Reach::ALL.len() <= u128::BITS as usize, "a goal has no bit in a set of goals");
+
+impl Goals {
+    #[must_use]
+    pub const fn with(self, goal: Reach) -> Goals {
+        Goals(self.0 | 1 << goal as u32)
+    }
+
+    #[must_use]
+    pub const fn and(self, others: Goals) -> Goals {
+        Goals(self.0 | others.0)
+    }
+
+    pub const fn has(self, goal: Reach) -> bool {
+        self.0 >> goal as u32 & 1 != 0
+    }
+
+    pub const fn count(self) -> u32 {
+        self.0.count_ones()
+    }
 }
 
 impl Reach {

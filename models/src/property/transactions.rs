@@ -454,5 +454,7 @@ pub(super) fn may_write(op: &Op<Span>) -> bool {
 }
 
 fn is_write(op: &Op<Span>, reply: &Reply<Span, Span, Span>) -> bool {
-    may_write(op) && !matches!(reply, Reply::Idle | Reply::NotRotated { .. } | Reply::TooLate | Reply::TimersKept)
+    let nothing =
+        matches!(reply, Reply::Idle | Reply::NotRotated { .. } | Reply::TooLate | Reply::TimersKept | Reply::AuditKept);
+    may_write(op) && !nothing
 }

@@ -195,6 +195,7 @@ fn call(history: &History, op: &Op<Span>) -> String {
         }
         Op::ReadResults { worker, token } => format!("read results {worker} {token}"),
         Op::ExpireWaits { queue, limit } => format!("expire waits of {queue}, {limit} at most"),
+        Op::RotateAudit { keep, lock_timeout } => format!("rotate the audit, keep {keep} (waits {lock_timeout})"),
         Op::Observe { queue } => format!("observe {queue}"),
         Op::ReplayDeadLetter { consumer, event } => format!("replay dead letter {event} of {consumer}"),
         Op::Peek { queue, table } => format!("peek into table {table} of {queue}"),
@@ -273,6 +274,8 @@ fn reply(history: &History, reply: &Reply<Span, Span, Span>) -> String {
         }
         Reply::TimersRotated { table, moved } => format!("timer table {table} truncated, {moved} moved"),
         Reply::TimersKept => "not rotated, too much would move".into(),
+        Reply::AuditRotated { table } => format!("table {table} of the audit truncated"),
+        Reply::AuditKept => "not rotated, too young".into(),
         Reply::Replayed { workflow: WorkflowId(0), event, table } => format!("as {event} in table {table}"),
         Reply::Replayed { workflow, event, table } => format!("as {workflow}, {event} in table {table}"),
         Reply::Ticked { tick, at, snapshot } => {

@@ -24,7 +24,7 @@ const ESCALATION: Name = Name(1);
 
 /// What whoever signs must show.
 const fn token(state: u64, name: Name) -> WaitToken {
-    WaitToken(stir(state ^ stir(name.0 as u64 + 1)) | 1)
+    WaitToken(stir(stir(state) ^ name.0 as u64) | 1)
 }
 
 /// An odd one approves: two in three.

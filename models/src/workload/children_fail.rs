@@ -20,6 +20,8 @@ const FORBIDDEN: u64 = u64::MAX;
 
 /// Of a family with a child that takes its process down. It costs everyone a lot of time.
 const HAS_POISON: u64 = 0x100;
+/// Of a family with eight children, most of whom sleep twice: they end at times of their own, in no order.
+const IS_LARGE: u64 = 0x200;
 /// Of grandchildren, who are told from children by it.
 const IS_GRANDCHILD: u64 = 0x80;
 
@@ -36,13 +38,15 @@ enum Lot {
     Reject,
     Die,
     Sleep,
+    /// And again: it was woken too early.
+    SleepTwice,
     /// It sleeps, and nobody can say before it is due that it cannot be woken.
     Oversleep,
     /// It has children of its own, or none.
     Parent,
 }
 
-const LOTS: [Lot; 9] = [
+const LOTS: [Lot; 10] = [
     Lot::Complete,
     Lot::Fail,
     Lot::Recover,
@@ -51,12 +55,16 @@ const LOTS: [Lot; 9] = [
     Lot::Sleep,
     Lot::Oversleep,
     Lot::Parent,
+    Lot::SleepTwice,
     Lot::Die,
 ];
 
 const fn lot(state: u64) -> Lot {
     LOTS[(state & 0xf) as usize % LOTS.len()]
 }
+
+/// The place of that lot among all.
+const SLEEPS_TWICE: u64 = 8;
 
 /// None in one family out of six.
 fn children(state: u64) -> Vec<Child> {
@@ -66,6 +74,12 @@ fn children(state: u64) -> Vec<Child> {
         let lot = if is_poison { LOTS.len() as u64 - 1 } else { stir(family + place) % (LOTS.len() as u64 - 1) };
         Child { step: LIVE, state: family | place << 4 | lot }
     };
+    if family & IS_LARGE != 0 {
+        let sleeper = |place: u64| Child { step: LIVE, state: family | place << 4 | SLEEPS_TWICE };
+        return (0..8)
+            .map(|place| if stir(family + place).is_multiple_of(5) { child(place) } else { sleeper(place) })
+            .collect();
+    }
     let at_least = u64::from(family & HAS_POISON != 0);
     (0..at_least.max(stir(family) % 6)).map(child).collect()
 }
@@ -79,7 +93,7 @@ fn grandchildren(state: u64) -> Vec<Child> {
 /// How a child ends, unless it is unlucky.
 fn end(state: u64) -> (ChildOutcome, u64) {
     match lot(state) {
-        Lot::Complete | Lot::Recover | Lot::Sleep => (ChildOutcome::Completed, stir(state)),
+        Lot::Complete | Lot::Recover | Lot::Sleep | Lot::SleepTwice => (ChildOutcome::Completed, stir(state)),
         Lot::Parent => (ChildOutcome::Completed, grandchildren(state).len() as u64),
         Lot::Fail => (ChildOutcome::Failed, stir(state)),
         Lot::Exhaust | Lot::Reject | Lot::Oversleep | Lot::Die => (ChildOutcome::Dead, 0),
@@ -100,7 +114,7 @@ fn live(state: u64, attempt: u16) -> Next {
         Lot::Exhaust => Next::Retry { delay: millis_of(state, 0, 60), max_attempts: 2 },
         Lot::Reject => Next::Reject,
         Lot::Die => Next::Die,
-        Lot::Sleep => Next::Sleep { step: WAKE, state, delay: millis_of(state, 20, 900) },
+        Lot::Sleep | Lot::SleepTwice => Next::Sleep { step: WAKE, state, delay: millis_of(state, 20, 900) },
         Lot::Oversleep => Next::Sleep { step: WAKE, state: FORBIDDEN, delay: millis_of(state, 20, 300) },
         Lot::Parent => Next::Spawn { step: GATHER, state, children: grandchildren(state) },
     }
@@ -112,22 +126,31 @@ impl Program for ChildrenFail {
     }
 
     fn summary(&self) -> &'static str {
-        "up to five children that complete, fail, sleep, become dead letters or have children; their parent looks how they ended"
+        "up to eight children that complete, fail, sleep, become dead letters or have children; their parent looks how they ended"
     }
 
     fn steps(&self) -> &[&str] {
         &STEPS
     }
 
+    /// Of size 1 families are small, and of any other large.
     fn start(&self, index: u32, size: u64) -> (Step, u64) {
-        let family = stir(u64::from(index) << 32 ^ size) & !(HAS_POISON | 0xff);
-        (PLAN, if index % 6 == 1 { family | HAS_POISON } else { family })
+        let family = stir(u64::from(index) << 32 ^ size) & !(IS_LARGE | HAS_POISON | 0xff);
+        let kind = match size {
+            0 | 1 if index % 6 == 1 => HAS_POISON,
+            0 | 1 => 0,
+            _ => IS_LARGE,
+        };
+        (PLAN, family | kind)
     }
 
     fn decide(&self, StepInput { step, state, results, attempt, .. }: StepInput) -> StepOutcome {
         let next = match step {
             PLAN => Next::Spawn { step: SETTLE, state, children: children(state) },
             LIVE => live(state, attempt),
+            WAKE if lot(state) == Lot::SleepTwice && attempt == 1 => {
+                Next::Retry { delay: millis_of(!state, 20, 500), max_attempts: 2 }
+            }
             WAKE => Next::Complete { result: stir(state) },
             GATHER => {
                 let count = grandchildren(state).len();

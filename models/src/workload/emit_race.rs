@@ -5,8 +5,9 @@ use crate::name::{Micros, Name, Step, WaitToken};
 use crate::reply::Arrival;
 use alloc::vec::Vec;
 
-/// An auction that hears bids, and sometimes a question that somebody must sign. What is emitted early, late or a second
-/// time meets another wait than it was meant for. The state's low byte counts what was heard, and what is to be heard.
+/// An auction that hears bids for its lots, and sometimes a question that somebody must sign. What is emitted early, late
+/// or a second time meets another wait than it was meant for. The state's low byte counts what was heard, and what is to be
+/// heard.
 pub struct EmitRace;
 
 const STEPS: [&str; 3] = ["open", "hear", "close"];
@@ -14,10 +15,19 @@ const OPEN: Step = Step(0);
 const HEAR: Step = Step(1);
 const CLOSE: Step = Step(2);
 
-const NAMES: [&str; 3] = ["bid", "question", "hammer"];
-const BID: Name = Name(0);
+/// A bid is for the lot that is called; who bids for all of them at once bids for more than are kept.
+#[rustfmt::skip]
+const NAMES: [&str; 66] = [
+    "hammer", "question", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17",
+    "18", "19", "20", "21", "22", "23", "24", "25", "26", "27", "28", "29", "30", "31", "32", "33", "34", "35", "36",
+    "37", "38", "39", "40", "41", "42", "43", "44", "45", "46", "47", "48", "49", "50", "51", "52", "53", "54", "55",
+    "56", "57", "58", "59", "60", "61", "62", "63", "64",
+];
+const HAMMER: Name = Name(0);
 const QUESTION: Name = Name(1);
-const HAMMER: Name = Name(2);
+const FIRST_LOT: u16 = 2;
+/// Of those that there are, so few are sold at one auction.
+const LOTS: u16 = 2;
 
 /// So many can be counted.
 const MOST: u64 = 15;
@@ -36,10 +46,11 @@ const fn bits(state: u64) -> u64 {
 }
 
 const fn name(state: u64) -> Name {
-    match bits(state) % 3 {
+    let lot = Name(FIRST_LOT + (bits(state) >> 32) as u16 % LOTS);
+    match bits(state) % 4 {
         _ if heard(state) >= in_all(state) => HAMMER,
         0 => QUESTION,
-        _ => BID,
+        _ => lot,
     }
 }
 

@@ -1,17 +1,22 @@
-//! `list`: what there is to choose from, each with one sentence.
+//! `list`: what there is to choose from, each with one sentence; or the shape of one workload.
 
-use super::{Console, Exit};
+use super::{Console, Exit, name};
 use crate::faults::FaultKind;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 use tourbillon_engine::guard::{Design, Guard};
 use tourbillon_models::property::Property;
 use tourbillon_models::workload::Workload;
+use tourbillon_models::workload::shape::explore;
 
 #[derive(Args)]
 #[group(skip)]
 pub struct Arguments {
+    /// Print the shape of a workload's program instead: which steps follow which
+    #[arg(long, value_name = "WORKLOAD", value_parser = name::workload)]
+    shape: Option<&'static str>,
     /// Print one JSON value
     #[arg(long)]
     json: bool,
@@ -37,12 +42,28 @@ struct Entry {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
+    if let Some(workload) = arguments.shape {
+        let shape = shape(workload)?;
+        match arguments.json {
+            true => console.print_json(&json!({ "workload": workload, "shape": shape })),
+            false => console.print(&shape),
+        }
+        return Ok(Exit::Clean);
+    }
     let catalogue = catalogue();
     match arguments.json {
         true => console.print_json(&catalogue),
         false => console.print(&catalogue.text()),
     }
     Ok(Exit::Clean)
+}
+
+/// Behaviours have the shape of the program that they are about.
+fn shape(workload: &'static str) -> Result<String> {
+    let program = Workload::by_name(workload).and_then(|workload| workload.program());
+    let program =
+        program.with_context(|| format!("{workload} has no steps: each message is acknowledged, and that is all"))?;
+    Ok(explore(program)?.to_string())
 }
 
 fn catalogue() -> Catalogue {

@@ -209,9 +209,9 @@ fn add_up(shares: Vec<Share>, wall: Duration) -> (Replayed, Replays) {
         stopped = stopped.or(share.stopped);
     }
     replays.failed.sort_by_key(|(plan, _)| plan.seed);
-    let (histories, counts) = (replays.histories, replays.counts);
+    let (histories, counts, goals) = (replays.histories, replays.counts, replays.goals);
     let stopped = stopped.map(|error| error.to_string());
-    (Replayed::On { server_version: version, histories, counts, wall, stopped }, replays)
+    (Replayed::On { server_version: version, histories, counts, goals, wall, stopped }, replays)
 }
 
 /// The first run that broke each property becomes a capsule.

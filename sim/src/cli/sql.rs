@@ -1,10 +1,10 @@
-//! `sql`: the script that installs the engine, as it is or with guards removed.
+//! `sql`: the script that installs the engine, as it is or with guards removed, with its roles or without.
 
 use super::{Console, Exit, name};
 use anyhow::Result;
 use clap::Args;
 use tourbillon_engine::guard::{Design, Guard, Guards};
-use tourbillon_engine::sql::install::{is_schema_name, script};
+use tourbillon_engine::sql::install::{Roles, is_schema_name, script};
 
 #[derive(Args)]
 #[group(skip)]
@@ -18,6 +18,9 @@ pub struct Arguments {
     /// The schema to create and install in; where it exists already, the script does nothing
     #[arg(long, value_name = "NAME", default_value = "tourbillon", value_parser = schema)]
     schema: String,
+    /// Also make the roles tourbillon_worker and tourbillon_client, and say what they may do
+    #[arg(long)]
+    roles: bool,
 }
 
 fn schema(name: &str) -> Result<String, String> {
@@ -33,6 +36,7 @@ fn schema(name: &str) -> Result<String, String> {
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let of_design = arguments.design.map_or(&[][..], |design| design.removed);
     let guards = Guards::without(&[&arguments.without, of_design].concat());
-    console.print(&script(&arguments.schema, guards));
+    let roles = if arguments.roles { Roles::Made } else { Roles::LeftAlone };
+    console.print(&script(&arguments.schema, guards, roles));
     Ok(Exit::Clean)
 }

@@ -8,7 +8,7 @@ use crate::lockstep::Counts;
 use crate::sweep::Swept;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tourbillon_models::property::{Property, Reach};
+use tourbillon_models::property::{Goals, Property, Reach};
 use tourbillon_models::verdict::Judgement;
 
 /// Everything that a run came to.
@@ -32,6 +32,7 @@ pub enum Replayed {
         server_version: Option<String>,
         histories: u64,
         counts: Counts,
+        goals: Goals,
         wall: Duration,
         /// Why there were not more.
         stopped: Option<String>,
@@ -155,7 +156,7 @@ impl Report<'_> {
         match self.replayed {
             Replayed::Off => "nothing (not asked for)".to_owned(),
             Replayed::On { server_version: None, .. } => "NOTHING: there is no server".to_owned(),
-            Replayed::On { server_version: Some(server_version), histories, counts, wall: time, stopped } => {
+            Replayed::On { server_version: Some(server_version), histories, counts, goals, wall: time, stopped } => {
                 let stopped = if stopped.is_some() { "; STOPPED EARLY" } else { "" };
                 let divergences = match self.divergences().count() {
                     0 => "no divergence".to_owned(),
@@ -166,12 +167,14 @@ impl Report<'_> {
                     number => format!(", {} more could not be compared", count(number)),
                 };
                 format!(
-                    "{} on PostgreSQL {server_version}: {}, {} blocked, {}, {} in {}, {divergences}{not_comparable}{stopped}",
+                    "{} on PostgreSQL {server_version}: {}, {} blocked, {}, {} and {} of {} goals in {}, {divergences}{not_comparable}{stopped}",
                     counted(*histories, "history").replace("historys", "histories"),
                     counted(counts.statements, "statement"),
                     count(counts.blocked),
                     counted(counts.crashes, "server crash").replace("crashs", "crashes"),
                     counted(counts.lost_commits, "lost commit"),
+                    goals.count(),
+                    Reach::ALL.len(),
                     wall(*time),
                 )
             }
@@ -267,12 +270,13 @@ impl Report<'_> {
 
     fn replay_json(&self, console: &Console) -> Value {
         let divergences: Vec<Value> = self.divergences().map(|saved| saved_json(saved, console)).collect();
-        let (version, histories, counts, time, skipped) = match self.replayed {
-            Replayed::On { server_version, histories, counts, wall, stopped } => {
-                (server_version.as_deref(), *histories, *counts, *wall, stopped.as_deref())
+        let (version, histories, counts, goals, time, skipped) = match self.replayed {
+            Replayed::On { server_version, histories, counts, goals, wall, stopped } => {
+                (server_version.as_deref(), *histories, *counts, *goals, *wall, stopped.as_deref())
             }
-            Replayed::Off => (None, 0, Counts::default(), Duration::ZERO, Some("not asked for")),
+            Replayed::Off => (None, 0, Counts::default(), Goals::default(), Duration::ZERO, Some("not asked for")),
         };
+        let never = Reach::ALL.into_iter().filter(|goal| !goals.has(*goal)).map(Reach::name);
         json!({
             "histories": histories,
             "statements": counts.statements,
@@ -280,6 +284,7 @@ impl Report<'_> {
             "crashes": counts.crashes,
             "lost_commits": counts.lost_commits,
             "choices": counts.choices,
+            "never_reached": never.collect::<Vec<_>>(),
             "divergences": divergences,
             "not_comparable": counts.not_comparable,
             "server_version": version,

@@ -49,7 +49,7 @@ fn spread(stream: &mut Stream, options: &Options, program: Option<&dyn Program>)
     let mut rounds: Vec<Vec<Round>> = (0..options.clients).map(|_| Vec::new()).collect();
     for item in 0..options.items {
         let client = stream.below(options.clients) as usize;
-        let at = stream.span(START, options.faults_end);
+        let at = stream.span(START, options.arrivals_end);
         let op = match program {
             None if stream.chance(2, 5) => later(stream, item),
             _ => arrival(item, options, program),

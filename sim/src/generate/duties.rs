@@ -1,4 +1,4 @@
-//! Duties: tick, rotation, drain, the rotation of timers and the expiry of waits; and those who call them in the wrong way.
+//! Duties: tick, rotation, drain, the rotation of timers and of the audit, the expiry of waits; and those who call them in the wrong way.
 
 use super::clients::{NEVER_COMMITTED, arrival};
 use super::options::Options;
@@ -13,7 +13,7 @@ use tourbillon_models::op::{Isolation, Op};
 use tourbillon_models::workload::Program;
 
 /// The names of the duties: takeover is that of a standby, who is a worker.
-pub const DUTIES: [&str; 5] = ["ticker", "rotation", "drain", "timer-rotation", "expiry"];
+pub const DUTIES: [&str; 6] = ["ticker", "rotation", "drain", "timer-rotation", "expiry", "audit-rotation"];
 
 /// A duty that calls one procedure over and over, each time in a transaction of its own.
 pub fn duty(op: PlainOp, every: Micros) -> Role {
@@ -57,7 +57,7 @@ pub fn add_duties(plan: &mut Plan, options: &Options, program: Option<&dyn Progr
     }
 }
 
-/// What each of [`DUTIES`] calls, and how often. Where nobody waits, no deadline passes.
+/// What each of [`DUTIES`] calls, and how often. Where nobody waits, no deadline passes and nobody emits.
 fn calls(options: &Options) -> Vec<(PlainOp, Micros)> {
     let lock_timeout = options.lock_timeout;
     let always = [
@@ -66,11 +66,14 @@ fn calls(options: &Options) -> Vec<(PlainOp, Micros)> {
         (Op::Drain { queue: QUEUE, limit: options.drain_limit }, options.drain_interval),
         (Op::RotateTimers { queue: QUEUE, lock_timeout }, options.timer_rotation_period),
     ];
-    let expire = options
-        .waits
-        .as_ref()
-        .map(|waits| (Op::ExpireWaits { queue: QUEUE, limit: waits.expire_limit }, waits.expire_interval));
-    always.into_iter().chain(expire).collect()
+    let of_waits = options.waits.iter().flat_map(|waits| {
+        let keep = waits.audit_keep;
+        [
+            (Op::ExpireWaits { queue: QUEUE, limit: waits.expire_limit }, waits.expire_interval),
+            (Op::RotateAudit { keep, lock_timeout }, waits.audit_rotation_period),
+        ]
+    });
+    always.into_iter().chain(of_waits).collect()
 }
 
 /// Half of them ticks.

@@ -11,7 +11,7 @@ use crate::random::Stream;
 use std::collections::BTreeMap;
 use tourbillon_engine::actors::script::{EMIT_REPETITION, OnLostReply, OnRefusal, Round, ScriptOptions};
 use tourbillon_models::history::PlainOp;
-use tourbillon_models::name::{ActorId, EmitId, Key, Micros, WaitToken, WorkflowId};
+use tourbillon_models::name::{ActorId, EmitId, Key, Micros, Name, WaitToken, WorkflowId};
 use tourbillon_models::op::{Isolation, Op};
 use tourbillon_models::workload::{Expected, Program};
 
@@ -75,6 +75,7 @@ pub fn add_emitters(plan: &mut Plan, options: &Options, program: &dyn Program) {
         plan.add_script(format!("emitter-{index}"), in_order(rounds));
     }
     add_hearers(plan, options, program, &starts, &mut emits);
+    add_flood(plan, program, &starts, &mut emits);
 }
 
 /// Whatever a client or a late producer means to start.
@@ -212,5 +213,135 @@ fn add_hearers(
         let at = (start.at - stream.span(Micros(0), wait)).max(START);
         plan.add_script(format!("hearer-{index}"), vec![telling.round(at, OnLostReply::Repeat, statements)]);
         plan.processes.last_mut().expect("it was just added").hears_of = Some(*key);
+    }
+}
+
+/// Who emits every name at once to a workflow that has just begun: more than are kept for it. Nothing of that stays.
+fn add_flood(
+    plan: &mut Plan,
+    program: &dyn Program,
+    starts: &BTreeMap<Key, Start>,
+    emits: &mut impl Iterator<Item = EmitId>,
+) {
+    let mut stream = Stream::new(plan.seed, "flood", 0);
+    let names = program.names().len();
+    let drowned = starts.values().find(|_| names > MOST_PROMISES && stream.chance(1, 12));
+    let Some(start) = drowned else { return };
+    let tellings = (0..names).zip(emits).map(|(name, emit)| {
+        let told = Expected { name: Name(name as u16), payload: 0, token: None };
+        Telling { start, told, emit, actor: ActorId(u8::MAX) }.emit()
+    });
+    let begin = statement(Op::Begin { isolation: isolation(&mut stream) });
+    let started = statement(start.op.clone());
+    let end = statement(Op::Rollback);
+    let statements = [begin, started].into_iter().chain(tellings).chain([end]).collect();
+    let at = stream.span(START, start.at);
+    let (on_lost_reply, on_refusal) = (OnLostReply::GiveUp, OnRefusal::RollBack);
+    plan.add_script("flood".to_owned(), vec![Round { at, on_lost_reply, on_refusal, statements }]);
+}
+
+/// More promises than this are refused by the engine.
+const MOST_PROMISES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::Limits;
+    use crate::simulate::Work;
+    use tourbillon_models::workload::Workload;
+
+    fn rounds(plan: &Plan) -> impl Iterator<Item = (&str, &Round)> {
+        plan.processes.iter().flat_map(|process| {
+            let rounds: &[Round] = match &process.role {
+                Role::Script(ScriptOptions::Once { rounds }) => rounds,
+                _ => &[],
+            };
+            rounds.iter().map(|round| (process.name.as_str(), round))
+        })
+    }
+
+    fn emits(round: &Round) -> impl Iterator<Item = (Expected, EmitId)> {
+        round.statements.iter().filter_map(|(_, op)| match *op {
+            Op::Emit { name, payload, emit, token, .. } => {
+                Some((Expected { name, payload, token: (token != WaitToken::NONE).then_some(token) }, emit))
+            }
+            _ => None,
+        })
+    }
+
+    fn key(round: &Round) -> Option<Key> {
+        round.statements.iter().find_map(|(_, op)| if let Op::Start { key, .. } = op { Some(*key) } else { None })
+    }
+
+    fn plans(workload: &str) -> impl Iterator<Item = Plan> {
+        let work = Work::named(workload).expect("it is a workload");
+        (0..40).map(move |seed| work.plan(seed, &Limits { faults: FaultKind::ALL.to_vec() }))
+    }
+
+    fn size(plan: &Plan) -> u64 {
+        let size = plan.options.iter().find(|(name, _)| name == "size").expect("every plan has a size");
+        size.1.parse().expect("it is a number")
+    }
+
+    #[test]
+    fn whatever_is_expected_is_emitted_for_certain_by_somebody_who_insists() {
+        for workload in ["approval", "emit-race", "observability", "secrets"] {
+            let program = Workload::by_name(workload).and_then(|workload| workload.program()).unwrap();
+            for plan in plans(workload) {
+                for key in starts(&plan).keys() {
+                    let certain = rounds(&plan).filter(|(_, round)| round.on_lost_reply == OnLostReply::Insist);
+                    let certain = certain.filter(|(_, round)| super::tests::key(round) == Some(*key));
+                    let told: BTreeMap<EmitId, Expected> =
+                        certain.flat_map(|(_, round)| emits(round)).map(|(told, emit)| (emit, told)).collect();
+                    assert!(
+                        told.into_values().eq(program.emits(key.0, size(&plan))),
+                        "seed {} of {workload}",
+                        plan.seed
+                    );
+                }
+            }
+        }
+    }
+
+    /// What is emitted twice under one id is the same, and to the same workflow.
+    #[test]
+    fn an_id_stands_for_one_emit() {
+        for plan in plans("emit-race").chain(plans("approval")) {
+            let mut known = BTreeMap::new();
+            for (process, round) in rounds(&plan).filter(|(process, _)| process.starts_with("emitter-")) {
+                for (told, emit) in emits(round) {
+                    let told = (key(round), told);
+                    assert_eq!(*known.entry(emit).or_insert(told), told, "{emit} by {process}, seed {}", plan.seed);
+                }
+            }
+            assert!(known.keys().all(|emit| emit.0 < EMIT_REPETITION));
+        }
+    }
+
+    #[test]
+    fn where_nobody_waits_nobody_emits() {
+        let is_of_waits = |name: &str| ["emitter-", "hearer-", "flood", "expiry"].iter().any(|it| name.starts_with(it));
+        for workload in Workload::ALL {
+            let has_names = !workload.names().is_empty();
+            let mut plans = plans(workload.name());
+            assert!(plans.all(|plan| plan.processes.iter().any(|it| is_of_waits(&it.name)) == has_names));
+        }
+    }
+
+    #[test]
+    fn emits_come_in_every_way() {
+        let mut seen = [0; 6];
+        for plan in plans("approval") {
+            for (process, round) in rounds(&plan).filter(|(_, round)| emits(round).next().is_some()) {
+                let has = |is_it: fn(&PlainOp) -> bool| round.statements.iter().any(|(_, op)| is_it(op));
+                seen[0] += usize::from(has(|op| matches!(op, Op::Begin { isolation: Isolation::RepeatableRead })));
+                seen[1] += usize::from(has(|op| matches!(op, Op::RollbackTo { .. })));
+                seen[2] += usize::from(has(|op| matches!(op, Op::Rollback)));
+                seen[3] += usize::from(!has(|op| matches!(op, Op::Begin { .. })));
+                seen[4] += usize::from(process.starts_with("hearer-"));
+                seen[5] += usize::from(round.at < START + Micros::from_millis(50));
+            }
+        }
+        assert!(seen.iter().all(|count| *count > 3), "{seen:?}");
     }
 }

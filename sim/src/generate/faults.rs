@@ -2,7 +2,7 @@
 
 use super::duties::DUTIES;
 use super::options::Options;
-use super::{START, resurrection};
+use super::{START, crowd, resurrection};
 use crate::faults::FaultKind;
 use crate::plan::{CallKind, Phase, Plan, PlannedEffect, PlannedFault, When};
 use crate::random::Stream;
@@ -83,6 +83,9 @@ pub fn add_faults(plan: &mut Plan, options: &Options) {
         let when = When::Point { process, call: CallKind::Commit, nth, phase: Phase::After };
         PlannedFault { when, what: PlannedEffect::LostReply, kind: None }
     }));
+    if options.is_crowd {
+        faults.extend(crowd::standstills(plan.seed, &named("worker-")));
+    }
     if let Some((at, duration)) = options.outage {
         let everyone = workers.iter().chain(&duties).copied();
         faults.extend(everyone.map(|process| PlannedFault {

@@ -6,6 +6,7 @@
 
 mod clients;
 mod course;
+mod crowd;
 pub mod duties;
 mod emitters;
 mod faults;

@@ -2,7 +2,7 @@
 
 use super::course::Course;
 use super::shape::{Arrivals, Interruption, Pace, Shape};
-use super::{Limits, resurrection};
+use super::{Limits, crowd, resurrection};
 use crate::faults::FaultKind;
 use crate::random::Stream;
 use tourbillon_models::name::Micros;
@@ -33,9 +33,13 @@ pub struct Options {
     /// When everyone stands still, and for how long.
     pub outage: Option<(Micros, Micros)>,
     pub faults_end: Micros,
+    /// When the last client has come.
+    pub arrivals_end: Micros,
     pub faults: Vec<FaultKind>,
     /// A zombie comes back whose claim is lost.
     pub is_resurrection: bool,
+    /// Many families come at once.
+    pub is_crowd: bool,
     /// What workflows have before them.
     pub course: Course,
     /// Of a program whose workflows await something.
@@ -51,6 +55,8 @@ pub struct WaitOptions {
     pub expire_interval: Micros,
     /// So many waits a call.
     pub expire_limit: u32,
+    pub audit_keep: Micros,
+    pub audit_rotation_period: Micros,
 }
 
 /// One seed in so many draws this kind of fault.
@@ -93,8 +99,10 @@ impl Options {
             standbys: stream.below(3) / 2,
             outage: None,
             faults_end: if is_brisk { millis(&mut stream, 2500, 9000) } else { millis(&mut stream, 10_000, 90_000) },
+            arrivals_end: Micros(0),
             faults: limits.faults.iter().copied().filter(|kind| stream.chance(1, rarity(*kind))).collect(),
             is_resurrection: false,
+            is_crowd: false,
             course: Course::default(),
             waits: None,
             observers: 0,
@@ -115,9 +123,17 @@ impl Options {
         if shape.interruption == Interruption::Outage {
             options.interrupt(&mut Stream::new(seed, "outage", 0));
         }
-        options.course =
-            program.map_or_else(|| options.of_messages(), |it| Course::of(it, options.items, options.size));
-        options.draw_waits(&mut Stream::new(seed, "wait", 0), has_waits);
+        options.arrivals_end = options.faults_end;
+        let course = |options: &Options| {
+            program.map_or_else(|| options.of_messages(), |it| Course::of(it, options.items, options.size))
+        };
+        options.course = course(&options);
+        options.is_crowd = shape.crowd_size > 0 && !options.is_resurrection && crowd::gathers(seed);
+        if options.is_crowd {
+            crowd::prepare(seed, &mut options);
+            options.course = course(&options);
+        }
+        options.draw_waits(&mut Stream::new(seed, "wait", 0), &mut Stream::new(seed, "audit", 0), has_waits);
         options
     }
 
@@ -125,13 +141,15 @@ impl Options {
         Course { steps: 6, asleep: Micros::from_secs(2), deaths: 0, workflows: self.items }
     }
 
-    fn draw_waits(&mut self, stream: &mut Stream, has_waits: bool) {
+    fn draw_waits(&mut self, stream: &mut Stream, audit: &mut Stream, has_waits: bool) {
         let millis = |stream: &mut Stream, low, high| stream.span(Micros::from_millis(low), Micros::from_millis(high));
         if has_waits {
             self.waits = Some(WaitOptions {
                 emitters: stream.between(1, 3),
                 expire_interval: millis(stream, 15, 300),
                 expire_limit: *stream.choose(&[1, 2, 3, 100]),
+                audit_keep: millis(audit, 100, 2000),
+                audit_rotation_period: millis(audit, 150, 1500),
             });
         }
         self.observers = self.shape.observers.max(u64::from(has_waits || self.has_joins()));
@@ -214,11 +232,14 @@ impl Options {
             ("faults", faults.join(",")),
         ];
         let resurrection = self.is_resurrection.then(|| ("resurrection", "of worker-0".to_owned()));
+        let crowd = self.is_crowd.then(|| ("crowd", "at once".to_owned()));
         let waits = self.waits.iter().flat_map(|waits| {
             [
                 ("emitters", waits.emitters.to_string()),
                 ("expire_interval", waits.expire_interval.to_string()),
                 ("expire_limit", waits.expire_limit.to_string()),
+                ("audit_keep", waits.audit_keep.to_string()),
+                ("audit_rotation_period", waits.audit_rotation_period.to_string()),
             ]
         });
         let observed =
@@ -227,6 +248,7 @@ impl Options {
         named
             .into_iter()
             .chain(resurrection)
+            .chain(crowd)
             .chain(waits)
             .chain(observed)
             .map(|(name, value)| (name.to_owned(), value))

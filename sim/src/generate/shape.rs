@@ -20,6 +20,8 @@ pub struct Shape {
     pub interruption: Interruption,
     /// Applications that read the event tables all the time.
     pub readers: u64,
+    /// Of what size the families of a crowd are; 0 if there never is one.
+    pub crowd_size: u64,
     /// Who counts live workflows; a program whose workflows await something has one at least.
     pub observers: u64,
 }
@@ -65,6 +67,7 @@ const USUAL: Shape = Shape {
     lost_commits: (0, 0),
     interruption: Interruption::None,
     readers: 0,
+    crowd_size: 0,
     observers: 0,
 };
 
@@ -92,7 +95,7 @@ impl Shape {
             "results" => Shape { items: (2, 8), ..USUAL },
             "approval" => Shape { items: (2, 7), ..USUAL },
             "emit-race" => Shape { items: (1, 4), size: (1, 4), ..USUAL },
-            "children-fail" => Shape { items: (1, 5), ..USUAL },
+            "children-fail" => Shape { items: (1, 5), crowd_size: 2, ..USUAL },
             "observability" => Shape { items: (2, 6), size: (2, 4), observers: 2, ..USUAL },
             "secrets" => Shape { items: (1, 6), ..USUAL },
             "triggered" => Shape { arrivals: Arrivals::Triggered, items: (22, 22), ..USUAL },

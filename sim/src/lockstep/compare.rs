@@ -340,7 +340,7 @@ fn in_order(mut state: State) -> State {
     state.emits.sort_by_key(|row| (row.workflow, row.emit));
     state.joins.sort_by_key(|row| row.join);
     state.results.sort_by_key(|row| (row.join, row.index));
-    state.audit.sort_by_key(|row| (row.at, row.workflow, row.name, row.actor, act(row.act)));
+    state.audit.sort_by_key(|row| (row.table, row.at, row.workflow, row.name, row.actor, act(row.act)));
     state
 }
 

@@ -214,6 +214,7 @@ fn without_timeout(op: &PlainOp) -> PlainOp {
     match op {
         Op::Rotate { queue, .. } => Op::Rotate { queue: *queue, lock_timeout: NEVER },
         Op::RotateTimers { queue, .. } => Op::RotateTimers { queue: *queue, lock_timeout: NEVER },
+        Op::RotateAudit { keep, .. } => Op::RotateAudit { keep: *keep, lock_timeout: NEVER },
         other => other.clone(),
     }
 }

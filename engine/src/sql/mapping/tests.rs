@@ -2,6 +2,7 @@
 
 use super::*;
 use tourbillon_models::name::{ActorId, EmitId, Key, Queue, Token};
+use tourbillon_models::reply::{Arrival, ChildOutcome, EmitAnswer};
 
 const FLOW: u128 = 0x0123_4567_89ab_4def_8123_4567_89ab_cdef;
 

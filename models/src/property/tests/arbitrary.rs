@@ -183,6 +183,7 @@ fn client() -> impl Strategy<Value = PlainOp> {
             }
         ),
         (queue(), id()).prop_map(|(queue, limit)| Op::ExpireWaits { queue, limit }),
+        (time(), time()).prop_map(|(keep, lock_timeout)| Op::RotateAudit { keep, lock_timeout }),
         queue().prop_map(|queue| Op::Observe { queue }),
         (0..4u8).prop_map(|consumer| Op::Register { consumer: Consumer(consumer) }),
         (queue(), 0..3u8).prop_map(|(queue, table)| Op::Peek { queue, table }),
@@ -249,7 +250,7 @@ fn reply() -> impl Strategy<Value = PlainReply> {
         3 => (token(), id(), id(), id(), any::<bool>()).prop_map(|(token, prev, next, victim, isolated)| Reply::Claimed {
             token, prev: Tick(prev), next: Tick(next), victim: WorkerId(victim), isolated }),
         1 => (id(), time()).prop_map(|(event, due)| Reply::Scheduled { event: EventId(event), due, table: 0 }),
-        1 => prop_oneof![Just(Reply::Cancelled), Just(Reply::TooLate), Just(Reply::TimersKept)],
+        1 => prop_oneof![Just(Reply::Cancelled), Just(Reply::TooLate), Just(Reply::TimersKept), Just(Reply::AuditKept)],
         1 => (list(event(), 0..2), 0..5u16, list(id(), 0..3), ids()).prop_map(|(events, tries, dead, resumed)| {
             Reply::HandedOut { events, tries, dead, resumed, table: 0 }
         }),
@@ -307,6 +308,7 @@ fn fitting(op: &PlainOp, reply: PlainReply, spare: (u32, u32, Vec<Event>)) -> Pl
         }
         Op::ReplayDeadLetter { .. } => Reply::Replayed { workflow: WorkflowId(two), event: EventId(one), table: 0 },
         Op::RotateTimers { .. } => Reply::TimersRotated { table: (one % 3) as u8, moved: two },
+        Op::RotateAudit { .. } => Reply::AuditRotated { table: (one % 2) as u8 },
         Op::Claim { .. } | Op::TakeOver { .. } => {
             let victim = WorkerId(events.len() as u32);
             Reply::Claimed {

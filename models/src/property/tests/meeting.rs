@@ -237,7 +237,8 @@ impl Tale {
                     let total = total.count() as u32;
                     let event = Event { id, ..self.events[&decision.event].0 };
                     self.events.insert(id, (Event { workflow, sequence, step, state, ..event }, 0));
-                    self.state.joins.push(JoinRow { join, workflow, sequence, step, state, total, ended: 0 });
+                    let since = self.now;
+                    self.state.joins.push(JoinRow { join, workflow, since, sequence, step, state, total, ended: 0 });
                 }
                 Verb::Child => {
                     let (parent, workflow) = (Some(Parent { join, index: sequence as u16 }), WorkflowId(id.0 + 500));
@@ -315,7 +316,7 @@ impl Tale {
         let known = Event { id: event, ..self.events[&decision.event].0 };
         self.events.insert(event, (Event { workflow, sequence, step, state, ..known }, 0));
         self.state.boxes.retain(|row| row.workflow != workflow);
-        self.state.boxes.push(BoxRow { workflow, name, token_hash, content });
+        self.state.boxes.push(BoxRow { workflow, name, since: self.now, token_hash, content });
     }
 
     /// A wait, or a join, is an event of the actor's transaction from now on.
@@ -346,7 +347,8 @@ impl Tale {
 
     pub(super) fn promised(&mut self, workflow: WorkflowId, payload: u64, token: WaitToken) {
         let token_hash = (token != WaitToken::NONE).then_some(token.0 ^ 1);
-        self.state.boxes.push(BoxRow { workflow, name: GO, token_hash, content: BoxContent::Promise { payload } });
+        let content = BoxContent::Promise { payload };
+        self.state.boxes.push(BoxRow { workflow, name: GO, since: self.now, token_hash, content });
     }
 
     pub(super) fn took(&mut self, workflow: WorkflowId, id: u32, answer: EmitAnswer) {

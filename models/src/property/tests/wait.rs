@@ -261,7 +261,7 @@ fn a4_a_row_of_a_wait_that_nobody_has() {
     let (mut tale, workflow, lease, wait) = asking();
     tale.emit_to(1, workflow, 7, 1, wait);
     let content = BoxContent::Wait { event: wait, sequence: 2, step: crate::name::Step(3), state: 1, deadline: None };
-    let row = BoxRow { workflow, name: GO, token_hash: None, content };
+    let row = BoxRow { workflow, name: GO, since: tale.now, token_hash: None, content };
     tale.state.boxes.push(row);
     tale.end(1);
     assert_eq!(tale.broken(), ["A4"]);

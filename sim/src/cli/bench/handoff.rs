@@ -137,7 +137,7 @@ fn tell(arguments: &Arguments, console: &mut Console, server: &Server, pairs: &[
 /// The same columns and index as an event table.
 const TABLES: &str = "create table tourbillon.bench_raw (
       event_id bigint not null, xid xid8 not null, workflow_id uuid, sequence int not null, step text,
-      attempt int not null, state text
+      attempt int not null, state text, arrival text, payload text
     ) with (autovacuum_enabled = false);
     create index on tourbillon.bench_raw (xid);
     create table tourbillon.bench_source (workflow_id uuid, sequence int, state text);";

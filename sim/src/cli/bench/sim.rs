@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
             .map(|measured| Growth::of(what, factor, &standard, measured))
     });
     let growth: Vec<Growth> = growth.collect::<Result<_>>()?;
-    let others = [Load::Zombie, Load::LongSleep].map(|load| {
+    let others = [Load::Zombie, Load::LongSleep, Load::EmitRace, Load::ChildrenFail].map(|load| {
         console.say(&format!("measuring {} …", load.workload()));
         Ok((load.workload(), measure(load, load.scale(), arguments.repetitions.min(3))?))
     });
@@ -79,6 +79,12 @@ const ZOMBIE: &str = "the same, and in every run six pauses longer than the dead
 
 const LONG_SLEEP: &str = "40 workflows that sleep for minutes, over a day; polls, ticks and drains every 30 s, rotations every \
      5 min, dead interval 3 min; the same faults";
+
+const EMIT_RACE: &str = "40 auctions that wait twice, half of the time with a deadline; whatever they hear is emitted three times by one \
+     emitter over the first 20 s, each time after the start is repeated; deadlines are looked at every 100 ms; as the first otherwise";
+
+const CHILDREN_FAIL: &str = "40 families of up to five children, one in six of them with a child that kills its worker, over 120 simulated \
+     seconds; drains every 100 ms, timer rotations every 5 s; as the first otherwise";
 
 fn grown() -> Vec<(&'static str, u32, Scale)> {
     let Scale { workflows, workers, seconds } = Scale::STANDARD;
@@ -177,10 +183,12 @@ fn text(standard: &Measured, growth: &[Growth], others: &[(&str, Measured)]) -> 
         let (name, per_record) = (format!("{what} × {factor}"), times(ratio_per_record));
         text += &format!("{name:<15}  {:>10}   {:>13}   {per_record:>13}\n", times(time_ratio), times(records_ratio));
     }
-    text += &format!("\nzombie: {ZOMBIE}\nlong-sleep: {LONG_SLEEP}\n\n");
+    text += &format!(
+        "\nzombie: {ZOMBIE}\nlong-sleep: {LONG_SLEEP}\nemit-race: {EMIT_RACE}\nchildren-fail: {CHILDREN_FAIL}\n\n"
+    );
     for (name, measured) in others {
         text += &format!(
-            "{name:<10}  {:.2} ms a run of {} simulated seconds, {} runs a second, {} records a second\n",
+            "{name:<13}  {:.2} ms a run of {} simulated seconds, {} runs a second, {} records a second\n",
             1_000.0 / measured.runs_per_second,
             count(measured.seconds),
             count(measured.runs_per_second as u64),
