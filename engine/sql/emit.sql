@@ -164,7 +164,8 @@ begin
   end loop;
   -- without first_write_wins: if answer = 'second' then update tourbillon.box b set payload = p_payload, token_hash = v_hash where b.workflow_id = p_workflow and b.name = p_name and b.kind = 'promise'; answer := 'promised'; end if;
 
-  -- A forged one leaves its id to the true one.
+  -- What a wait turns away leaves its id to the true one. What is promised with a token that no wait will ask for does not:
+  -- nobody can know.
   if answer = 'forged' then
     delete from tourbillon.emitted e
     where e.workflow_id = p_workflow

@@ -21,16 +21,19 @@
 -- On request: roles.sql. Not part of an installation: replay.sql, workload.sql. The schema is there before, and empty: the
 -- command sql prints all of it as one transaction that creates the schema.
 --
--- Order of locks, obeyed everywhere: advisory lock (of ticks, or of rotation and subscribers); subscription row; lease
--- row (another worker's only with skip locked); tries, by whoever has the lease; dead letters by id; start key; live
--- rows by id; emit ids; box rows by workflow and name; join rows by id; cursor of timers; event tables by number; timer tables by number; what was cancelled; queue row, by
--- rotation alone. The audit's cursor is locked by its rotation alone, which then takes nothing but a table of the audit; whoever
--- writes a line has a share of one, and waits for it only behind that rotation, which gives up. Ticks and pointers are read without locks. Readers of windows and of timers take their share of the
--- tables earlier than that, which is sound: whoever has a table for himself waits for nothing that another could hold.
--- A drain writes dead letters, and deletes live rows of theirs, under the cursor's lock, which is sound too: the timer
--- was all that was left of the workflow. Join rows it locks later than the cursor and the event table: whoever has a join
--- row never waits for the cursor, and for an event table only behind a rotation, which gives up. What happens on a client's
--- behalf, emit, has the live row key-shared: an end waits for it, a second emit does not.
+-- Order of locks, obeyed by every call, and by a worker's transaction (hold, then handoff):
+--   advisory lock (of ticks, or of rotation and subscribers); subscription row; lease row (another worker's only with skip
+--   locked); tries, by whoever has the lease; dead letters by id; start key; live rows by id; emit ids; box rows by workflow
+--   and name; join rows by id; cursor of timers; event tables by number; timer tables by number; what was cancelled; queue
+--   row, by rotation alone; the audit's cursor, by its rotation alone, and tables of the audit.
+-- Ticks and pointers are read without locks. Out of order, and why it is sound:
+--   readers of windows and of timers take their share of the tables first: whoever has a table for himself waits for
+--     nothing that another could hold;
+--   a drain writes dead letters and ends their workflows under the cursor's lock: the timer was all that was left of them;
+--     joins it locks later still: whoever has a join row never waits for the cursor, and for an event table only behind a
+--     rotation, which gives up.
+-- A client's transaction that emits has live rows key-shared until it ends: an end waits for it, another emit does not. With
+-- several emits or starts in one transaction the order is the client's, and so are the deadlocks.
 --
 -- Guards: a line that prevents a known bug ends in a comment with that bug's name (engine/src/guard.rs); a block has the
 -- name above and below. The installer can leave them out; a comment "without" that name is then put in their place.
@@ -251,7 +254,8 @@ create table tourbillon.result (
   primary key (join_id, child_index)
 ) with (autovacuum_vacuum_scale_factor = 0.05);
 
--- Who did what to a workflow from outside, and what was thrown away; actor is null for the engine itself. Written once, read
+-- Who did what to a workflow from outside, and what was thrown away; actor is null for the engine itself, and for whoever
+-- gives no name. Written once, read
 -- by people: no index. The two tables are alike, and one of them is current.
 create table tourbillon.audit_0 (
   at timestamptz not null,

@@ -1,7 +1,7 @@
 //! The engine's procedures: the Rust twins of `sql/*.sql`, under the same names, in the same files.
 //!
-//! Each takes the same locks in the same order as its twin and draws from the same sequences at the same places. A procedure is an `async fn` over a [`Db`]: it is
-//! suspended only where it waits for a lock.
+//! Each takes the same locks in the same order as its twin and draws from the same sequences at the same places. A
+//! procedure is an `async fn` over a [`Db`]: it is suspended only where it waits for a lock.
 
 pub mod audit;
 pub mod dead_letter;

@@ -277,7 +277,6 @@ impl Pass<'_> {
 
     fn join_resumed(&mut self, done: Done, id: EventId, table: u8) {
         self.found.exercised(Property::J1);
-        self.found.exercised(Property::J1);
         self.found.exercised(Property::J2);
         if !self.memory.joins.by_id.contains_key(&id.0) && !self.is_event(id) {
             self.settle_birth(self.now, id);
