@@ -234,10 +234,9 @@ struct Decision<'a> {
 impl Decision<'_> {
     fn row(&self, position: usize) -> String {
         let text = |text: &str| if text.is_empty() { "null::text".to_owned() } else { format!("'{text}'::text") };
-        let hash = if self.token.is_empty() {
-            "null".to_owned()
-        } else {
-            format!("encode(pg_catalog.sha256('{}'), 'hex')", self.token)
+        let hash = match self.token {
+            "" => "null".to_owned(),
+            token => format!("encode(pg_catalog.sha256('{token}'), 'hex')"),
         };
         format!(
             "({position}, {}, {}, {}, {}, {}, {}, {}, {}::int8 * 1000000, {}, {}, {}, {}, {hash})",

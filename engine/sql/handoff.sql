@@ -217,6 +217,12 @@ begin
   then
     perform tourbillon.raise_malformed_decisions();
   end if;
+  -- All of them together are usually less than one may be.
+  if greatest(pg_column_size(p_state), pg_column_size(p_payload)) > 1048576
+    and exists (select from unnest(p_state || p_payload) c where octet_length(c) > 1048576)
+  then
+    perform tourbillon.raise_limit_exceeded('A state, a payload and a result have at most 1,048,576 bytes each.');
+  end if;
   v_fate := tourbillon.fates(p_verb, p_sequence, p_attempt, p_max_attempts, p_delay_us, p_name);
   -- Most windows only go on: nothing more is then looked for, decision by decision.
   v_is_usual := v_fate <@ array['event', 'timer'];

@@ -105,6 +105,9 @@ declare
 begin
   v_queue := tourbillon.queue_named(p_queue);
   perform tourbillon.require_kind(v_queue, 'plain');
+  if octet_length(p_state) > 1048576 then
+    perform tourbillon.raise_limit_exceeded('A message has at most 1,048,576 bytes.');
+  end if;
 
   event_table := v_queue.current_table;
   event_id := tourbillon.insert_event(v_queue.queue_id, event_table, null, 0, null, p_state, null, null);
@@ -132,6 +135,12 @@ declare
 begin
   v_queue := tourbillon.queue_named(p_queue);
   perform tourbillon.require_kind(v_queue, 'workflow');
+  if octet_length(p_state) > 1048576 then
+    perform tourbillon.raise_limit_exceeded('A state has at most 1,048,576 bytes.');
+  end if;
+  if greatest(octet_length(p_key), octet_length(p_step)) > 200 then
+    perform tourbillon.raise_limit_exceeded('A key and the name of a step have at most 200 bytes each.');
+  end if;
 
   -- Waits for a transaction that is starting the same key. Under REPEATABLE READ a key that the transaction cannot see
   -- is a serialization failure.

@@ -64,6 +64,9 @@ declare
 begin
   v_queue := tourbillon.queue_named(p_queue);
   perform tourbillon.require_kind(v_queue, 'plain');
+  if octet_length(p_state) > 1048576 then
+    perform tourbillon.raise_limit_exceeded('A message has at most 1,048,576 bytes.');
+  end if;
 
   due := tourbillon.clock() + p_delay;
   select i.event_id, i.timer_table

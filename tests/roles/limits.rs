@@ -5,20 +5,44 @@ use tokio_postgres::error::SqlState;
 
 const LIMIT: &SqlState = &SqlState::PROGRAM_LIMIT_EXCEEDED;
 
-/// What an emit could have left.
+/// What somebody who is refused could have left.
 fn stored(site: &Site) -> String {
     let sql = "select
                  (select count(*) from tourbillon.box),
                  (select count(*) from tourbillon.emitted),
                  (select count(*) from tourbillon.audit),
                  (select count(*) from tourbillon.workflow),
+                 (select count(*) from tourbillon.start_key),
                  (select count(*) from tourbillon.open_join),
-                 (select count(*) from tourbillon.event_1_0)";
+                 (select count(*) from tourbillon.event_1_0),
+                 (select count(*) from tourbillon.event_2_0),
+                 (select count(*) from tourbillon.timer_1_0),
+                 (select count(*) from tourbillon.timer_2_0)";
     site.one(Who::Owner, sql)
 }
 
 fn emit(workflow: &str, name: &str, payload: &str, emit: &str, actor: &str) -> String {
     format!("select answer from tourbillon.emit('{workflow}', {name}, {payload}, {emit}, null, {actor})")
+}
+
+#[test]
+fn what_comes_from_outside_is_limited_in_its_bytes() {
+    let Some(site) = Site::new() else { return };
+    let before = stored(&site);
+    for call in [
+        "append('mail', repeat('m', 1048577))",
+        "schedule('mail', repeat('m', 1048577), '1h')",
+        "start('orders', 'k', 'begin', repeat('s', 1048577))",
+        "start('orders', repeat('k', 201), 'begin', 's')",
+        "start('orders', 'k', repeat('b', 201), 's')",
+    ] {
+        site.refused(Who::Client, &format!("select tourbillon.{call}"), LIMIT);
+        assert_eq!(stored(&site), before, "{call}");
+    }
+    site.told(
+        Who::Client,
+        "select tourbillon.start('orders', repeat('k', 200), repeat('b', 200), repeat('s', 1048576))",
+    );
 }
 
 #[test]
@@ -58,7 +82,7 @@ fn a_workflow_is_promised_64_things_at_a_time() {
 }
 
 #[test]
-fn a_handoff_is_limited_in_its_children_and_names() {
+fn a_handoff_is_limited_in_its_children_names_and_bytes() {
     let Some(site) = Site::new() else { return };
     site.told(Who::Worker, "select tourbillon.register('shop')");
     site.start("k", "s");
@@ -74,8 +98,14 @@ fn a_handoff_is_limited_in_its_children_and_names() {
     let name = "n".repeat(201);
     let wait = Decision { name: &name, ..event.then("await", "go", "s") };
     assert_eq!(site.hand_off(&window, &[wait]).err().as_ref(), Some(LIMIT));
+    let large = "s".repeat(1_048_577);
+    for verb in ["goto", "sleep", "complete"] {
+        let decision = event.then(verb, "next", &large);
+        assert_eq!(site.hand_off(&window, &[decision]).err().as_ref(), Some(LIMIT), "{verb}");
+    }
     assert_eq!(stored(&site), before);
 
-    site.handed_off(&window, &spawn(1024));
+    let largest = Decision { state: &large[1..], ..spawn(1024)[0].clone() };
+    site.handed_off(&window, &[&[largest], &spawn(1024)[1..]].concat());
     assert_eq!(site.window().events.len(), 1024);
 }

@@ -71,3 +71,6 @@ async fn holds_audit_since(db: &Db, table: u8, since: Micros) -> Result<bool, Re
         store.tables.audit[table as usize].all(&store.transactions, slot).any(|row| row.at > since)
     }))
 }
+
+#[cfg(test)]
+mod tests;

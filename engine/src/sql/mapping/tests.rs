@@ -198,6 +198,13 @@ fn timers_are_drained_to_a_tick_or_there_is_nothing_to_drain() {
     let rotated = Reply::TimersRotated { table: 1, moved: 6 };
     assert_eq!(decoded(rotate.clone(), row(true, Value::Int8(6)), &mut Ids::new()), (rotated, Some(Xid(3))));
     assert_eq!(decoded(rotate, row(false, Value::Null), &mut Ids::new()), (Reply::TimersKept, Some(Xid(3))));
+
+    let rotate = Op::RotateAudit { keep: Micros(7), lock_timeout: Micros(5) };
+    assert_eq!(mapping().encode(&rotate, &Ids::new()).params, [Value::Int8(7), Value::Int8(5)]);
+    let row = |rotated| vec![Value::Bool(rotated), Value::Int2(1), Value::Int8(3)];
+    let rotated = Reply::AuditRotated { table: 1 };
+    assert_eq!(decoded(rotate.clone(), row(true), &mut Ids::new()), (rotated, Some(Xid(3))));
+    assert_eq!(decoded(rotate, row(false), &mut Ids::new()), (Reply::AuditKept, Some(Xid(3))));
 }
 
 #[test]

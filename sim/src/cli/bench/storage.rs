@@ -46,7 +46,7 @@ struct Held {
 type Sample = BTreeMap<&'static str, Held>;
 
 /// In the order in which they are shown.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 19] = [
     "event",
     "timer",
     "cancelled",
@@ -57,10 +57,17 @@ const KINDS: [&str; 12] = [
     "worker",
     "workflow",
     "tries",
+    "box",
+    "emitted",
+    "open_join",
+    "result",
+    "audit",
+    "audit_cursor",
     "dead_letter",
+    "dead_letter_content",
     "start_key",
 ];
-const KEPT_FOR_EVER: [&str; 2] = ["dead_letter", "start_key"];
+const KEPT_FOR_EVER: [&str; 3] = ["dead_letter", "dead_letter_content", "start_key"];
 
 /// The unit of space.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
@@ -164,8 +171,8 @@ fn text(Report { configuration, courses, same_rows }: &Report) -> String {
             let line = |figure: &dyn Fn(&Held) -> u64| -> String {
                 of.iter().map(|held| format!(" {:>8}", count(figure(held)))).collect()
             };
-            text += &format!("  {kind:<13}{}\n", line(&|held| held.rows));
-            text += &format!("  {:<13}{}  {verdict}\n", "", line(&|held| held.space.div_ceil(scale)));
+            text += &format!("  {kind:<19}{}\n", line(&|held| held.rows));
+            text += &format!("  {:<19}{}  {verdict}\n", "", line(&|held| held.space.div_ceil(scale)));
         }
     }
     if !same_rows {
