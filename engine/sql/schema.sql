@@ -31,7 +31,9 @@
 --     nothing that another could hold;
 --   a drain writes dead letters and ends their workflows under the cursor's lock: the timer was all that was left of them;
 --     joins it locks later still: whoever has a join row never waits for the cursor, and for an event table only behind a
---     rotation, which gives up.
+--     rotation, which gives up;
+--   an await that throws a promise away writes a line of the audit before joins are locked: for that table, too, nobody waits
+--     but behind its rotation.
 -- A client's transaction that emits has live rows key-shared until it ends: an end waits for it, another emit does not. With
 -- several emits or starts in one transaction the order is the client's, and so are the deadlocks.
 --
