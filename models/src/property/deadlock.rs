@@ -43,17 +43,18 @@ impl Pass<'_> {
             }
         }
         let clue = Clue(self.history);
-        let others =
-            shapes.iter().filter(|(other, _)| *other != session).filter_map(|(_, calls)| calls.last().copied());
-        let others: Vec<u32> = others.collect();
+        // Who is in the cycle waits still.
+        let waits = |call: &u32| clue.return_of(*call).is_none_or(|answer| answer > index);
+        let others = shapes.iter().filter(|(other, _)| *other != session);
+        let others: Vec<u32> = others.filter_map(|(_, calls)| calls.last().copied()).filter(waits).collect();
         let records: Vec<u32> = others.iter().copied().chain([call, index]).collect();
         self.found.violated(Property::L6, &records, || {
             let (victim, at) = (clue.process(index), clue.at(index));
             let with: Vec<_> = others.iter().map(|call| clue.process(*call)).collect();
             let with = if with.is_empty() { "nobody".into() } else { with.join(", ") };
             format!(
-                "a call of {victim} was a deadlock's victim at {at}, and every transaction that was in a call (of {with}) takes its \
-                 locks in the engine's order"
+                "a call of {victim} was a deadlock's victim at {at}, while {with} waited, and every transaction that was in a call takes \
+                 its locks in the engine's order"
             )
         });
     }
