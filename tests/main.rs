@@ -21,3 +21,4 @@ mod hold;
 mod parity;
 mod postgres;
 mod roles;
+mod triggered;

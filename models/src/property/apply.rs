@@ -65,7 +65,9 @@ impl Pass<'_> {
             (Op::Cancel { .. }, Reply::TooLate) => self.found.sees(Reach::TimerCancelTooLate),
             (Op::Drain { queue, .. }, Reply::Drained { tick, fired, dead, resumed, table, is_done }) => {
                 self.drained(done, *queue, *tick, (*fired, *dead), (*table, *is_done));
-                self.continued(done, *resumed, *table);
+                if resumed.len > 0 {
+                    self.continued(done, *resumed, *table);
+                }
             }
             (Op::Emit { .. }, Reply::Emitted { answer, repeated, event, table }) => {
                 let answered = Answered { answer: *answer, repeated: *repeated, event: *event, table: *table };
@@ -83,7 +85,9 @@ impl Pass<'_> {
             (Op::HandOut { worker, token, max_tries }, Reply::HandedOut { events, tries, dead, resumed, table }) => {
                 let out = HandOut { events: *events, tries: *tries, max_tries: *max_tries, dead: *dead };
                 self.handed_out(done, *worker, *token, &out);
-                self.continued(done, *resumed, *table);
+                if resumed.len > 0 {
+                    self.continued(done, *resumed, *table);
+                }
             }
             (Op::ReplayDeadLetter { consumer, event }, Reply::Replayed { workflow, event: new, table }) => {
                 self.replayed(done, (*consumer, *event), (*workflow, *new, *table));

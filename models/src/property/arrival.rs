@@ -50,10 +50,15 @@ impl Arrivals {
 
 impl Pass<'_> {
     /// An event that is in the log is to be delivered with this.
+    #[inline]
     pub(super) fn arrives(&mut self, event: EventId, arrival: Option<Arrival>) {
-        if arrival == Some(Arrival::Direct) {
-            return;
+        if arrival != Some(Arrival::Direct) {
+            self.keep_arrival(event, arrival);
         }
+    }
+
+    #[cold]
+    fn keep_arrival(&mut self, event: EventId, arrival: Option<Arrival>) {
         let (arrivals, events) = (&mut self.memory.arrivals, &self.memory.events);
         if arrivals.by_event.len() >= arrivals.full_at {
             arrivals.by_event.retain(|event, _| events.get(*event).is_some());

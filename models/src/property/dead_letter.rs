@@ -69,9 +69,10 @@ impl DeadLetters {
         letters.find(|((_, of), letter)| *of == consumer.0 || is_nobodys(letter)).map(|(_, letter)| letter)
     }
 
+    #[inline]
     pub(super) fn is_dead(&self, event: EventId) -> bool {
-        if self.letters.is_empty() {
-            return self.untold.contains(&event.0);
+        if self.letters.is_empty() && self.untold.is_empty() {
+            return false;
         }
         self.untold.contains(&event.0) || self.letters.range((event.0, 0)..=(event.0, u8::MAX)).next().is_some()
     }

@@ -1,7 +1,7 @@
 //! Deadlocks. L6.
 //!
-//! - **L6** No call is a deadlock's victim while every transaction that was open during the call, its own included, takes its
-//!   locks in the engine's order: it is one call of the engine, or the worker's `begin`, `hold`, effects, `handoff`,
+//! - **L6** No call is a deadlock's victim while every transaction that was in a call during it, its own included, takes its
+//!   locks in the engine's order (one that is idle waits for nobody, and is in no cycle): it is one call of the engine, or the worker's `begin`, `hold`, effects, `handoff`,
 //!   `commit`. (Savepoints take none.) A transaction of any other shape, a second call or a lock of an application's own, can
 //!   close a cycle that is nobody's bug. And after the faults no process is the victim more than [`MOST`] times without a
 //!   commit, or a call outside of transactions that was answered, in between: whoever repeats gets through. Broken by two batches that
@@ -33,6 +33,9 @@ impl Pass<'_> {
         let mut shapes: Vec<(Session, Vec<u32>)> = Vec::new();
         for other in sessions {
             for calls in self.transactions_between(other, call, index) {
+                if !self.was_in_a_call(&calls, call) {
+                    continue;
+                }
                 if !self.is_ordered(&calls) {
                     return;
                 }
@@ -49,8 +52,8 @@ impl Pass<'_> {
             let with: Vec<_> = others.iter().map(|call| clue.process(*call)).collect();
             let with = if with.is_empty() { "nobody".into() } else { with.join(", ") };
             format!(
-                "a call of {victim} was a deadlock's victim at {at}, and every transaction that was open (of {with}) takes its locks in \
-                 the engine's order"
+                "a call of {victim} was a deadlock's victim at {at}, and every transaction that was in a call (of {with}) takes its \
+                 locks in the engine's order"
             )
         });
     }
@@ -140,6 +143,12 @@ impl Pass<'_> {
         transactions.push(open);
         transactions.retain(|calls| !calls.is_empty());
         transactions
+    }
+
+    /// Whether one of these calls, none of which was made after the victim's refusal, was under way during the victim's.
+    fn was_in_a_call(&self, calls: &[u32], from: u32) -> bool {
+        let clue = Clue(self.history);
+        calls.iter().any(|call| *call >= from || clue.return_of(*call).is_none_or(|answer| answer >= from))
     }
 
     fn is_ordered(&self, calls: &[u32]) -> bool {

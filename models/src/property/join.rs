@@ -134,13 +134,14 @@ impl Join {
 
 impl Pass<'_> {
     /// A committed handoff opened a join, and started its children.
+    #[cold]
     pub(super) fn join_opened(
         &mut self,
         done: Done,
         (queue, table): (Queue, u8),
         id: EventId,
         decision: &Decision,
-        children: Children<'_>,
+        children: &Children<'_>,
     ) {
         let clue = Clue(self.history);
         let Decision { workflow, sequence, step, state, .. } = *decision;
@@ -259,6 +260,7 @@ impl Pass<'_> {
     }
 
     /// Which waits and joins became events in a call that ended workflows, or handed a window off.
+    #[cold]
     pub(super) fn continued(&mut self, done: Done, resumed: Span, table: u8) {
         let mut joined = 0;
         for id in self.history.ids(resumed) {
@@ -372,6 +374,7 @@ impl Pass<'_> {
     }
 
     /// J3 of joins whose last end was applied with the last record.
+    #[cold]
     pub(super) fn judge_complete_joins(&mut self) {
         while let Some(id) = self.memory.joins.complete.pop() {
             self.found.exercised(Property::J3);
@@ -423,6 +426,7 @@ impl Pass<'_> {
 
     /// The step to which a join led was handed off: what its children left is not needed any more, unless it is retried or
     /// may be replayed.
+    #[cold]
     pub(super) fn joined_decided(&mut self, join: EventId, decision: &Decision, successor: Successor) {
         if decision.verb != Verb::Retry && !matches!(successor, Successor::Dead) {
             self.memory.joins.by_id.remove(&join.0);

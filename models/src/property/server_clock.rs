@@ -37,6 +37,9 @@ impl ServerClock {
 
     /// The least that it showed between two records.
     pub(super) fn earliest(&self, history: &History, from: u32, to: u32) -> Micros {
+        if self.steps.is_empty() {
+            return time(history, from);
+        }
         let set = self.between(from, to).map(|(set, offset)| offset.at(time(history, set)));
         set.fold(self.at(history, from), Micros::min)
     }
@@ -45,6 +48,9 @@ impl ServerClock {
     pub(super) fn latest(&self, history: &History, from: u32, to: u32) -> Micros {
         if time_of(history, to).is_none() {
             return Micros(u64::MAX);
+        }
+        if self.steps.is_empty() {
+            return time(history, to);
         }
         let set = self.between(from, to).map(|(set, _)| self.offset_before(set).at(time(history, set)));
         set.fold(self.at(history, to), Micros::max)

@@ -117,6 +117,7 @@ impl Wait {
 
 impl Pass<'_> {
     /// A committed handoff registered a wait, or found what it awaits: then that is told next.
+    #[cold]
     pub(super) fn wait_registered(&mut self, done: Done, queue: Queue, id: EventId, decision: &Decision) {
         self.found.exercised(Property::D5);
         self.found.exercised(Property::A4);
@@ -237,6 +238,7 @@ impl Pass<'_> {
     }
 
     /// What this handoff registered is open: was there a promise for it?
+    #[cold]
     pub(super) fn judge_registered(&mut self, done: Done) {
         while let Some(id) = self.memory.waits.registered.pop() {
             let Some(wait) = self.memory.waits.open.get(&id).copied() else { continue };

@@ -30,7 +30,7 @@ use crate::history::DeadReason;
 use crate::name::{EventId, Queue, Step, Token, WorkerId, WorkflowId, Xid};
 use crate::op::{Decision, Verb};
 use crate::record::Span;
-use crate::reply::{Arrival, ChildOutcome, ChildResult};
+use crate::reply::{Arrival, ChildOutcome};
 use crate::workload::StepInput;
 use alloc::format;
 use alloc::vec::Vec;
@@ -77,15 +77,19 @@ impl Pass<'_> {
         let mut ids = told.as_ref().map(|told| (history.ids(told.appended), history.ids(told.children)));
         let mut rest = history.decisions(decisions);
         while let [decision, others @ ..] = rest {
-            let (id, children);
-            (id, rest) = (ids.as_mut().map(|(appended, _)| take_id(decision, appended)), others);
+            rest = others;
+            let id = match &mut ids {
+                Some((appended, _)) if decision.verb.has_id() => Some(take_id(appended)),
+                Some(_) => Some(None),
+                None => None,
+            };
+            let successor = Successor::of(decision, id);
+            let mut children = Children::NONE;
             if decision.verb == Verb::Spawn {
                 (children, rest) = children_of(decision, rest, &mut ids);
-            } else {
-                children = Children::NONE;
             }
             if decision.verb != Verb::Child {
-                self.decide(done, consumer, decision, children, Successor::of(decision, id), table);
+                self.decide(done, consumer, decision, &children, successor, table);
             }
         }
         if let Some(told) = told.filter(|told| told.resumed.len > 0) {
@@ -102,6 +106,7 @@ impl Pass<'_> {
     }
 
     /// Children in a window that had been taken over.
+    #[cold]
     fn see_taken_over(&mut self, worker: WorkerId, decisions: &[Decision]) {
         let Some(known) = self.memory.workers.get(worker.0) else { return };
         let (consumer, window) = (known.consumer, known.window);
@@ -110,12 +115,13 @@ impl Pass<'_> {
         }
     }
 
+    #[inline]
     fn decide(
         &mut self,
         done: Done,
         consumer: Option<u8>,
         decision: &Decision,
-        children: Children<'_>,
+        children: &Children<'_>,
         successor: Successor,
         table: u8,
     ) {
@@ -182,7 +188,7 @@ impl Pass<'_> {
         done: Done,
         (queue, table): (Queue, u8),
         decision: &Decision,
-        children: Children<'_>,
+        children: &Children<'_>,
         successor: Successor,
     ) {
         match successor {
@@ -210,7 +216,7 @@ impl Pass<'_> {
         done: Done,
         consumer: Option<u8>,
         decision: &Decision,
-        children: Children<'_>,
+        children: &Children<'_>,
         successor: Successor,
         table: u8,
     ) {
@@ -276,7 +282,7 @@ impl Pass<'_> {
         &mut self,
         done: Done,
         known: &Entry,
-        (decision, children): (&Decision, Children<'_>),
+        (decision, children): (&Decision, &Children<'_>),
         arrival: Arrival,
     ) {
         let clue = Clue(self.history);
@@ -298,7 +304,11 @@ impl Pass<'_> {
             }
         }
         let Some(program) = self.program else { return self.judge_effects(done, known, event, None) };
-        let Some(results) = self.results_for(arrival) else { return self.judge_effects(done, known, event, None) };
+        let results = match arrival {
+            Arrival::Joined { join } => self.memory.joins.results_of(join),
+            _ => Some(Vec::new()),
+        };
+        let Some(results) = results else { return self.judge_effects(done, known, event, None) };
         self.found.exercised(Property::W7);
         let version = self.version_of(done, known, event);
         let (step, state, attempt) = (Step(known.step), known.state, known.attempt);
@@ -320,20 +330,12 @@ impl Pass<'_> {
         self.judge_effects(done, known, event, Some(asked.effect));
     }
 
-    /// What the step was told of its workflow's children; none if nobody knows.
-    fn results_for(&self, arrival: Arrival) -> Option<Vec<ChildResult>> {
-        match arrival {
-            Arrival::Joined { join } => self.memory.joins.results_of(join),
-            _ => Some(Vec::new()),
-        }
-    }
-
     fn count_continuation(
         &mut self,
         done: Done,
         known: &Entry,
         decision: &Decision,
-        children: Children<'_>,
+        children: &Children<'_>,
         successor: Successor,
         is_again: bool,
     ) {
@@ -462,16 +464,14 @@ pub(super) struct HandedOff {
 /// The ids that a handoff's reply still has for decisions, and for children.
 type Ids<'h> = Option<(&'h [u32], &'h [u32])>;
 
-fn take_id(decision: &Decision, appended: &mut &[u32]) -> Option<u32> {
-    if !decision.verb.has_id() {
-        return None;
-    }
-    let (id, rest) = appended.split_first()?;
-    *appended = rest;
+fn take_id(ids: &mut &[u32]) -> Option<u32> {
+    let (id, rest) = ids.split_first()?;
+    *ids = rest;
     Some(*id)
 }
 
 /// The children of a spawn, who follow it, and what comes after them.
+#[cold]
 fn children_of<'h>(spawn: &Decision, rest: &'h [Decision], ids: &mut Ids<'h>) -> (Children<'h>, &'h [Decision]) {
     let is_child = |decision: &&Decision| decision.verb == Verb::Child && decision.event == spawn.event;
     let (decisions, rest) = rest.split_at(rest.iter().take_while(is_child).count());

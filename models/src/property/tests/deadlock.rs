@@ -31,7 +31,7 @@ fn l6_a_victim_although_all_take_their_locks_in_order() {
     let mut tale = Tale::workflows();
     meet(&mut tale, true);
     assert_eq!(tale.broken(), ["L6"]);
-    let sentence = "a call of a was a deadlock's victim at 1.000 s, and every transaction that was open (of b) takes its \
+    let sentence = "a call of a was a deadlock's victim at 1.000 s, and every transaction that was in a call (of b) takes its \
                     locks in the engine's order";
     assert_eq!(tale.sentence(Property::L6), sentence);
 }
