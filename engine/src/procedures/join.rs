@@ -19,8 +19,10 @@ pub const MAX_CHILDREN: usize = 1_024;
 
 /// Tells the joins of ended children. Gives back what parents go on with: one event for each join that is complete, by its id.
 ///
-/// 1. The rows of all joins are locked, in the order of their ids. 2. What a child of an open one left is kept, once. 3. As
-/// many are counted as were really kept. 4. Who reaches the total takes the row away.
+/// 1. The rows of all joins are locked, in the order of their ids.
+/// 2. What a child of an open one left is kept, once.
+/// 3. As many are counted as were really kept.
+/// 4. Who reaches the total takes the row away.
 pub async fn report_ends(db: &Db, reports: &[Report]) -> Result<Vec<Event>, Refusal> {
     let mut joins: Vec<EventId> = Vec::new();
     for report in reports {

@@ -37,8 +37,9 @@ fn a_line_is_kept_until_it_is_old_enough_and_goes_with_its_table() {
     assert!(lines(&flows).is_empty());
 }
 
-/// 1. A client at REPEATABLE READ sees the old pointer, and writes into what is now the older table. 2. A rotation looks, sees
-/// nothing of that, and waits for the table. 3. The client commits.
+/// 1. A client at REPEATABLE READ sees the old pointer, and writes into what is now the older table.
+/// 2. A rotation looks, sees nothing of that, and waits for the table.
+/// 3. The client commits.
 #[test]
 fn a_line_that_comes_while_the_lock_is_waited_for_is_seen() {
     let mut flows = Flows::new(&[]);

@@ -117,9 +117,10 @@ fn woken(flows: &mut Flows, slot: u8, worker: u32) -> Window {
     flows.claim(slot, worker)
 }
 
-/// 1. Somebody has ended a child of B, and is open. 2. A second ends one of B and one of A, and waits for B; in one order he has
-/// A by then. 3. A third ends one of A and one of B: in one order he waits for A. Else he has A and waits for B; the second
-/// is let in, and each waits for the other.
+/// 1. Somebody has ended a child of B, and is open.
+/// 2. A second ends one of B and one of A, and waits for B; in one order he has A by then.
+/// 3. A third ends one of A and one of B: in one order he waits for A. Else he has A and waits for B; the second is let in,
+///    and each waits for the other.
 #[test]
 fn two_joins_are_locked_in_one_order() {
     for removed in [&[][..], &[Guard::SortedLocks]] {
