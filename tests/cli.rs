@@ -371,9 +371,7 @@ fn roles_are_made_on_request_and_serve_every_schema() {
     let Some(server) = server() else { return };
     assert!(!tourbillon("sql").out.contains("tourbillon_worker"), "nobody asked for roles");
     for schema in ["tourbillon", "select"] {
-        server
-            .install(&tourbillon(&format!("sql --roles --schema {schema}")).out)
-            .expect("roles that are there will do");
+        server.install(&tourbillon(&format!("sql --roles --schema {schema}")).out).expect("roles that are there will do");
         let installed = content(&server, schema);
         let tick = installed.iter().find(|line| line.contains(".tick(text)")).expect("it is a function");
         assert!(tick.ends_with("{postgres=X/postgres,tourbillon_worker=X/postgres}"), "{tick}");
