@@ -52,7 +52,7 @@ use crate::store::locks::{LockKey, Mode};
 use crate::store::ordered::{Deletion, Keyed};
 use crate::store::rows::{Row, RowLock};
 use crate::store::snapshot::Snapshot;
-use crate::store::statement::Policy;
+use crate::store::statement::{Has, Policy};
 use crate::store::transaction::{Target, Undo};
 use alloc::vec::Vec;
 use core::ops::{Bound, Range};

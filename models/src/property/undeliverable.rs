@@ -111,7 +111,9 @@ impl Pass<'_> {
 /// What a reply says to be dead, other than by a decision.
 pub(super) fn calls_dead(reply: &Reply<Span, Span, Span>) -> [Span; 2] {
     match *reply {
-        Reply::HandedOut { dead, undeliverable, .. } | Reply::Drained { dead, undeliverable, .. } => [dead, undeliverable],
+        Reply::HandedOut { dead, undeliverable, .. } | Reply::Drained { dead, undeliverable, .. } => {
+            [dead, undeliverable]
+        }
         Reply::HandedOff { undeliverable, .. } | Reply::Expired { undeliverable, .. } => [undeliverable; 2],
         _ => [Span::default(); 2],
     }
