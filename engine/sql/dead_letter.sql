@@ -2,7 +2,7 @@
 --
 --   replay_dead_letter   as a message, or as a workflow of its own
 --
--- Internal: workflow_hash, bury.
+-- Internal: workflow_hash, bury, bury_undeliverable.
 
 -- The id of a workflow is a capability: only hot tables have it raw.
 create function tourbillon.workflow_hash(p_workflow uuid)
@@ -59,6 +59,49 @@ begin
 end;
 $$;
 -- without no_staleness_gate: create function tourbillon.bury_window(p_queue_id int, p_subscription_id int, p_prev bigint, p_next bigint) returns void language plpgsql volatile as $$ begin perform tourbillon.end_workflows(tourbillon.bury(p_queue_id, p_subscription_id, p_prev, p_next, array(select row (e, 'attempts')::tourbillon.death from unnest(tourbillon.window_event_ids(p_queue_id, p_prev, p_next)) e))); end; $$;
+
+-- A timer, a wait or a join that cannot become an event. It was its workflow's one continuation, so nobody else ends that;
+-- the caller does.
+create function tourbillon.bury_undeliverable(p_queue_id int, p_event tourbillon.event)
+returns void
+language plpgsql
+volatile
+as $$
+declare
+  v_subscription_id int := coalesce(
+    (
+      select s.subscription_id
+      from tourbillon.subscription s
+      where s.queue_id = p_queue_id
+      and p_event.workflow_id is not null
+      limit 1
+    ),
+    0);
+begin
+  insert into tourbillon.dead_letter (
+    queue_id, subscription_id, event_id, reason, workflow_hash, sequence, step, attempt, arrival, join_id, child_index
+  )
+  select
+    p_queue_id,
+    v_subscription_id,
+    p_event.event_id,
+    'undeliverable',
+    tourbillon.workflow_hash(p_event.workflow_id),
+    p_event.sequence,
+    p_event.step,
+    p_event.attempt,
+    p_event.arrival,
+    f.join_id,
+    f.child_index
+  from (select) one
+  left join tourbillon.workflow f on f.workflow_id = p_event.workflow_id
+  on conflict do nothing;
+  if found then
+    insert into tourbillon.dead_letter_content (subscription_id, event_id, state, payload)
+    values (v_subscription_id, p_event.event_id, p_event.state, p_event.payload);
+  end if;
+end;
+$$;
 
 -- A message is appended again; a step begins a workflow of its own. workflow_id is null for a message. If the step
 -- was a child's, so is that workflow: its end reports again, and where the join has the child's result, counts for nothing.

@@ -149,8 +149,8 @@ $$;
 --
 -- appended is in the order of the decisions that continue a workflow, and the children: the id of the event, or of the event
 -- that a timer, a wait or a join will be; 0 for a retry that has become a dead letter. children are their workflows.
--- resumed are the waits and spawns of this handoff that became events at once, then the joins that it has completed. The
--- tables are null where nothing went.
+-- resumed are the waits and spawns of this handoff that became events at once, then the joins that it has completed;
+-- undeliverable, those of the joins that could not become events, and are dead letters. The tables are null where nothing went.
 create function tourbillon.handoff(
   p_worker bigint,
   p_token uuid,
@@ -170,6 +170,7 @@ create function tourbillon.handoff(
   out appended bigint[],
   out children uuid[],
   out resumed bigint[],
+  out undeliverable bigint[],
   out event_table smallint,
   out timer_table smallint
 )
@@ -196,6 +197,7 @@ declare
   v_child uuid[];
   v_more tourbillon.event[] := '{}';
   v_complete tourbillon.event[];
+  v_joined_now record;
   v_has_event boolean;
 begin
   perform tourbillon.require_read_committed(); -- guard: isolation_check
@@ -229,6 +231,7 @@ begin
   v_waits_for_more := not v_is_usual and v_fate && array['wait', 'join', 'child'];
   children := '{}';
   resumed := '{}';
+  undeliverable := '{}';
   if v_waits_for_more and 'child' = any (v_fate) then
     perform tourbillon.require_children(v_fate, p_event, p_sequence);
     v_own_event := array(
@@ -343,10 +346,16 @@ begin
       v_own.queue_id, event_table)
     using v_fate, v_id, p_workflow, p_sequence, p_step, p_attempt, p_state, p_arrival, p_payload;
   end if;
-  if v_more <> '{}' or v_complete <> '{}' then
-    perform tourbillon.append_events(v_own.queue_id, event_table, v_more || v_complete);
-    resumed := array(select e.event_id from unnest(v_more) e where e.arrival is not null order by e.event_id)
-      || array(select e.event_id from unnest(v_complete) e);
+  if v_more <> '{}' then
+    perform tourbillon.append_events(v_own.queue_id, event_table, v_more);
+    resumed := array(select e.event_id from unnest(v_more) e where e.arrival is not null order by e.event_id);
+  end if;
+  if v_complete <> '{}' then
+    select *
+    into v_joined_now
+    from tourbillon.resume(v_own.queue_id, event_table, v_complete, false);
+    resumed := resumed || v_joined_now.resumed;
+    undeliverable := v_joined_now.undeliverable;
   end if;
 
   if 'timer' = any (v_fate) then

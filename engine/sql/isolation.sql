@@ -15,8 +15,9 @@ as $$
 $$;
 
 -- tries counts this time too. event_id is null if the window is finished. dead are the events that were found to have no
--- try left, and are dead letters now; resumed, the joins that are complete by that. Call it in a transaction of its own: what is handed out is counted before anybody
--- runs it, as a handler that kills its process counts nothing.
+-- try left, and are dead letters now; resumed, the joins that are complete by that; undeliverable, those that could not
+-- become events. Call it in a transaction of its own: what is handed out is counted before anybody runs it, as a handler
+-- that kills its process counts nothing.
 create function tourbillon.hand_out(
   p_worker bigint,
   p_token uuid,
@@ -24,6 +25,7 @@ create function tourbillon.hand_out(
   out tries int,
   out dead bigint[],
   out resumed bigint[],
+  out undeliverable bigint[],
   out event_table smallint,
   out event_id bigint,
   out xid xid8,
@@ -72,6 +74,7 @@ begin
   where s.subscription_id = v_lease.subscription_id;
   v_events := tourbillon.window_event_ids(v_queue_id, v_lease.prev_tick, v_lease.next_tick);
   resumed := '{}';
+  undeliverable := '{}';
   insert into tourbillon.tries (subscription_id, event_id, tries, is_done)
   select v_lease.subscription_id, e, 0, false
   from unnest(v_events) e
@@ -96,8 +99,8 @@ begin
       v_lease.prev_tick,
       v_lease.next_tick,
       array(select row (e, 'tries')::tourbillon.death from unnest(dead) e));
-    select r.resumed, r.event_table
-    into hand_out.resumed, hand_out.event_table
+    select r.resumed, r.undeliverable, r.event_table
+    into hand_out.resumed, hand_out.undeliverable, hand_out.event_table
     from tourbillon.end_and_resume(v_queue_id, v_ended) r;
   end if;
 

@@ -5,7 +5,7 @@
 --   drain          makes events of what is due, a page at a time
 --   rotate_timers  truncates the older timer table and makes it current
 --
--- Internal: insert_timer, is_timer_due, is_delivered, with_round, page_query, page, append_timers, bury_timer, deliver,
+-- Internal: insert_timer, is_timer_due, is_delivered, with_round, page_query, page, append_timers, deliver,
 -- rotate_older.
 --
 -- A timer is the event that it will be, under the id that it has from the time when it is scheduled. Its row is written once;
@@ -321,48 +321,6 @@ begin
 end;
 $$;
 
--- The timer was its workflow's one continuation, so nobody else has the live row; drain ends it.
-create function tourbillon.bury_timer(p_queue_id int, p_timer tourbillon.timer)
-returns void
-language plpgsql
-volatile
-as $$
-declare
-  v_subscription_id int := coalesce(
-    (
-      select s.subscription_id
-      from tourbillon.subscription s
-      where s.queue_id = p_queue_id
-      and p_timer.workflow_id is not null
-      limit 1
-    ),
-    0);
-begin
-  insert into tourbillon.dead_letter (
-    queue_id, subscription_id, event_id, reason, workflow_hash, sequence, step, attempt, arrival, join_id, child_index
-  )
-  select
-    p_queue_id,
-    v_subscription_id,
-    p_timer.event_id,
-    'undeliverable',
-    tourbillon.workflow_hash(p_timer.workflow_id),
-    p_timer.sequence,
-    p_timer.step,
-    p_timer.attempt,
-    p_timer.arrival,
-    f.join_id,
-    f.child_index
-  from (select) one
-  left join tourbillon.workflow f on f.workflow_id = p_timer.workflow_id
-  on conflict do nothing;
-  if found then
-    insert into tourbillon.dead_letter_content (subscription_id, event_id, state, payload)
-    values (v_subscription_id, p_timer.event_id, p_timer.state, p_timer.payload);
-  end if;
-end;
-$$;
-
 -- A page that fails is taken back and goes timer by timer: what cannot become an event because of what it is, is a dead
 -- letter. An error that says nothing about the row (a rollback, a lock, a resource, a bug) is no reason for that.
 create function tourbillon.deliver(
@@ -395,7 +353,12 @@ begin
           fired := fired || v_timer.event_id;
         exception
           when data_exception or integrity_constraint_violation or program_limit_exceeded or raise_exception then
-            perform tourbillon.bury_timer(p_queue_id, v_timer);
+            perform tourbillon.bury_undeliverable(
+              p_queue_id,
+              row (
+                v_timer.event_id, null, v_timer.workflow_id, v_timer.sequence, v_timer.step, v_timer.attempt, v_timer.state,
+                v_timer.arrival, v_timer.payload
+              )::tourbillon.event);
             dead := dead || v_timer.event_id;
         end;
       end loop;
@@ -405,7 +368,7 @@ end;
 $$;
 
 -- The tick is null if nothing is to be delivered; otherwise is_done says whether the round is over. resumed are the joins
--- that are complete by what is dead.
+-- that are complete by what is dead; undeliverable, those that could not become events.
 create function tourbillon.drain(
   p_queue text,
   p_limit int,
@@ -413,6 +376,7 @@ create function tourbillon.drain(
   out fired bigint[],
   out dead bigint[],
   out resumed bigint[],
+  out undeliverable bigint[],
   out event_table smallint,
   out is_done boolean
 )
@@ -475,8 +439,9 @@ begin
     end if;
     if v_ended <> '{}' then
       v_complete := tourbillon.report_ends(tourbillon.end_workflows(v_ended));
-      perform tourbillon.append_events(v_queue_id, event_table, v_complete);
-      resumed := array(select e.event_id from unnest(v_complete) e);
+      select r.resumed, r.undeliverable
+      into drain.resumed, drain.undeliverable
+      from tourbillon.resume(v_queue_id, event_table, v_complete, false) r;
     end if;
   end if;
 

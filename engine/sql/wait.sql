@@ -158,11 +158,14 @@ begin
 end;
 $$;
 
--- At most so many, those first whose deadline passed first. A wait that somebody has locked is being resumed.
+-- At most so many, those first whose deadline passed first. A wait that somebody has locked is being resumed. What cannot
+-- become an event ends its workflow, unless somebody has that locked, who may be about to resume it: then it is left.
+-- resumed are also joins that are complete by such an end.
 create function tourbillon.expire_waits(
   p_queue text,
   p_limit int,
   out resumed bigint[],
+  out undeliverable bigint[],
   out event_table smallint
 )
 returns record
@@ -180,6 +183,7 @@ begin
   v_queue_id := (tourbillon.queue_named(p_queue)).queue_id;
   v_now := tourbillon.clock();
   resumed := '{}';
+  undeliverable := '{}';
 
   v_due := array(
     select row (d.*)::tourbillon.box
@@ -194,18 +198,21 @@ begin
       for update skip locked
     ) d);
   if cardinality(v_due) > 0 then
+    event_table := tourbillon.current_table(v_queue_id);
+    select r.resumed, r.undeliverable
+    into expire_waits.resumed, expire_waits.undeliverable
+    from tourbillon.resume(
+      v_queue_id,
+      event_table,
+      array(select tourbillon.continuation(d, 'timed_out', null) from unnest(v_due) d),
+      true) r;
+
     delete from tourbillon.box b
     using unnest(v_due) d
     where b.workflow_id = d.workflow_id
     and b.name = d.name
-    and b.kind = 'wait';
-
-    event_table := tourbillon.current_table(v_queue_id);
-    perform tourbillon.append_events(
-      v_queue_id,
-      event_table,
-      array(select tourbillon.continuation(d, 'timed_out', null) from unnest(v_due) d));
-    resumed := array(select d.event_id from unnest(v_due) d);
+    and b.kind = 'wait'
+    and d.event_id = any (resumed);
   end if;
   -- without promise_until_end: delete from tourbillon.box b where b.queue_id = v_queue_id and b.kind = 'promise' and b.deadline <= v_now;
 end;

@@ -309,7 +309,7 @@ impl Guard {
             Guard::DrainLatePath => "a timer that commits after its time never fires",
             Guard::TimerMoveWhole => "rotation truncates timers that are due and not delivered",
             Guard::CancelLock => "a timer is both cancelled and fired",
-            Guard::DrainPoison => "one timer that cannot be delivered blocks all",
+            Guard::DrainPoison => "one timer, wait or join that cannot be delivered blocks all",
             Guard::DeadLetterReports => "a parent waits for ever for a child that is a dead letter",
             Guard::BoxUnique => "an emit falls between a wait's look and its registration",
             Guard::PromiseUntilEnd => "an accepted emit is dropped by time before its workflow awaits it",

@@ -153,8 +153,14 @@ impl Teller {
         let xid = Xid(self.xid);
         let appended: Vec<EventId> = decisions.iter().map(|_| self.next_event()).collect();
         let ids = appended.iter().map(|id| id.0).collect();
-        let reply =
-            Reply::HandedOff { appended: ids, children: vec![], resumed: vec![], table: self.table, timer_table: 0 };
+        let reply = Reply::HandedOff {
+            appended: ids,
+            children: vec![],
+            resumed: vec![],
+            undeliverable: Vec::new(),
+            table: self.table,
+            timer_table: 0,
+        };
         let successors = decisions.iter().zip(appended).map(|(decision, id)| {
             let Decision { workflow, sequence, step, state, .. } = *decision;
             Event { id, xid, workflow, sequence, step, attempt: 1, state, arrival: Arrival::Direct }

@@ -212,6 +212,8 @@ pub enum Reply<E, I, R> {
         #[serde(default)]
         resumed: I,
         #[serde(default)]
+        undeliverable: I,
+        #[serde(default)]
         table: u8,
     },
     Results(R),
@@ -227,6 +229,9 @@ pub enum Reply<E, I, R> {
         /// the order of the decisions; then those of joins that it completed, in their order.
         #[serde(default)]
         resumed: I,
+        /// Waits and joins that came to their end and could not become events: they are dead letters.
+        #[serde(default)]
+        undeliverable: I,
         table: u8,
         #[serde(default)]
         timer_table: u8,
@@ -249,6 +254,8 @@ pub enum Reply<E, I, R> {
         /// As in [`Reply::HandedOff`], of the parents of what is dead.
         #[serde(default)]
         resumed: I,
+        #[serde(default)]
+        undeliverable: I,
         table: u8,
         is_done: bool,
     },
@@ -259,10 +266,13 @@ pub enum Reply<E, I, R> {
         event: EventId,
         table: u8,
     },
-    /// Waits that were resumed since their deadline had passed, in the order of their deadlines.
+    /// Waits that were resumed since their deadline had passed, in the order of their deadlines; and joins, as in
+    /// [`Reply::HandedOff`], of the parents of what is dead.
     Expired {
         #[serde(default)]
         resumed: I,
+        #[serde(default)]
+        undeliverable: I,
         table: u8,
     },
     Observed(LiveCounts),
@@ -335,34 +345,45 @@ impl<E, I, R> Reply<E, I, R> {
             }
             Reply::Idle => Reply::Idle,
             Reply::Events(ref events) => Reply::Events(events_as(events)),
-            Reply::HandedOut { ref events, tries, ref dead, ref resumed, table } => Reply::HandedOut {
-                events: events_as(events),
-                tries,
-                dead: ids_as(dead),
-                resumed: ids_as(resumed),
-                table,
-            },
+            Reply::HandedOut { ref events, tries, ref dead, ref resumed, ref undeliverable, table } => {
+                Reply::HandedOut {
+                    events: events_as(events),
+                    tries,
+                    dead: ids_as(dead),
+                    resumed: ids_as(resumed),
+                    undeliverable: ids_as(undeliverable),
+                    table,
+                }
+            }
             Reply::Results(ref results) => Reply::Results(results_as(results)),
-            Reply::HandedOff { ref appended, ref children, ref resumed, table, timer_table } => Reply::HandedOff {
-                appended: ids_as(appended),
-                children: ids_as(children),
-                resumed: ids_as(resumed),
-                table,
-                timer_table,
-            },
+            Reply::HandedOff { ref appended, ref children, ref resumed, ref undeliverable, table, timer_table } => {
+                Reply::HandedOff {
+                    appended: ids_as(appended),
+                    children: ids_as(children),
+                    resumed: ids_as(resumed),
+                    undeliverable: ids_as(undeliverable),
+                    table,
+                    timer_table,
+                }
+            }
             Reply::Scheduled { event, due, table } => Reply::Scheduled { event, due, table },
             Reply::Cancelled => Reply::Cancelled,
             Reply::TooLate => Reply::TooLate,
-            Reply::Drained { tick, ref fired, ref dead, ref resumed, table, is_done } => Reply::Drained {
-                tick,
-                fired: ids_as(fired),
-                dead: ids_as(dead),
-                resumed: ids_as(resumed),
-                table,
-                is_done,
-            },
+            Reply::Drained { tick, ref fired, ref dead, ref resumed, ref undeliverable, table, is_done } => {
+                Reply::Drained {
+                    tick,
+                    fired: ids_as(fired),
+                    dead: ids_as(dead),
+                    resumed: ids_as(resumed),
+                    undeliverable: ids_as(undeliverable),
+                    table,
+                    is_done,
+                }
+            }
             Reply::Emitted { answer, repeated, event, table } => Reply::Emitted { answer, repeated, event, table },
-            Reply::Expired { ref resumed, table } => Reply::Expired { resumed: ids_as(resumed), table },
+            Reply::Expired { ref resumed, ref undeliverable, table } => {
+                Reply::Expired { resumed: ids_as(resumed), undeliverable: ids_as(undeliverable), table }
+            }
             Reply::Observed(counts) => Reply::Observed(counts),
             Reply::TimersRotated { table, moved } => Reply::TimersRotated { table, moved },
             Reply::TimersKept => Reply::TimersKept,

@@ -87,6 +87,7 @@ create function tourbillon.drain(
   out fired bigint[],
   out dead bigint[],
   out resumed bigint[],
+  out undeliverable bigint[],
   out event_table smallint,
   out is_done boolean
 )
@@ -104,8 +105,8 @@ declare
 begin
   v_queue := tourbillon.queue_named(p_queue);
   if v_queue.kind <> 'plain' then
-    select d.tick, d.fired, d.dead, d.resumed, d.event_table, d.is_done
-    into drain.tick, drain.fired, drain.dead, drain.resumed, drain.event_table, drain.is_done
+    select d.tick, d.fired, d.dead, d.resumed, d.undeliverable, d.event_table, d.is_done
+    into drain.tick, drain.fired, drain.dead, drain.resumed, drain.undeliverable, drain.event_table, drain.is_done
     from tourbillon.drain_by_ticks(p_queue, p_limit) d;
     return;
   end if;

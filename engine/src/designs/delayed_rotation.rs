@@ -73,7 +73,15 @@ pub async fn drain(db: &Db, queue: Queue, limit: u32) -> Result<PlainReply, Refu
     db.tx.update::<DrainRow>(queue, |_| true, |row, _| row.watermark = now).await?;
     let fired: Vec<u32> = page.iter().map(|timer| timer.event.id.0).collect();
     let table = if fired.is_empty() { 0 } else { table };
-    Ok(Reply::Drained { tick: Tick(0), fired, dead: Vec::new(), resumed: Vec::new(), table, is_done: true })
+    Ok(Reply::Drained {
+        tick: Tick(0),
+        fired,
+        dead: Vec::new(),
+        resumed: Vec::new(),
+        undeliverable: Vec::new(),
+        table,
+        is_done: true,
+    })
 }
 
 /// What is due after the watermark and by now. The table must be locked.

@@ -7,10 +7,10 @@ use super::queue::{lock_window, window_events};
 use crate::guard::Guard;
 use crate::schema::{DeadLetterRow, QueueRow, SubscriptionRow, Window, WorkflowRow};
 use crate::store::rows::RowLock;
-use crate::store::statement::Policy;
+use crate::store::statement::{Has, Policy};
 use alloc::vec::Vec;
 use tourbillon_models::history::{DeadReason, PlainReply};
-use tourbillon_models::name::{Consumer, EventId, Queue};
+use tourbillon_models::name::{Consumer, EventId, Queue, WorkflowId};
 use tourbillon_models::op::QueueKind;
 use tourbillon_models::reply::{Event, Refusal, Reply};
 
@@ -38,6 +38,31 @@ pub async fn bury(
         db.tx.insert_or_nothing(DeadLetterRow { parent, ..letter }).await?;
     }
     Ok(ended)
+}
+
+/// What fails at every try because of what the row is. Anything else, such as a deadlock, says nothing about it.
+pub const fn is_about_row(refusal: Refusal) -> bool {
+    matches!(refusal, Refusal::CheckViolation | Refusal::UniqueViolation)
+}
+
+/// A timer, a wait or a join that cannot become an event. It was its workflow's one continuation, so nobody else ends that.
+pub async fn bury_undeliverable(db: &Db, queue: Queue, event: Event) -> Result<Option<Ended>, Refusal> {
+    let letter = dead_letter(queue, None, event, DeadReason::Undeliverable);
+    if event.workflow == WorkflowId(0) {
+        db.tx.insert_or_nothing(letter).await?;
+        return Ok(None);
+    }
+    let parent = db.tx.get::<WorkflowRow>(event.workflow).and_then(|row| row.parent);
+    db.tx.insert_or_nothing(DeadLetterRow { consumer: consumer_of(db, queue), parent, ..letter }).await?;
+    Ok(Some(Ended::dead(event.workflow)))
+}
+
+/// A queue of workflows has one.
+fn consumer_of(db: &Db, queue: Queue) -> Option<Consumer> {
+    db.tx.with(|store, slot| {
+        let mut rows = Has::<SubscriptionRow>::rows(&store.tables).all(&store.transactions, slot);
+        rows.find(|(_, row)| row.queue == queue).map(|(_, row)| row.consumer)
+    })
 }
 
 /// Of a workflow that is nobody's child.

@@ -1,17 +1,18 @@
 //! The end of workflows: what goes with them, and whom it concerns: `sql/end.sql`.
 
 use super::Db;
+use super::dead_letter::{bury_undeliverable, is_about_row};
 use super::join::report_ends;
-use super::producer::append_events;
+use super::producer::{append_to, current_table};
 use crate::guard::Guard;
-use crate::schema::{BoxRow, EmittedRow, WorkflowRow};
+use crate::schema::{BoxRow, EmittedRow, OpenJoinRow, WorkflowRow};
 use crate::store::rows::{Row, RowLock};
 use crate::store::statement::{Has, Policy};
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 use tourbillon_models::history::Parent;
 use tourbillon_models::name::{EmitId, EventId, Name, Queue, WorkflowId};
-use tourbillon_models::reply::{ChildOutcome, Refusal};
+use tourbillon_models::reply::{ChildOutcome, Event, Refusal};
 
 /// A workflow that ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,11 +84,99 @@ where
     Ok(())
 }
 
-/// As [`end_workflows`], where nothing else is to be appended: parents go on at once. Gives back the joins that are complete,
-/// and the table that they went to.
-pub async fn end_and_resume(db: &Db, queue: Queue, ended: &[Ended]) -> Result<(Vec<EventId>, u8), Refusal> {
+/// What became of continuations, in the order in which it did.
+#[derive(Default)]
+pub struct Resumed {
+    pub resumed: Vec<u32>,
+    pub undeliverable: Vec<u32>,
+}
+
+/// What was waited for is here: appends the continuations. Those that cannot become events because of what they are, are dead
+/// letters, end their workflows and keep nobody: it may be that by this the parents go on, or cannot either. A workflow
+/// whose live row somebody else has is waited for, or, if locked rows are skipped, left as it was: it is in neither list.
+pub async fn resume(
+    db: &Db,
+    queue: Queue,
+    table: u8,
+    mut events: Vec<Event>,
+    locked: Policy,
+) -> Result<Resumed, Refusal> {
+    let mut told = Resumed::default();
+    while !events.is_empty() {
+        let whole = match db.guards.on(Guard::DrainPoison) {
+            true => db.tx.attempt(append_to(db, queue, table, &events)).await,
+            false => Ok(append_to(db, queue, table, &events).await?),
+        };
+        let ended = match whole {
+            Ok(()) => {
+                told.resumed.extend(events.iter().map(|event| event.id.0));
+                return Ok(told);
+            }
+            Err(refusal) if is_about_row(refusal) => resume_each(db, queue, table, &events, locked, &mut told).await?,
+            Err(refusal) => return Err(refusal),
+        };
+        if ended.is_empty() {
+            return Ok(told);
+        }
+        let reports = end_workflows(db, &ended).await?;
+        if db.guards.on(Guard::JoinLock) {
+            lock_joins_at_once(db, &reports).await?;
+        }
+        events = report_ends(db, &reports).await?;
+    }
+    Ok(told)
+}
+
+/// Gives back what ends.
+async fn resume_each(
+    db: &Db,
+    queue: Queue,
+    table: u8,
+    events: &[Event],
+    locked: Policy,
+    told: &mut Resumed,
+) -> Result<Vec<Ended>, Refusal> {
+    let mut ended = Vec::new();
+    for event in events {
+        match db.tx.attempt(append_to(db, queue, table, core::slice::from_ref(event))).await {
+            Ok(()) => told.resumed.push(event.id.0),
+            Err(refusal) if is_about_row(refusal) => {
+                if locked == Policy::Wait || is_free_to_end(db, event.workflow).await? {
+                    ended.extend(bury_undeliverable(db, queue, *event).await?);
+                    told.undeliverable.push(event.id.0);
+                }
+            }
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(ended)
+}
+
+/// Whether a workflow can be ended now without waiting: nobody else has its live row, or there is none.
+async fn is_free_to_end(db: &Db, workflow: WorkflowId) -> Result<bool, Refusal> {
+    let own = db.tx.select_for::<WorkflowRow>(workflow, RowLock::Update, Policy::SkipLocked, |_| true).await?;
+    Ok(own.is_some() || db.tx.get::<WorkflowRow>(workflow).is_none())
+}
+
+/// Others are locked already, so in no order that everybody keeps: whoever would have to wait begins anew.
+async fn lock_joins_at_once(db: &Db, reports: &[Report]) -> Result<(), Refusal> {
+    let mut joins: Vec<EventId> = reports.iter().map(|report| report.parent.join).collect();
+    joins.sort_unstable();
+    joins.dedup();
+    for join in joins {
+        db.tx.select_for::<OpenJoinRow>(join, RowLock::Update, Policy::NoWait, |_| true).await?;
+    }
+    Ok(())
+}
+
+/// As [`end_workflows`], where nothing else is to be appended: parents go on at once. Gives back also the table that they
+/// went to.
+pub async fn end_and_resume(db: &Db, queue: Queue, ended: &[Ended]) -> Result<(Resumed, u8), Refusal> {
     let reports = end_workflows(db, ended).await?;
-    let resumed = report_ends(db, &reports).await?;
-    let table = append_events(db, queue, &resumed).await?;
-    Ok((resumed.iter().map(|event| event.id).collect(), table))
+    let joined = report_ends(db, &reports).await?;
+    if joined.is_empty() {
+        return Ok((Resumed::default(), 0));
+    }
+    let table = current_table(db, queue)?;
+    Ok((resume(db, queue, table, joined, Policy::Wait).await?, table))
 }

@@ -2,10 +2,10 @@
 
 use super::Db;
 use super::dead_letter::bury;
-use super::end::{Ended, end_workflows};
+use super::end::{self, Ended, end_workflows};
 use super::isolation::{end_try, is_isolated};
 use super::join::{MAX_CHILDREN, drop_results, report_ends};
-use super::producer::{append_events, blank_event, fresh_workflow_id};
+use super::producer::{append_to, blank_event, current_table, fresh_workflow_id};
 use super::queue::{lock_window, window_events};
 use super::timer::put;
 use super::wait::{Awaited, settle_awaits};
@@ -282,11 +282,14 @@ async fn append_successors(
         }
         appended.push(id.0);
     }
-    resumed.extend(joins.iter().map(|event| event.id.0));
-    events.extend(joins);
-    let table = append_events(db, queue, &events).await?;
+    let table = if events.is_empty() && joins.is_empty() { 0 } else { current_table(db, queue)? };
+    if !events.is_empty() {
+        append_to(db, queue, table, &events).await?;
+    }
+    let mut told = end::resume(db, queue, table, joins, Policy::Wait).await?;
+    resumed.append(&mut told.resumed);
     let timer_table = append_timers(db, queue, timers).await?;
-    Ok(Reply::HandedOff { appended, children, resumed, table, timer_table })
+    Ok(Reply::HandedOff { appended, children, resumed, undeliverable: told.undeliverable, table, timer_table })
 }
 
 fn successor(db: &Db, draft: &Drafted<'_>) -> Event {

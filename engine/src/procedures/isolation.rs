@@ -2,7 +2,7 @@
 
 use super::Db;
 use super::dead_letter::bury;
-use super::end::end_and_resume;
+use super::end::{Resumed, end_and_resume};
 use super::handoff::window_event_ids;
 use super::queue::window_events;
 use super::worker::{has_token, note_heartbeat, queue_of};
@@ -40,24 +40,25 @@ pub async fn hand_out(db: Db, worker: WorkerId, token: Token, max_tries: u16) ->
         db.tx.insert_or_nothing(TriesRow { consumer, event: *event, tries: 0, is_done: false }).await?;
     }
 
-    let Buried { dead, resumed, table } = bury_tried(&db, queue, consumer, window, &events, max_tries).await?;
+    let Buried { dead, told: Resumed { resumed, undeliverable }, table } =
+        bury_tried(&db, queue, consumer, window, &events, max_tries).await?;
     let open = events.iter().filter_map(|event| db.tx.get::<TriesRow>((consumer, *event))).filter(|row| !row.is_done);
     let Some(next) = open.min_by_key(|row| (row.tries, row.event)) else {
         finish(&db, worker, consumer, &events).await?;
-        return Ok(Reply::HandedOut { events: Vec::new(), tries: 0, dead, resumed, table });
+        return Ok(Reply::HandedOut { events: Vec::new(), tries: 0, dead, resumed, undeliverable, table });
     };
     if db.guards.on(Guard::TryBeforeRun) {
         db.tx.update::<TriesRow>((consumer, next.event), |_| true, |row, _| row.tries += 1).await?;
     }
     let events = find_event(&db, queue, window, next.event);
-    Ok(Reply::HandedOut { events, tries: next.tries + 1, dead, resumed, table })
+    Ok(Reply::HandedOut { events, tries: next.tries + 1, dead, resumed, undeliverable, table })
 }
 
-/// What has become a dead letter, the parents that go on for that, and the table that these went to.
+/// What has become a dead letter, what became of the parents, and the table that these went to.
 #[derive(Default)]
 struct Buried {
     dead: Vec<u32>,
-    resumed: Vec<u32>,
+    told: Resumed,
     table: u8,
 }
 
@@ -82,9 +83,8 @@ async fn bury_tried(
     }
     let reasons: Vec<_> = dead.iter().map(|event| (*event, DeadReason::Tries)).collect();
     let ended = bury(db, queue, consumer, window, &reasons).await?;
-    let (resumed, table) = end_and_resume(db, queue, &ended).await?;
-    let ids = |events: Vec<EventId>| events.into_iter().map(|event| event.0).collect();
-    Ok(Buried { dead: ids(dead), resumed: ids(resumed), table })
+    let (told, table) = end_and_resume(db, queue, &ended).await?;
+    Ok(Buried { dead: dead.into_iter().map(|event| event.0).collect(), told, table })
 }
 
 /// All events of the window are done: nothing remembers their tries. A transaction that holds the window keeps its mark.

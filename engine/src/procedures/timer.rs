@@ -40,17 +40,14 @@
 //! more than comes to an end in a period.
 
 use super::Db;
-use super::dead_letter::dead_letter;
-use super::end::{Ended, end_workflows};
+use super::dead_letter::{bury_undeliverable, is_about_row};
+use super::end::{Ended, Resumed, end_workflows, resume};
 use super::join::report_ends;
-use super::producer::{append_event, append_to, blank_event, current_table, require_kind};
+use super::producer::{append_event, blank_event, current_table, require_kind};
 use super::queue::{latest_tick, set_lock_timeout, tick_at};
 use crate::designs::delayed_rotation;
 use crate::guard::Guard;
-use crate::schema::{
-    CancelledRow, DeadLetterRow, DrainRow, Edge, QueueRow, Sequence, SubscriptionRow, TIMER_TABLES, Timer, WorkflowRow,
-    event_table, timer_table,
-};
+use crate::schema::{CancelledRow, DrainRow, Edge, QueueRow, Sequence, TIMER_TABLES, Timer, event_table, timer_table};
 use crate::store::locks::{LockKey, Mode};
 use crate::store::ordered::{Deletion, Keyed};
 use crate::store::rows::{Row, RowLock};
@@ -59,8 +56,8 @@ use crate::store::statement::{Has, Policy};
 use crate::store::transaction::{Target, Undo};
 use alloc::vec::Vec;
 use core::ops::{Bound, Range};
-use tourbillon_models::history::{DeadReason, PlainReply};
-use tourbillon_models::name::{Consumer, EventId, Micros, Queue, Tick, WorkflowId, Xid};
+use tourbillon_models::history::PlainReply;
+use tourbillon_models::name::{EventId, Micros, Queue, Tick, WorkflowId, Xid};
 use tourbillon_models::op::QueueKind;
 use tourbillon_models::reply::{Event, Refusal, Reply};
 
@@ -207,19 +204,19 @@ pub async fn drain(db: Db, queue: Queue, limit: u32) -> Result<PlainReply, Refus
         true => Delivered::default(),
         false => deliver(&db, queue, &page).await?,
     };
-    let mut resumed = Vec::new();
+    let mut told = Resumed::default();
     if !ended.is_empty() {
         let reports = end_workflows(&db, &ended).await?;
-        let events = report_ends(&db, &reports).await?;
-        resumed.extend(events.iter().map(|event| event.id.0));
-        append_to(&db, queue, table, &events).await?;
+        let joined = report_ends(&db, &reports).await?;
+        told = resume(&db, queue, table, joined, Policy::Wait).await?;
     }
+    let Resumed { resumed, undeliverable } = told;
     let advance = |row: &mut DrainRow, _| match is_done {
         true => (row.done, row.open, row.position) = (open.clone(), None, None),
         false => (row.open, row.position) = (Some(open.clone()), last),
     };
     db.tx.update::<DrainRow>(queue, |_| true, advance).await?;
-    Ok(Reply::Drained { tick, fired, dead, resumed, table, is_done })
+    Ok(Reply::Drained { tick, fired, dead, resumed, undeliverable, table, is_done })
 }
 
 /// What is to be delivered now: the open round, else one up to the latest tick, if that is newer than the done one. None
@@ -298,7 +295,7 @@ async fn deliver_each(db: &Db, queue: Queue, table: u8, page: &[Timer]) -> Resul
         match db.tx.attempt(append(db, queue, table, core::slice::from_ref(timer))).await {
             Ok(()) => delivered.fired.push(timer.event.id.0),
             Err(refusal) if is_about_row(refusal) => {
-                delivered.ended.extend(bury(db, queue, timer.event).await?);
+                delivered.ended.extend(bury_undeliverable(db, queue, timer.event).await?);
                 delivered.dead.push(timer.event.id.0);
             }
             Err(refusal) => return Err(refusal),
@@ -315,31 +312,6 @@ async fn append(db: &Db, queue: Queue, table: u8, timers: &[Timer]) -> Result<()
             false => Event { workflow: WorkflowId(0), sequence: 0, ..timer.event },
         };
         append_event(db, queue, table, event)
-    })
-}
-
-/// What fails at every try because of what the row is. Anything else, such as a deadlock, says nothing about it.
-const fn is_about_row(refusal: Refusal) -> bool {
-    matches!(refusal, Refusal::CheckViolation | Refusal::UniqueViolation)
-}
-
-/// The timer was its workflow's one continuation, so nobody else has the live row.
-async fn bury(db: &Db, queue: Queue, event: Event) -> Result<Option<Ended>, Refusal> {
-    let letter = dead_letter(queue, None, event, DeadReason::Undeliverable);
-    if event.workflow == WorkflowId(0) {
-        db.tx.insert_or_nothing(letter).await?;
-        return Ok(None);
-    }
-    let parent = db.tx.get::<WorkflowRow>(event.workflow).and_then(|row| row.parent);
-    db.tx.insert_or_nothing(DeadLetterRow { consumer: consumer_of(db, queue), parent, ..letter }).await?;
-    Ok(Some(Ended::dead(event.workflow)))
-}
-
-/// A queue of workflows has one.
-fn consumer_of(db: &Db, queue: Queue) -> Option<Consumer> {
-    db.tx.with(|store, slot| {
-        let mut rows = Has::<SubscriptionRow>::rows(&store.tables).all(&store.transactions, slot);
-        rows.find(|(_, row)| row.queue == queue).map(|(_, row)| row.consumer)
     })
 }
 

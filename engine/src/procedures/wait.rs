@@ -6,7 +6,8 @@
 use super::Db;
 use super::audit::{Deed, write_audit};
 use super::emit::is_apart;
-use super::producer::{append_events, blank_event};
+use super::end::{Resumed, resume};
+use super::producer::{blank_event, current_table};
 use crate::guard::Guard;
 use crate::schema::{BoxRow, QueueRow};
 use crate::store::rows::RowLock;
@@ -119,21 +120,26 @@ pub fn continuation(wait: &BoxRow, arrival: Arrival) -> Option<Event> {
     Some(Event { id, workflow: wait.workflow, sequence, step, arrival, ..blank_event(state) })
 }
 
-/// Resumes waits whose deadline has passed. One that somebody else is about to resume is left to him.
+/// Resumes waits whose deadline has passed. One that somebody else is about to resume is left to him. What cannot become an
+/// event ends its workflow, unless somebody has that locked, who may be about to resume it: then it is left.
 pub async fn expire_waits(db: Db, queue: Queue, limit: u32) -> Result<PlainReply, Refusal> {
     db.require_read_committed()?;
     db.tx.get::<QueueRow>(queue).ok_or(Refusal::UndefinedObject)?;
     let now = db.clock();
-    let mut resumed: Vec<Event> = Vec::new();
-    for wait in lock_due(&db, queue, now, limit.max(1) as usize).await? {
-        db.tx.delete::<BoxRow>((wait.workflow, wait.name, wait.is_apart), |_| true).await?;
-        resumed.extend(continuation(&wait, Arrival::TimedOut));
+    let due = lock_due(&db, queue, now, limit.max(1) as usize).await?;
+    let events: Vec<Event> = due.iter().filter_map(|wait| continuation(wait, Arrival::TimedOut)).collect();
+    let table = if events.is_empty() { 0 } else { current_table(&db, queue)? };
+    let ids: Vec<EventId> = events.iter().map(|event| event.id).collect();
+    let Resumed { resumed, undeliverable } = resume(&db, queue, table, events, Policy::SkipLocked).await?;
+    for (wait, id) in due.iter().zip(ids) {
+        if resumed.contains(&id.0) {
+            db.tx.delete::<BoxRow>((wait.workflow, wait.name, wait.is_apart), |_| true).await?;
+        }
     }
-    let table = append_events(&db, queue, &resumed).await?;
     if !db.guards.on(Guard::PromiseUntilEnd) {
         drop_promises(&db, queue, now).await?;
     }
-    Ok(Reply::Expired { resumed: resumed.iter().map(|event| event.id.0).collect(), table })
+    Ok(Reply::Expired { resumed, undeliverable, table })
 }
 
 /// In the order of deadlines.

@@ -229,9 +229,9 @@ impl Mapping {
     /// The columns of `hand_out`; those of the event are null if there is none.
     fn handed_out(&self, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<PlainReply, DecodeError> {
         let (tries, dead) = (columns.small()?, columns.ids()?);
-        let (resumed, table) = (columns.ids()?, columns.table()?);
+        let (resumed, undeliverable, table) = (columns.ids()?, columns.ids()?, columns.table()?);
         let event = columns.if_not_null(EVENT_COLUMNS, |columns| self.event(columns, ids))?;
-        Ok(Reply::HandedOut { events: event.into_iter().collect(), tries, dead, resumed, table })
+        Ok(Reply::HandedOut { events: event.into_iter().collect(), tries, dead, resumed, undeliverable, table })
     }
 
     /// The columns of `read`.
@@ -299,6 +299,7 @@ fn reply_of(op: &PlainOp, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<Pl
             appended: columns.ids()?,
             children: columns.uuids()?.into_iter().map(|uuid| ids.workflow(uuid).0).collect(),
             resumed: columns.ids()?,
+            undeliverable: columns.ids()?,
             table: columns.table()?,
             timer_table: columns.table()?,
         },
@@ -308,7 +309,9 @@ fn reply_of(op: &PlainOp, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<Pl
             event: EventId(columns.id_or_null()?.unwrap_or(0)),
             table: columns.table()?,
         },
-        Op::ExpireWaits { .. } => Reply::Expired { resumed: columns.ids()?, table: columns.table()? },
+        Op::ExpireWaits { .. } => {
+            Reply::Expired { resumed: columns.ids()?, undeliverable: columns.ids()?, table: columns.table()? }
+        }
         Op::Observe { .. } => Reply::Observed(LiveCounts {
             ready: columns.id()?,
             sleeping: columns.id()?,
@@ -347,11 +350,12 @@ fn reply_of(op: &PlainOp, columns: &mut Columns<'_>, ids: &mut Ids) -> Result<Pl
                 fired: columns.ids()?,
                 dead: columns.ids()?,
                 resumed: columns.ids()?,
+                undeliverable: columns.ids()?,
                 table: columns.table()?,
                 is_done: columns.bool()?,
             },
             None => {
-                columns.skip(5)?;
+                columns.skip(6)?;
                 Reply::Idle
             }
         },

@@ -82,14 +82,14 @@ impl Texts {
             read_results: text("select join_id, child_index, outcome, result", "read_results($1, $2)"),
             hand_out: text(
                 and_xid!(
-                    "select tries, dead, resumed, event_table, event_id, xid::text::int8, workflow_id, sequence, step, \
+                    "select tries, dead, resumed, undeliverable, event_table, event_id, xid::text::int8, workflow_id, sequence, step, \
                      attempt, state, arrival, payload"
                 ),
                 "hand_out($1, $2, $3)",
             ),
             hold: text(and_xid!("select null"), &format!("hold($1, $2{clock})")),
             handoff: text(
-                and_xid!("select appended, children, resumed, event_table, timer_table"),
+                and_xid!("select appended, children, resumed, undeliverable, event_table, timer_table"),
                 "handoff($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
             ),
             replay_dead_letter: text(
@@ -109,12 +109,15 @@ impl Texts {
                 and_xid!("select cancelled"),
                 "cancel($1, $2, timestamptz 'epoch' + $3::int8 * interval '1 microsecond')",
             ),
-            drain: text(and_xid!("select tick, fired, dead, resumed, event_table, is_done"), "drain($1, $2)"),
+            drain: text(
+                and_xid!("select tick, fired, dead, resumed, undeliverable, event_table, is_done"),
+                "drain($1, $2)",
+            ),
             rotate_timers: text(
                 and_xid!("select rotated, timer_table, moved"),
                 "rotate_timers($1, $2::int8 * interval '1 microsecond')",
             ),
-            expire_waits: text(and_xid!("select resumed, event_table"), "expire_waits($1, $2)"),
+            expire_waits: text(and_xid!("select resumed, undeliverable, event_table"), "expire_waits($1, $2)"),
             rotate_audit: text(
                 and_xid!("select rotated, audit_table"),
                 "rotate_audit($1::int8 * interval '1 microsecond', $2::int8 * interval '1 microsecond')",

@@ -25,8 +25,17 @@ impl Pass<'_> {
                 self.claimed(done, *worker, *token, (*prev, *next), *victim);
                 self.given_out(done, *worker, (*prev, *next), *victim, *isolated);
             }
-            (Op::Handoff { worker, token, decisions }, Reply::HandedOff { appended, children, resumed, table, .. }) => {
-                let told = HandedOff { appended: *appended, children: *children, resumed: *resumed, table: *table };
+            (
+                Op::Handoff { worker, token, decisions },
+                Reply::HandedOff { appended, children, resumed, undeliverable, table, .. },
+            ) => {
+                let told = HandedOff {
+                    appended: *appended,
+                    children: *children,
+                    resumed: *resumed,
+                    undeliverable: *undeliverable,
+                    table: *table,
+                };
                 self.handed_off(done, *worker, *token, *decisions, Some(told));
             }
             (Op::Tick { queue }, Reply::Ticked { tick, at, snapshot }) => {
@@ -63,8 +72,11 @@ impl Pass<'_> {
             }
             (Op::Cancel { event, .. }, Reply::Cancelled) => self.cancelled(done, *event),
             (Op::Cancel { .. }, Reply::TooLate) => self.found.sees(Reach::TimerCancelTooLate),
-            (Op::Drain { queue, .. }, Reply::Drained { tick, fired, dead, resumed, table, is_done }) => {
+            (Op::Drain { queue, .. }, Reply::Drained { tick, fired, dead, resumed, undeliverable, table, is_done }) => {
                 self.drained(done, *queue, *tick, (*fired, *dead), (*table, *is_done));
+                if undeliverable.len > 0 {
+                    self.undeliverable(done, *undeliverable);
+                }
                 if resumed.len > 0 {
                     self.continued(done, *resumed, *table);
                 }
@@ -73,7 +85,10 @@ impl Pass<'_> {
                 let answered = Answered { answer: *answer, repeated: *repeated, event: *event, table: *table };
                 Emission::of(op).into_iter().for_each(|it| self.emitted(done, &it, answered));
             }
-            (Op::ExpireWaits { .. }, Reply::Expired { resumed, table }) => self.waits_expired(done, *resumed, *table),
+            (Op::ExpireWaits { .. }, Reply::Expired { resumed, undeliverable, table }) => {
+                self.undeliverable(done, *undeliverable);
+                self.waits_expired(done, *resumed, *table);
+            }
             (Op::RotateTimers { .. }, Reply::TimersRotated { moved, .. }) => {
                 self.found.sees(Reach::TimerRotation);
                 if *moved > 0 {
@@ -82,9 +97,15 @@ impl Pass<'_> {
             }
             (Op::RotateTimers { .. }, Reply::TimersKept) => self.found.sees(Reach::TimerRotationKept),
             (Op::RotateAudit { .. }, Reply::AuditRotated { .. }) => self.found.sees(Reach::AuditRotated),
-            (Op::HandOut { worker, token, max_tries }, Reply::HandedOut { events, tries, dead, resumed, table }) => {
+            (
+                Op::HandOut { worker, token, max_tries },
+                Reply::HandedOut { events, tries, dead, resumed, undeliverable, table },
+            ) => {
                 let out = HandOut { events: *events, tries: *tries, max_tries: *max_tries, dead: *dead };
                 self.handed_out(done, *worker, *token, &out);
+                if undeliverable.len > 0 {
+                    self.undeliverable(done, *undeliverable);
+                }
                 if resumed.len > 0 {
                     self.continued(done, *resumed, *table);
                 }

@@ -353,6 +353,7 @@ impl Pass<'_> {
         self.now = self.history.records.len() as u32;
         self.settle_isolation();
         self.history.state.iter().for_each(|state| self.find_waits(state));
+        self.history.state.iter().for_each(|state| self.find_undeliverable(state));
         self.judge_complete_joins();
         let doubts = self.doubts();
         let has_doubts = !doubts.is_empty();

@@ -1,7 +1,7 @@
 //! Dead letters: what nobody will work on any more, why, and what was given another life. Q12 and W10.
 //!
 //! An event becomes a dead letter by its decision (rejected, or retried beyond its attempts), by a hand-out that finds
-//! its tries used up, or by a drain that cannot deliver it. That is its end, and the end of its workflow.
+//! its tries used up, or since it cannot be delivered: by a drain, or by whoever ends the wait or the join that it was. That is its end, and the end of its workflow.
 //!
 //! - **Q12** A dead letter is written once and stays: nothing that has it for an end has another one; at most one
 //!   committed replay names it, and none that is none; at the end there is one row for each that was told, with its step
@@ -17,6 +17,7 @@ use super::clue::Clue;
 use super::content::Content;
 use super::log::Entry;
 use super::transactions::NONE;
+use super::undeliverable::calls_dead;
 use super::workflow::Workflow;
 use super::{Property, Reach};
 use crate::history::{DeadLetterRow, DeadReason, Parent, State};
@@ -90,12 +91,12 @@ impl Pass<'_> {
     ) {
         self.found.exercised(Property::Q12);
         self.found.exercised(Property::W10);
-        self.found.sees(match reason {
-            DeadReason::Attempts => Reach::RetryExhausted,
-            DeadReason::Tries => Reach::DeadLetterTries,
-            DeadReason::Rejected => Reach::DeadLetterRejected,
-            DeadReason::Undeliverable => Reach::TimerDeadLetter,
-        });
+        match reason {
+            DeadReason::Attempts => self.found.sees(Reach::RetryExhausted),
+            DeadReason::Tries => self.found.sees(Reach::DeadLetterTries),
+            DeadReason::Rejected => self.found.sees(Reach::DeadLetterRejected),
+            DeadReason::Undeliverable => {}
+        }
         if self.memory.joins.parent_of(content.workflow).is_some() {
             self.found.sees(match reason {
                 DeadReason::Attempts => Reach::ChildDeadAttempts,
@@ -150,11 +151,10 @@ impl Pass<'_> {
         });
     }
 
-    /// W10 of a timer that a drain could not deliver.
+    /// W10 of what could not be delivered.
     pub(super) fn judge_undeliverable(&mut self, done: Done, event: EventId, content: &Content, born: u32) {
         let clue = Clue(self.history);
-        let forbidden = self.history.header.option(UNDELIVERABLE_STATE);
-        let Some(forbidden) = forbidden.and_then(|state| state.parse::<u64>().ok()) else { return };
+        let Some(forbidden) = self.forbidden_state() else { return };
         if content.state != forbidden {
             self.found.violated(Property::W10, &[born, done.record()], || {
                 let (at, state) = (clue.at(done.record()), content.state);
@@ -175,13 +175,11 @@ impl Pass<'_> {
         let (history, clue) = (self.history, Clue(self.history));
         if !self.memory.dead_letters.is_dead(event) {
             self.settle(done.record(), |op, reply| match (op, reply) {
-                (_, Reply::HandedOut { dead, .. } | Reply::Drained { dead, .. }) => {
-                    history.ids(*dead).contains(&event.0)
-                }
-                (Op::Handoff { decisions, .. }, Reply::HandedOff { .. }) => {
+                (Op::Handoff { decisions, .. }, Reply::HandedOff { undeliverable, .. }) => {
                     history.decisions(*decisions).iter().any(|decision| decision.event == event)
+                        || history.ids(*undeliverable).contains(&event.0)
                 }
-                _ => false,
+                _ => calls_dead(reply).iter().any(|dead| history.ids(*dead).contains(&event.0)),
             });
         }
         let Some(letter) = self.memory.dead_letters.of(consumer, event) else {

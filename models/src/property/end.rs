@@ -6,6 +6,7 @@
 use super::checker::Pass;
 use super::clue::Clue;
 use super::transactions::NONE;
+use super::undeliverable::calls_dead;
 use crate::history::History;
 use crate::name::EventId;
 use crate::op::{Op, Verb};
@@ -68,18 +69,21 @@ impl Pass<'_> {
         let history = self.history;
         self.memory.has_lost_hand_out
             || self.memory.timers.has_lost_drain()
+            || self.memory.waits.has_lost_expiry()
+            || self.memory.joins.is_untold(EventId(event))
             || self.is_handoff_in_doubt(EventId(event))
             || self.may_come(|op| match op {
                 Op::Handoff { decisions, .. } => {
                     history.decisions(*decisions).iter().any(|decision| decision.event.0 == event)
                 }
-                Op::HandOut { .. } | Op::Drain { .. } => true,
+                Op::HandOut { .. } | Op::Drain { .. } | Op::ExpireWaits { .. } => true,
                 _ => false,
             })
     }
 }
 
 fn way_from(history: &History, event: u32, op: &Op<Span>, reply: &Reply<Span, Span, Span>) -> Option<Way> {
+    let is_called_dead = calls_dead(reply).iter().any(|dead| history.ids(*dead).contains(&event));
     match (op, reply) {
         (Op::Handoff { decisions, .. }, Reply::HandedOff { appended, .. }) => {
             let mut appended = history.ids(*appended).iter();
@@ -89,11 +93,8 @@ fn way_from(history: &History, event: u32, op: &Op<Span>, reply: &Reply<Span, Sp
                     return Some(id.filter(|id| *id != 0).map_or(Way::End, Way::To));
                 }
             }
-            None
+            is_called_dead.then_some(Way::End)
         }
-        (_, Reply::HandedOut { dead, .. } | Reply::Drained { dead, .. }) => {
-            history.ids(*dead).contains(&event).then_some(Way::End)
-        }
-        _ => None,
+        _ => is_called_dead.then_some(Way::End),
     }
 }

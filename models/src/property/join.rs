@@ -106,6 +106,15 @@ impl Joins {
         self.by_id.iter().filter(|(_, join)| join.resumed.is_none()).map(|(id, join)| (*id, join))
     }
 
+    pub(super) fn is_known(&self, id: EventId) -> bool {
+        self.by_id.contains_key(&id.0)
+    }
+
+    /// Whether what became of a join whose children have all ended was in a reply that was lost.
+    pub(super) fn is_untold(&self, id: EventId) -> bool {
+        self.by_id.get(&id.0).is_some_and(|join| join.is_untold)
+    }
+
     /// Whether some join may have been resumed without anybody being told.
     pub(super) fn has_untold(&self) -> bool {
         self.has_lost_spawn || self.by_id.values().any(|join| join.is_untold || join.is_vague)
@@ -129,6 +138,16 @@ impl Joins {
 impl Join {
     pub(super) fn total(&self) -> u32 {
         self.left.len() as u32
+    }
+
+    pub(super) const fn is_untold(&self) -> bool {
+        self.is_untold
+    }
+
+    /// Its continuation was told of.
+    pub(super) const fn ends(&mut self, record: u32) {
+        self.resumed = Some(record);
+        self.is_untold = false;
     }
 }
 
@@ -256,6 +275,9 @@ impl Pass<'_> {
         if join.total() > 1 && before != done.commit && before > done.begun {
             self.found.sees(Reach::LastChildrenConcurrent);
         }
+        if join.is_untold && Some(join.state) == self.forbidden_state() {
+            return self.join_dies(done, id);
+        }
         self.memory.joins.complete.push(id.0);
     }
 
@@ -277,32 +299,42 @@ impl Pass<'_> {
         }
     }
 
-    fn join_resumed(&mut self, done: Done, id: EventId, table: u8) {
+    pub(super) fn join_resumed(&mut self, done: Done, id: EventId, table: u8) {
+        if self.may_join(done, id) {
+            self.join_becomes(done, id, table);
+        }
+    }
+
+    /// Whether a join that somebody says to be over was open; J1 and J2 of that.
+    pub(super) fn may_join(&mut self, done: Done, id: EventId) -> bool {
         self.found.exercised(Property::J1);
         self.found.exercised(Property::J2);
         if !self.memory.joins.by_id.contains_key(&id.0) && !self.is_event(id) {
             self.settle_birth(self.now, id);
         }
-        let Some(join) = self.memory.joins.by_id.get(&id.0) else { return self.nothing_joined(done, id) };
+        let Some(join) = self.memory.joins.by_id.get(&id.0) else {
+            self.nothing_joined(done, id);
+            return false;
+        };
         if let Some(first) = join.resumed {
-            return self.joined_twice(done, id, first);
+            self.joined_twice(done, id, first);
+            return false;
         }
         if join.ended < join.total() {
             self.settle_children(id);
         }
-        let Some(join) = self.memory.joins.by_id.get(&id.0) else { return };
+        let Some(join) = self.memory.joins.by_id.get(&id.0) else { return false };
         if join.ended < join.total() && !self.judge_early_join(done, id) {
             self.memory.joins.by_id.get_mut(&id.0).into_iter().for_each(|join| join.is_vague = true);
         }
-        self.join_becomes(done, id, table);
+        true
     }
 
     fn join_becomes(&mut self, done: Done, id: EventId, table: u8) {
         let crashed = self.memory.joins.crashed;
         let Some(join) = self.memory.joins.by_id.get_mut(&id.0) else { return };
         self.found.exercised(Property::J6);
-        join.resumed = Some(done.record());
-        join.is_untold = false;
+        join.ends(done.record());
         if join.born < crashed && join.total() > 0 {
             self.found.sees(Reach::JoinAcrossCrash);
         }

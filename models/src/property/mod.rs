@@ -51,6 +51,7 @@ pub mod sweep;
 mod timer;
 mod tokens;
 mod transactions;
+mod undeliverable;
 mod wait;
 mod window;
 mod work;

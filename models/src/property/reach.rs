@@ -123,6 +123,8 @@ goals! {
     EmitForged "emit-forged"
     EmitDead "emit-dead"
     WaitTimedOut "wait-timed-out"
+    /// A wait whose deadline had passed could not become an event.
+    WaitUndeliverable "wait-undeliverable"
     /// The deadline had resumed the wait when the emit came, which is a promise now.
     DeadlineWonRace "deadline-won-race"
     /// The deadline had passed when the emit came, and nobody had resumed the wait.
@@ -149,6 +151,8 @@ goals! {
     JoinAcrossCrash "join-across-crash"
     /// One call completed several joins.
     JoinsTogether "joins-together"
+    /// A join whose children had ended could not become an event.
+    JoinUndeliverable "join-undeliverable"
     ChildlessSpawn "childless-spawn"
     /// A child had children of its own.
     NestedSpawn "nested-spawn"

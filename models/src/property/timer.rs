@@ -185,7 +185,7 @@ impl Pass<'_> {
             self.fire(done, queue, EventId(*id), table);
         }
         for id in history.ids(dead) {
-            self.undeliverable(done, queue, EventId(*id));
+            self.timer_undeliverable(done, queue, EventId(*id));
         }
         if !is_done {
             self.found.sees(Reach::TimerPageFull);
@@ -300,7 +300,7 @@ impl Pass<'_> {
     }
 
     /// A timer that cannot become an event became a dead letter.
-    fn undeliverable(&mut self, done: Done, queue: Queue, id: EventId) {
+    fn timer_undeliverable(&mut self, done: Done, queue: Queue, id: EventId) {
         if !self.memory.timers.by_id.contains_key(&id.0) {
             self.settle_birth(done.record(), id);
         }
@@ -315,6 +315,7 @@ impl Pass<'_> {
             0 => 0,
             _ => self.queue(queue).consumers.first().copied().unwrap_or_default(),
         };
+        self.found.sees(Reach::TimerDeadLetter);
         self.judge_undeliverable(done, id, &timer.content, timer.born);
         self.dead_letter(done, consumer, queue, id, DeadReason::Undeliverable, &timer.content);
         self.workflow_died(done, timer.content.workflow);

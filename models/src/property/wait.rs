@@ -107,6 +107,14 @@ impl Waits {
     pub(super) fn has_untold(&self) -> bool {
         !self.untold.is_empty() || !self.lost.is_empty() || self.boxes.values().any(|mailbox| !mailbox.lost.is_empty())
     }
+
+    pub(super) fn has_lost_expiry(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    pub(super) fn lost_expiry(&self, queue: u8) -> Option<Done> {
+        self.lost.get(&queue).map(|(done, _)| *done)
+    }
 }
 
 impl Wait {
@@ -165,7 +173,17 @@ impl Pass<'_> {
 
     /// An open wait becomes an event.
     pub(super) fn resume(&mut self, done: Done, id: EventId, table: u8, arrival: Option<Arrival>) {
-        let Some(wait) = self.memory.waits.open.remove(&id.0) else { return };
+        let Some(wait) = self.close_wait(done, id, arrival) else { return };
+        let content = (wait.workflow, wait.sequence, wait.step, wait.state);
+        let mut entry = Entry::new(done, Queue(wait.queue), table, content);
+        entry.is_truncated = table == UNTOLD_TABLE;
+        self.add_event(done, id, entry);
+        self.arrives(id, arrival);
+    }
+
+    /// A wait is over, and its workflow goes on, or ends.
+    pub(super) fn close_wait(&mut self, done: Done, id: EventId, arrival: Option<Arrival>) -> Option<Wait> {
+        let wait = self.memory.waits.open.remove(&id.0)?;
         self.found.exercised(Property::A1);
         let mailbox = self.memory.waits.mailbox(wait.workflow, wait.name);
         mailbox.wait = mailbox.wait.filter(|other| *other != id.0);
@@ -176,11 +194,7 @@ impl Pass<'_> {
         if let Some(promise) = missed {
             self.lost_wakeup(&wait, &promise, done.record());
         }
-        let content = (wait.workflow, wait.sequence, wait.step, wait.state);
-        let mut entry = Entry::new(done, Queue(wait.queue), table, content);
-        entry.is_truncated = table == UNTOLD_TABLE;
-        self.add_event(done, id, entry);
-        self.arrives(id, arrival);
+        Some(wait)
     }
 
     /// A handoff says that what it awaits was there.
@@ -292,12 +306,13 @@ impl Pass<'_> {
         });
     }
 
-    /// A duty resumed waits, since their deadlines had passed.
+    /// A duty resumed waits, since their deadlines had passed; and parents of workflows that it has ended.
     pub(super) fn waits_expired(&mut self, done: Done, resumed: Span, table: u8) {
         for id in self.history.ids(resumed) {
             let id = EventId(*id);
             self.found.exercised(Property::A2);
-            if !self.memory.waits.open.contains_key(&id.0) {
+            let is_open = |pass: &Self| pass.memory.waits.open.contains_key(&id.0) || pass.memory.joins.is_known(id);
+            if !is_open(self) {
                 self.settle_birth(self.now, id);
             }
             match self.memory.waits.open.get(&id.0).copied() {
@@ -306,12 +321,13 @@ impl Pass<'_> {
                     self.found.sees(Reach::WaitTimedOut);
                     self.resume(done, id, table, Some(Arrival::TimedOut));
                 }
+                None if self.memory.joins.is_known(id) => self.join_resumed(done, id, table),
                 None => self.nobody_waited(done, id, Some(Arrival::TimedOut)),
             }
         }
     }
 
-    fn judge_deadline(&mut self, done: Done, id: EventId, wait: &Wait) {
+    pub(super) fn judge_deadline(&mut self, done: Done, id: EventId, wait: &Wait) {
         let clue = Clue(self.history);
         let ended = if done.end() == NONE { done.call } else { done.end() };
         let at = self.memory.server_clock.latest(self.history, done.call, ended);
@@ -335,7 +351,7 @@ impl Pass<'_> {
     pub(super) fn nobody_waited(&mut self, done: Done, id: EventId, arrival: Option<Arrival>) {
         let clue = Clue(self.history);
         let is_untold = self.memory.waits.untold.contains_key(&id.0);
-        if self.is_event(id) || is_untold {
+        if self.is_event(id) || is_untold || self.memory.dead_letters.is_dead(id) {
             let first = self.memory.events.get(id.0).map_or(NONE, |known| known.born);
             return self.found.violated(Property::A1, &[first, done.record(), done.commit], || {
                 let workflow = self.memory.events.get(id.0).map(|known| clue.workflow(known.workflow));
@@ -347,6 +363,9 @@ impl Pass<'_> {
         }
         if self.has_lost_await() {
             self.memory.waits.untold.insert(id.0, (done, arrival));
+            return;
+        }
+        if self.memory.joins.has_lost_spawn {
             return;
         }
         self.found.violated(Property::A2, &[done.record(), done.commit], || {
@@ -381,7 +400,9 @@ impl Pass<'_> {
         let history = self.history;
         self.settle_one(|_, reply| match reply {
             Reply::Emitted { event, .. } => event.0 == id,
-            Reply::Expired { resumed, .. } => history.ids(*resumed).contains(&id),
+            Reply::Expired { resumed, undeliverable, .. } => {
+                history.ids(*resumed).contains(&id) || history.ids(*undeliverable).contains(&id)
+            }
             _ => false,
         });
     }

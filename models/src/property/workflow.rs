@@ -92,7 +92,8 @@ impl Pass<'_> {
                 self.decide(done, consumer, decision, &children, successor, table);
             }
         }
-        if let Some(told) = told.filter(|told| told.resumed.len > 0) {
+        if let Some(told) = told {
+            self.undeliverable(done, told.undeliverable);
             self.continued(done, told.resumed, table);
         }
         if self.memory.waits.has_registered() {
@@ -458,6 +459,7 @@ pub(super) struct HandedOff {
     pub(super) appended: Span,
     pub(super) children: Span,
     pub(super) resumed: Span,
+    pub(super) undeliverable: Span,
     pub(super) table: u8,
 }
 

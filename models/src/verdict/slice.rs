@@ -225,7 +225,8 @@ fn decided(history: &History, decision: &Decision) -> String {
 
 fn reply(history: &History, reply: &Reply<Span, Span, Span>) -> String {
     let ids = |span| list(history.ids(span), |id| EventId(*id).to_string());
-    let resumes = |span: Span| if span.len == 0 { String::new() } else { format!("; resumes {}", ids(span)) };
+    let some = |word: &str, span: Span| if span.len == 0 { String::new() } else { format!("; {word} {}", ids(span)) };
+    let resumes = |span: Span, dead: Span| some("resumes", span) + &some("cannot deliver", dead);
     match *reply {
         Reply::Done => "done".into(),
         Reply::Committed => "committed".into(),
@@ -242,25 +243,25 @@ fn reply(history: &History, reply: &Reply<Span, Span, Span>) -> String {
         }
         Reply::Idle => "nothing to do".into(),
         Reply::Events(events) => format!("[{}]", list(history.events(events), |event| delivered(history, event))),
-        Reply::HandedOut { events, tries, dead, resumed, .. } => {
+        Reply::HandedOut { events, tries, dead, resumed, undeliverable, .. } => {
             let events = list(history.events(events), |event| delivered(history, event));
-            format!("[{events}], tried {tries} ×; dead [{}]{}", ids(dead), resumes(resumed))
+            format!("[{events}], tried {tries} ×; dead [{}]{}", ids(dead), resumes(resumed, undeliverable))
         }
         Reply::Results(results) => format!("[{}]", list(history.results(results), result)),
-        Reply::HandedOff { appended, children, resumed, table, timer_table } => {
+        Reply::HandedOff { appended, children, resumed, undeliverable, table, timer_table } => {
             let timers = if timer_table == 0 { String::new() } else { format!(" or timer table {timer_table}") };
             let children = match children.len {
                 0 => String::new(),
                 _ => format!("; starts {}", list(history.ids(children), |id| WorkflowId(*id).to_string())),
             };
-            format!("[{}] in table {table}{timers}{children}{}", ids(appended), resumes(resumed))
+            format!("[{}] in table {table}{timers}{children}{}", ids(appended), resumes(resumed, undeliverable))
         }
         Reply::Scheduled { event, due, table } => format!("{event} in timer table {table}, due at {due}"),
         Reply::Cancelled => "cancelled".into(),
         Reply::TooLate => "too late".into(),
-        Reply::Drained { tick, fired, dead, resumed, table, is_done } => {
+        Reply::Drained { tick, fired, dead, resumed, undeliverable, table, is_done } => {
             let rest = if is_done { "that is all" } else { "there is more" };
-            let dead = format!("[{}]{}", ids(dead), resumes(resumed));
+            let dead = format!("[{}]{}", ids(dead), resumes(resumed, undeliverable));
             format!("due at {tick}: [{}] in table {table}, dead {dead}, {rest}", ids(fired))
         }
         Reply::Emitted { answer, repeated, event, table } => {
@@ -268,7 +269,9 @@ fn reply(history: &History, reply: &Reply<Span, Span, Span>) -> String {
             let place = if event.0 == 0 { String::new() } else { format!(" {event} in table {table}") };
             format!("{answer:?}{place}{again}").to_lowercase()
         }
-        Reply::Expired { resumed, table } => format!("[{}] in table {table}", ids(resumed)),
+        Reply::Expired { resumed, undeliverable, table } => {
+            format!("[{}] in table {table}{}", ids(resumed), some("cannot deliver", undeliverable))
+        }
         Reply::Observed(LiveCounts { ready, sleeping, waiting, joining }) => {
             format!("{ready} ready, {sleeping} asleep, {waiting} waiting, {joining} joining")
         }

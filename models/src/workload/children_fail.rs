@@ -42,7 +42,7 @@ enum Lot {
     SleepTwice,
     /// It sleeps, and nobody can say before it is due that it cannot be woken.
     Oversleep,
-    /// It has children of its own, or none.
+    /// It has children of its own, or none; perhaps it cannot go on from them.
     Parent,
 }
 
@@ -90,10 +90,26 @@ fn grandchildren(state: u64) -> Vec<Child> {
     (0..stir(state) % 3).map(place).collect()
 }
 
+/// One parent out of eight cannot go on when its children have ended, and nobody can say so before.
+fn is_doomed_family(state: u64) -> bool {
+    (stir(state) >> 40).is_multiple_of(8) && !children(state).is_empty()
+}
+
+/// One out of three, of children.
+fn is_doomed_child(state: u64) -> bool {
+    (stir(state) >> 40).is_multiple_of(3) && !grandchildren(state).is_empty()
+}
+
+/// What a parent goes on with.
+const fn kept(state: u64, is_doomed: bool) -> u64 {
+    if is_doomed { FORBIDDEN } else { state }
+}
+
 /// How a child ends, unless it is unlucky.
 fn end(state: u64) -> (ChildOutcome, u64) {
     match lot(state) {
         Lot::Complete | Lot::Recover | Lot::Sleep | Lot::SleepTwice => (ChildOutcome::Completed, stir(state)),
+        Lot::Parent if is_doomed_child(state) => (ChildOutcome::Dead, 0),
         Lot::Parent => (ChildOutcome::Completed, grandchildren(state).len() as u64),
         Lot::Fail => (ChildOutcome::Failed, stir(state)),
         Lot::Exhaust | Lot::Reject | Lot::Oversleep | Lot::Die => (ChildOutcome::Dead, 0),
@@ -116,7 +132,10 @@ fn live(state: u64, attempt: u16) -> Next {
         Lot::Die => Next::Die,
         Lot::Sleep | Lot::SleepTwice => Next::Sleep { step: WAKE, state, delay: millis_of(state, 20, 900) },
         Lot::Oversleep => Next::Sleep { step: WAKE, state: FORBIDDEN, delay: millis_of(state, 20, 300) },
-        Lot::Parent => Next::Spawn { step: GATHER, state, children: grandchildren(state) },
+        Lot::Parent => {
+            let (kept, children) = (kept(state, is_doomed_child(state)), grandchildren(state));
+            Next::Spawn { step: GATHER, state: kept, children }
+        }
     }
 }
 
@@ -126,7 +145,7 @@ impl Program for ChildrenFail {
     }
 
     fn summary(&self) -> &'static str {
-        "up to eight children that complete, fail, sleep, become dead letters or have children; their parent looks how they ended"
+        "up to eight children that complete, fail, sleep, become dead letters or have children; their parent looks how they ended, if it can go on"
     }
 
     fn steps(&self) -> &[&str] {
@@ -146,7 +165,10 @@ impl Program for ChildrenFail {
 
     fn decide(&self, StepInput { step, state, results, attempt, .. }: StepInput) -> StepOutcome {
         let next = match step {
-            PLAN => Next::Spawn { step: SETTLE, state, children: children(state) },
+            PLAN => {
+                let (kept, children) = (kept(state, is_doomed_family(state)), children(state));
+                Next::Spawn { step: SETTLE, state: kept, children }
+            }
             LIVE => live(state, attempt),
             WAKE if lot(state) == Lot::SleepTwice && attempt == 1 => {
                 Next::Retry { delay: millis_of(!state, 20, 500), max_attempts: 2 }
@@ -182,6 +204,10 @@ mod tests {
             let count = children(state).len();
             families[count] += 1;
             let walked = walk(&ChildrenFail, index, 1, Answers::Expected);
+            if is_doomed_family(state) {
+                assert!(matches!(walked.end, Next::Spawn { state: FORBIDDEN, .. }), "{:?}", walked.end);
+                continue;
+            }
             assert_eq!(walked.end, Next::Complete { result: count as u64 }, "{:?}", walked.steps);
         }
         assert!(families.iter().all(|count| *count > 5), "{families:?}");
@@ -193,6 +219,15 @@ mod tests {
             (0..60).flat_map(|index| children(ChildrenFail.start(index, 1).1)).map(|child| lot(child.state)).collect();
         assert!(LOTS.iter().all(|lot| lots.contains(lot)));
         assert_eq!(lots.iter().filter(|lot| **lot == Lot::Die).count(), 10);
+    }
+
+    #[test]
+    fn some_parents_cannot_go_on_and_some_of_their_parents_neither() {
+        let families: Vec<u64> = (0..1_000).map(|index| ChildrenFail.start(index, 1).1).collect();
+        let doomed: Vec<u64> = families.into_iter().filter(|state| is_doomed_family(*state)).collect();
+        assert!((60..160).contains(&doomed.len()), "{}", doomed.len());
+        let is_doomed = |child: &Child| lot(child.state) == Lot::Parent && is_doomed_child(child.state);
+        assert!(doomed.iter().any(|state| children(*state).iter().any(is_doomed)));
     }
 
     #[test]

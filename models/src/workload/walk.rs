@@ -49,12 +49,18 @@ impl Walker<'_> {
                 Next::Retry { max_attempts, .. } if input.attempt < max_attempts => input.attempt += 1,
                 Next::Await { name, step, state, deadline, token } => {
                     waits.push((name, token));
+                    if state == u64::MAX {
+                        return (waits, next);
+                    }
                     let arrival = self.answer(name, deadline.is_some());
                     input = StepInput { arrival, ..StepInput::first(step, state) };
                 }
-                Next::Spawn { step, state, children } => {
-                    let ends = children.into_iter().map(|child| self.walk(child).1);
+                Next::Spawn { step, state, ref children } => {
+                    let ends = children.iter().map(|child| self.walk(*child).1);
                     results = ends.enumerate().map(|(index, end)| result(index as u16, &end)).collect();
+                    if state == u64::MAX {
+                        return (waits, next);
+                    }
                     let arrival = Arrival::Joined { join: EventId(1) };
                     input = StepInput { arrival, ..StepInput::first(step, state) };
                 }

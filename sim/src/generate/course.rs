@@ -134,6 +134,10 @@ impl Walker<'_> {
                     place.attempt += 1;
                     course.asleep = course.asleep + delay;
                 }
+                Next::Await { state: FORBIDDEN_STATE, deadline, .. } => {
+                    course.asleep = course.asleep + deadline?;
+                    return Some((course, DEAD));
+                }
                 Next::Await { name, step, state, deadline, .. } => {
                     let at = Child { step, state };
                     let heard = self.heard(name, at).map(|place| (place, HEARD));
@@ -153,6 +157,9 @@ impl Walker<'_> {
                 Next::Spawn { step, state, children } => {
                     let (beside, results) = self.children(&children, depth.checked_sub(1)?)?;
                     course = course.then(beside);
+                    if state == FORBIDDEN_STATE {
+                        return Some((course, DEAD));
+                    }
                     let arrival = Arrival::Joined { join: EventId(0) };
                     place = Place { arrival, results, ..Place::at(Child { step, state }) };
                 }

@@ -147,11 +147,12 @@ fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainReply
             ours.iter().zip(theirs).try_for_each(|(ours, theirs)| same_event(pairing, ours, theirs))
         }
         (
-            Reply::HandedOff { appended: ours, children, resumed, table, timer_table },
+            Reply::HandedOff { appended: ours, children, resumed, undeliverable, table, timer_table },
             Reply::HandedOff {
                 appended: theirs,
                 children: their_children,
                 resumed: their_resumed,
+                undeliverable: their_undeliverable,
                 table: other,
                 timer_table: their_timer_table,
             },
@@ -159,16 +160,18 @@ fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainReply
             same_events(pairing, ours, theirs)?;
             same_workflows(pairing, children, their_children)?;
             same_events(pairing, resumed, their_resumed)?;
+            same_events(pairing, undeliverable, their_undeliverable)?;
             same("event table", table, other)?;
             same("timer table", timer_table, their_timer_table)
         }
         (
-            Reply::HandedOut { events: ours, tries, dead, resumed, table },
+            Reply::HandedOut { events: ours, tries, dead, resumed, undeliverable, table },
             Reply::HandedOut {
                 events: theirs,
                 tries: their_tries,
                 dead: their_dead,
                 resumed: their_resumed,
+                undeliverable: their_undeliverable,
                 table: other,
             },
         ) => {
@@ -177,6 +180,7 @@ fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainReply
             same("tries", tries, their_tries)?;
             same_events(pairing, dead, their_dead)?;
             same_events(pairing, resumed, their_resumed)?;
+            same_events(pairing, undeliverable, their_undeliverable)?;
             same("event table", table, other)
         }
         (Reply::Results(ours), Reply::Results(theirs)) => {
@@ -192,8 +196,12 @@ fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainReply
             pairing.event(*event, *their_event)?;
             same("event table", table, other)
         }
-        (Reply::Expired { resumed, table }, Reply::Expired { resumed: theirs, table: other }) => {
-            same_events(pairing, resumed, theirs)?;
+        (
+            Reply::Expired { resumed, undeliverable, table },
+            Reply::Expired { resumed: their_resumed, undeliverable: their_undeliverable, table: other },
+        ) => {
+            same_events(pairing, resumed, their_resumed)?;
+            same_events(pairing, undeliverable, their_undeliverable)?;
             same("event table", table, other)
         }
         (
@@ -205,12 +213,13 @@ fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainReply
             same("timer table", table, other)
         }
         (
-            Reply::Drained { tick, fired, dead, resumed, table, is_done },
+            Reply::Drained { tick, fired, dead, resumed, undeliverable, table, is_done },
             Reply::Drained {
                 tick: their_tick,
                 fired: their_fired,
                 dead: their_dead,
                 resumed: their_resumed,
+                undeliverable: their_undeliverable,
                 table: other,
                 is_done: their_done,
             },
@@ -219,6 +228,7 @@ fn same_reply(pairing: &mut Pairing<'_>, model: &PlainReply, server: &PlainReply
             same_events(pairing, fired, their_fired)?;
             same_events(pairing, dead, their_dead)?;
             same_events(pairing, resumed, their_resumed)?;
+            same_events(pairing, undeliverable, their_undeliverable)?;
             same("event table", table, other)?;
             same("end of the round", is_done, their_done)
         }

@@ -50,11 +50,18 @@ fn claimed(isolated: bool) -> PlainReply {
 }
 
 fn handed_out(events: Vec<Event>) -> PlainReply {
-    Reply::HandedOut { events, tries: 1, dead: vec![], resumed: vec![], table: 0 }
+    Reply::HandedOut { events, tries: 1, dead: vec![], resumed: vec![], undeliverable: Vec::new(), table: 0 }
 }
 
 fn handed_off(appended: Vec<u32>) -> PlainReply {
-    Reply::HandedOff { appended, children: vec![], resumed: vec![], table: 0, timer_table: 0 }
+    Reply::HandedOff {
+        appended,
+        children: vec![],
+        resumed: vec![],
+        undeliverable: Vec::new(),
+        table: 0,
+        timer_table: 0,
+    }
 }
 
 /// What it calls until the replies run out, in a word each; other actions in brackets.

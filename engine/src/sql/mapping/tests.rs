@@ -110,8 +110,14 @@ fn children_are_workflows_that_appear_first_in_a_handoff() {
     let numbers = |ids: &[i64]| Value::Int8Array(ids.iter().map(|id| Some(*id)).collect());
     let children = Value::UuidArray(vec![Some(FLOW), Some(FLOW + 1)]);
     let row = vec![numbers(&[4, 5, 6]), children, numbers(&[3]), Value::Int2(1), Value::Null, Value::Null];
-    let handed_off =
-        Reply::HandedOff { appended: vec![4, 5, 6], children: vec![1, 2], resumed: vec![3], table: 1, timer_table: 0 };
+    let handed_off = Reply::HandedOff {
+        appended: vec![4, 5, 6],
+        children: vec![1, 2],
+        resumed: vec![3],
+        undeliverable: Vec::new(),
+        table: 1,
+        timer_table: 0,
+    };
     assert_eq!(decoded(handoff, row, &mut Ids::new()), (handed_off, None));
 
     let read = Op::ReadResults { worker: WorkerId(1), token: Token(8) };
@@ -151,7 +157,14 @@ fn what_is_handed_out_is_an_event_or_the_end_of_the_window() {
     let mut row = vec![Value::Null, Value::Int8Array(vec![Some(4)]), Value::Int8Array(vec![Some(3)]), Value::Int2(2)];
     row.extend(vec![Value::Null; EVENT_COLUMNS]);
     row.push(Value::Int8(700));
-    let finished = Reply::HandedOut { events: vec![], tries: 0, dead: vec![4], resumed: vec![3], table: 2 };
+    let finished = Reply::HandedOut {
+        events: vec![],
+        tries: 0,
+        dead: vec![4],
+        resumed: vec![3],
+        undeliverable: Vec::new(),
+        table: 2,
+    };
     assert_eq!(decoded(hand_out.clone(), row, &mut Ids::new()), (finished, Some(Xid(700))));
     let event = [
         Value::Int8(5),
@@ -182,7 +195,8 @@ fn timers_are_drained_to_a_tick_or_there_is_nothing_to_drain() {
     let row =
         vec![Value::Int8(4), ids(&[7, 9]), ids(&[8]), ids(&[3]), Value::Int2(2), Value::Bool(false), Value::Int8(12)];
     let (fired, dead, resumed) = (vec![7, 9], vec![8], vec![3]);
-    let drained = Reply::Drained { tick: Tick(4), fired, dead, resumed, table: 2, is_done: false };
+    let drained =
+        Reply::Drained { tick: Tick(4), fired, dead, resumed, undeliverable: Vec::new(), table: 2, is_done: false };
     assert_eq!(decoded(drain.clone(), row, &mut Ids::new()), (drained, Some(Xid(12))));
     let row = [vec![Value::Null; 6], vec![Value::Int8(13)]].concat();
     assert_eq!(decoded(drain, row, &mut Ids::new()), (Reply::Idle, Some(Xid(13))));

@@ -149,7 +149,10 @@ fn an_end_that_is_under_way_explains_that_a_workflow_is_dead() {
     tale.call(0, Op::Handoff { worker: lease.0, token: lease.1, decisions });
     tale.say(1, emit(workflow, 7, 1), answered(EmitAnswer::Dead));
     let (appended, children, resumed) = Default::default();
-    tale.answer(0, Reply::HandedOff { appended, children, resumed, table: 0, timer_table: 0 });
+    tale.answer(
+        0,
+        Reply::HandedOff { appended, children, resumed, undeliverable: Vec::new(), table: 0, timer_table: 0 },
+    );
     tale.state.workflows.clear();
     tale.end(200);
     assert_holds(&tale);

@@ -206,6 +206,7 @@ impl Tale {
             appended: appended.iter().map(|id| id.0).collect(),
             children,
             resumed: here.chain(resumes.joined.iter().map(|join| join.0)).collect(),
+            undeliverable: Vec::new(),
             table: 0,
             timer_table: 0,
         };
@@ -357,7 +358,11 @@ impl Tale {
 
     pub(super) fn expire(&mut self, waits: &[EventId]) {
         let ids = waits.iter().map(|id| id.0).collect();
-        self.say(3, Op::ExpireWaits { queue: Q, limit: 10 }, Reply::Expired { resumed: ids, table: 0 });
+        self.say(
+            3,
+            Op::ExpireWaits { queue: Q, limit: 10 },
+            Reply::Expired { resumed: ids, undeliverable: Vec::new(), table: 0 },
+        );
         waits.iter().for_each(|wait| self.comes(3, *wait, Arrival::TimedOut));
     }
 

@@ -48,8 +48,14 @@ fn q11_an_attempt_too_many() {
     let (worker, token) = tale.window(0, lease.0, 2, &again);
     let decisions = vec![tale.decision(again[0])];
     let appended = vec![tale.mint().0];
-    let reply =
-        crate::reply::Reply::HandedOff { appended, children: vec![], resumed: vec![], table: 0, timer_table: 0 };
+    let reply = crate::reply::Reply::HandedOff {
+        appended,
+        children: vec![],
+        resumed: vec![],
+        undeliverable: Vec::new(),
+        table: 0,
+        timer_table: 0,
+    };
     tale.say(0, crate::op::Op::Handoff { worker, token, decisions }, reply);
     assert_eq!(tale.broken(), ["Q11"]);
     assert_eq!(
@@ -66,6 +72,7 @@ fn q11_and_w10_a_dead_letter_with_attempts_left() {
         appended: vec![0],
         children: vec![],
         resumed: vec![],
+        undeliverable: Vec::new(),
         table: 0,
         timer_table: 0,
     };

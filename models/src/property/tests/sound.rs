@@ -267,7 +267,14 @@ fn lost_appends_starts_claims_and_handoffs_are_found_again() {
     tale.remember(1, next, (decision.workflow, decision.sequence, decision.step, decision.state), 0);
     tale.answer(
         1,
-        Reply::HandedOff { appended: vec![next.0], children: vec![], resumed: vec![], table: 0, timer_table: 0 },
+        Reply::HandedOff {
+            appended: vec![next.0],
+            children: vec![],
+            resumed: vec![],
+            undeliverable: Vec::new(),
+            table: 0,
+            timer_table: 0,
+        },
     );
     tale.lose(1, Op::Commit, Some(Outcome::Committed));
     tale.tick();

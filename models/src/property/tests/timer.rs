@@ -297,8 +297,15 @@ fn a_timer_that_cannot_be_delivered_is_a_dead_letter() {
         tale.history.header.options.push(("undeliverable_state".into(), alloc::format!("{state}")));
         tale.wait(2_000);
         let tick = tale.tick();
-        let reply =
-            Reply::Drained { tick, fired: vec![], dead: vec![timer.0], resumed: vec![], table: 0, is_done: true };
+        let reply = Reply::Drained {
+            tick,
+            fired: vec![],
+            dead: vec![timer.0],
+            resumed: vec![],
+            undeliverable: Vec::new(),
+            table: 0,
+            is_done: true,
+        };
         tale.say(3, Op::Drain { queue: Q, limit: 10 }, reply);
         tale.die(timer, crate::history::DeadReason::Undeliverable);
         tale.end(200);

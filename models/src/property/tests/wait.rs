@@ -133,7 +133,14 @@ fn late_replies_accuse_nobody() {
     tale.say(1, emit(workflow, 7, 1), resumed(wait));
     tale.answer(
         0,
-        Reply::HandedOff { appended: vec![wait.0], children: vec![], resumed: vec![], table: 0, timer_table: 0 },
+        Reply::HandedOff {
+            appended: vec![wait.0],
+            children: vec![],
+            resumed: vec![],
+            undeliverable: Vec::new(),
+            table: 0,
+            timer_table: 0,
+        },
     );
     assert_eq!(tale.broken(), [""; 0]);
 }
