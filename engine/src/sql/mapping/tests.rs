@@ -209,7 +209,7 @@ fn timers_are_drained_to_a_tick_or_there_is_nothing_to_drain() {
     let drained =
         Reply::Drained { tick: Tick(4), fired, dead, resumed, undeliverable: vec![2], table: 2, is_done: false };
     assert_eq!(decoded(drain.clone(), row, &mut Ids::new()), (drained, Some(Xid(12))));
-    let row = [vec![Value::Null; 6], vec![Value::Int8(13)]].concat();
+    let row = [vec![Value::Null; 7], vec![Value::Int8(13)]].concat();
     assert_eq!(decoded(drain, row, &mut Ids::new()), (Reply::Idle, Some(Xid(13))));
 
     let cancel = Op::Cancel { queue: Queue(0), event: EventId(7), due: Micros(5) };
