@@ -335,6 +335,7 @@ fn fitting(op: &PlainOp, reply: PlainReply, spare: (u32, u32, Vec<Event>)) -> Pl
             Reply::HandedOff {
                 children: children.zip(two..).map(|(_, id)| id).collect(),
                 resumed: appended.iter().copied().filter(|id| id % 3 == 0).collect(),
+                undeliverable: Vec::new(),
                 appended,
                 table: 0,
                 timer_table: 0,
@@ -350,11 +351,9 @@ fn fitting(op: &PlainOp, reply: PlainReply, spare: (u32, u32, Vec<Event>)) -> Pl
             };
             Reply::Emitted { answer, repeated: two % 3 == 0, event, table: 0 }
         }
-        Op::ExpireWaits { .. } => Reply::Expired {
-            resumed: events.iter().map(|event| event.id.0).collect(),
-            undeliverable: vec![],
-            table: 0,
-        },
+        Op::ExpireWaits { .. } => {
+            Reply::Expired { resumed: events.iter().map(|event| event.id.0).collect(), undeliverable: vec![], table: 0 }
+        }
         Op::Observe { .. } => {
             Reply::Observed(LiveCounts { ready: one, sleeping: two, waiting: events.len() as u32, joining: 0 })
         }
