@@ -2,6 +2,7 @@
 
 use crate::engine::{Engine, Environment};
 use crate::guard::{Guard, Guards};
+use crate::schema::FORBIDDEN_STATE;
 use crate::store::executor::Progress;
 use crate::store::locks::Slot;
 use alloc::vec;
@@ -43,6 +44,7 @@ pub struct HandedOff {
     pub appended: Vec<u32>,
     pub children: Vec<u32>,
     pub resumed: Vec<u32>,
+    pub undeliverable: Vec<u32>,
 }
 
 impl Flows {
@@ -159,7 +161,9 @@ impl Flows {
 #[track_caller]
 pub fn handed_off(reply: PlainReply) -> HandedOff {
     match reply {
-        Reply::HandedOff { appended, children, resumed, .. } => HandedOff { appended, children, resumed },
+        Reply::HandedOff { appended, children, resumed, undeliverable, .. } => {
+            HandedOff { appended, children, resumed, undeliverable }
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -196,6 +200,11 @@ pub fn goes_to(event: &Event, step: u16) -> Decision {
 
 pub fn ends(event: &Event, verb: Verb, result: u64) -> Decision {
     Decision { sequence: event.sequence, state: result, ..on(event, verb) }
+}
+
+/// What follows cannot become an event.
+pub fn doomed(decision: Decision) -> Decision {
+    Decision { state: FORBIDDEN_STATE, ..decision }
 }
 
 /// A spawn, and so many children.

@@ -1,10 +1,11 @@
 //! Children and their parents by hand: unequal fates, concurrent ends, what is read and when it goes.
 
 use crate::guard::Guard;
-use crate::procedures::flows::{BEGIN, Flows, QUEUE, TICK, Window, ends, goes_to, handed_off, refused, spawns};
+use crate::procedures::flows::{BEGIN, Flows, QUEUE, TICK, Window, doomed, ends, goes_to, handed_off, refused, spawns};
 use crate::procedures::join::MAX_CHILDREN;
 use alloc::vec;
 use alloc::vec::Vec;
+use tourbillon_models::history::DeadReason;
 use tourbillon_models::name::{Consumer, EventId, Micros, WorkerId};
 use tourbillon_models::op::{Decision, Op, Verb};
 use tourbillon_models::reply::{Arrival, ChildOutcome, Event, LiveCounts, Refusal, Reply};
@@ -214,4 +215,125 @@ fn results_are_for_who_has_the_window() {
     let (_, window) = family(&mut flows, slot, 1);
     let read = Op::ReadResults { worker: WorkerId(2), token: window.token };
     assert_eq!(refused(flows.call(slot, read)), Some(Refusal::StaleToken));
+}
+
+/// A parent that cannot go on has one child, and one that can has another; both are in the window.
+fn two_families(removed: &[Guard]) -> (Flows, u8, [u32; 2], Window) {
+    let mut flows = Flows::new(removed);
+    let slot = flows.session();
+    flows.start(slot);
+    flows.start(slot);
+    let window = flows.claim(slot, 1);
+    let [bad, good] = window.events[..] else { panic!("two have begun") };
+    let mut decisions = spawns(&bad, 1);
+    decisions[0] = doomed(decisions[0].clone());
+    decisions.extend(spawns(&good, 1));
+    let appended = flows.hand_off(&window, decisions).appended;
+    let window = flows.claim(slot, 1);
+    (flows, slot, [appended[0], appended[2]], window)
+}
+
+#[test]
+fn a_parent_that_cannot_go_on_is_a_dead_letter_and_keeps_no_child() {
+    let (mut flows, _, [bad, good], window) = two_families(&[]);
+    let told = flows.hand_off(&window, completes(&window.events));
+    assert_eq!((told.resumed, told.undeliverable), (vec![good], vec![bad]));
+    let state = flows.state();
+    let letter = state.dead_letters[0];
+    assert_eq!((letter.event.0, letter.reason), (bad, DeadReason::Undeliverable));
+    assert_eq!(letter.arrival, Arrival::Joined { join: EventId(bad) });
+    assert_eq!((state.workflows.len(), state.joins.len()), (1, 0));
+    assert_eq!(state.results.len(), 2, "whoever replays it reads what its child left");
+
+    let (mut flows, _, _, window) = two_families(&[Guard::DrainPoison]);
+    let reply = flows.try_hand_off(&window, completes(&window.events)).expect("it does not wait");
+    assert_eq!(refused(reply), Some(Refusal::CheckViolation), "of an innocent child");
+}
+
+/// The children are asleep, and cannot be woken.
+#[test]
+fn a_drain_does_not_fail_for_parents_that_cannot_go_on() {
+    for removed in [&[][..], &[Guard::DeadLetterReports]] {
+        let (mut flows, slot, [bad, good], window) = two_families(removed);
+        let asleep =
+            |event: &Event| Decision { verb: Verb::Sleep, delay: Micros::from_secs(1), ..doomed(goes_to(event, 1)) };
+        let timers = flows.hand_off(&window, window.events.iter().map(asleep).collect()).appended;
+        flows.pass(2);
+        flows.call(slot, TICK);
+        let reply = flows.call(slot, Op::Drain { queue: QUEUE, limit: 10 });
+        let Reply::Drained { dead, resumed, undeliverable, .. } = reply else { panic!("{reply:?}") };
+        assert_eq!(dead, timers);
+        let told = (vec![good], vec![bad]);
+        assert_eq!((resumed, undeliverable), if removed.is_empty() { told } else { (vec![], vec![]) });
+    }
+}
+
+/// The children's window has killed two processes.
+#[test]
+fn a_hand_out_does_not_fail_for_a_parent_that_cannot_go_on() {
+    let (mut flows, slot, [bad, good], window) = two_families(&[]);
+    let mut token = window.token;
+    let mut worker = window.worker;
+    for next in [2, 1] {
+        flows.pass(60);
+        let claim = Op::Claim { worker: WorkerId(next), dead_interval: Micros::from_secs(9), at: Micros(0) };
+        let reply = flows.call(slot, claim);
+        let Reply::Claimed { token: taken, .. } = reply else { panic!("{reply:?}") };
+        (token, worker) = (taken, WorkerId(next));
+    }
+    let reply = flows.call(slot, Op::HandOut { worker, token, max_tries: 0 });
+    let Reply::HandedOut { dead, resumed, undeliverable, .. } = reply else { panic!("{reply:?}") };
+    assert_eq!((dead.len(), resumed, undeliverable), (2, vec![good], vec![bad]));
+}
+
+/// A parent, its child and its grandchild: neither of the two can go on.
+#[test]
+fn what_cannot_go_on_is_reported_upwards() {
+    let mut flows = Flows::new(&[]);
+    let slot = flows.session();
+    flows.start(slot);
+    let mut joins = Vec::new();
+    for last in [1, 2] {
+        let window = flows.claim(slot, 1);
+        let mut decisions = spawns(&window.events[0], last);
+        decisions[0] = doomed(decisions[0].clone());
+        joins.insert(0, flows.hand_off(&window, decisions).appended[0]);
+    }
+    let window = flows.claim(slot, 1);
+    let told = flows.hand_off(&window, completes(&window.events));
+    assert_eq!((told.resumed, told.undeliverable), (vec![], joins.clone()));
+    let state = flows.state();
+    assert!(state.workflows.is_empty() && state.joins.is_empty());
+    let parents: Vec<_> = state.dead_letters.iter().map(|row| row.parent.map(|parent| parent.join.0)).collect();
+    assert_eq!(parents, [None, Some(joins[1])], "by id: the grandparent's letter first");
+}
+
+/// Somebody has the grandparent's join: who would wait for it has locks of his own, so he begins anew.
+#[test]
+fn a_report_that_goes_on_up_does_not_wait() {
+    let mut flows = Flows::new(&[]);
+    let (one, two) = (flows.session(), flows.session());
+    let (outer, window) = family(&mut flows, one, 2);
+    let [parent, other] = window.events[..] else { panic!("two children") };
+    let mut decisions = spawns(&parent, 1);
+    decisions[0] = doomed(decisions[0].clone());
+    decisions.push(goes_to(&other, 1));
+    flows.hand_off(&window, decisions);
+    let window = flows.claim(one, 1);
+    let (ours, theirs): (Vec<Event>, Vec<Event>) =
+        window.events.iter().copied().partition(|event| event.workflow != other.workflow);
+    assert_eq!((ours.len(), theirs.len()), (1, 1));
+    let sleeps = Decision { verb: Verb::Sleep, delay: Micros::from_secs(1), ..doomed(goes_to(&theirs[0], 1)) };
+    flows.hand_off(&window, vec![goes_to(&ours[0], 1), sleeps]);
+    let window = flows.claim(one, 1);
+    flows.pass(2);
+    flows.call(two, TICK);
+    flows.call(two, BEGIN);
+    let reply = flows.call(two, Op::Drain { queue: QUEUE, limit: 10 });
+    assert!(matches!(&reply, Reply::Drained { dead, .. } if dead.len() == 1), "{reply:?}");
+    let reply = flows.try_hand_off(&window, completes(&window.events)).expect("it does not wait");
+    assert_eq!(refused(reply), Some(Refusal::LockNotAvailable));
+    flows.call(two, Op::Commit);
+    let told = flows.hand_off(&window, completes(&window.events));
+    assert_eq!((told.undeliverable.len(), told.resumed), (1, vec![outer]));
 }

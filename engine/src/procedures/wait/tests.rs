@@ -2,12 +2,12 @@
 
 use crate::guard::Guard;
 use crate::procedures::flows::{
-    BEGIN, EXPIRE, Flows, REPEATABLE, TICK, answer, awaits, ends, goes_to, handed_off, refused,
+    BEGIN, EXPIRE, Flows, REPEATABLE, TICK, answer, awaits, doomed, ends, goes_to, handed_off, refused,
 };
 use alloc::vec;
 use alloc::vec::Vec;
-use tourbillon_models::history::Act;
-use tourbillon_models::name::{EmitId, EventId, WorkflowId};
+use tourbillon_models::history::{Act, DeadReason};
+use tourbillon_models::name::{ActorId, EmitId, EventId, Name, WaitToken, WorkflowId};
 use tourbillon_models::op::{Op, Verb};
 use tourbillon_models::reply::{Arrival, EmitAnswer, Refusal, Reply};
 
@@ -113,10 +113,10 @@ fn an_event_and_a_deadline_resume_a_wait_once() {
         let mut flows = Flows::new(removed);
         let (one, two) = (flows.session(), flows.session());
         let (workflow, wait) = flows.waiting(one, 5, 0);
-        assert_eq!(flows.call(one, EXPIRE), Reply::Expired { resumed: vec![], table: 0 });
+        assert_eq!(flows.call(one, EXPIRE), Reply::Expired { resumed: vec![], undeliverable: vec![], table: 0 });
         flows.pass(5);
         flows.call(one, BEGIN);
-        assert_eq!(flows.call(one, EXPIRE), Reply::Expired { resumed: vec![wait], table: 0 });
+        assert_eq!(flows.call(one, EXPIRE), Reply::Expired { resumed: vec![wait], undeliverable: vec![], table: 0 });
         let emit = flows.emit_op(workflow, 40, 0);
         assert_eq!(flows.try_call(two, emit), None);
         flows.call(one, Op::Commit);
@@ -136,7 +136,7 @@ fn the_duty_leaves_to_others_what_they_are_about_to_resume() {
     flows.pass(5);
     flows.call(two, BEGIN);
     assert_eq!(flows.emit(two, workflow, 40), EmitAnswer::Resumed);
-    assert_eq!(flows.call(one, EXPIRE), Reply::Expired { resumed: vec![], table: 0 });
+    assert_eq!(flows.call(one, EXPIRE), Reply::Expired { resumed: vec![], undeliverable: vec![], table: 0 });
     flows.call(two, Op::Rollback);
     assert!(matches!(flows.call(one, EXPIRE), Reply::Expired { resumed, .. } if resumed.len() == 1));
 }
@@ -298,4 +298,52 @@ fn a_retry_knows_what_the_step_had_waited_for() {
     flows.hand_off(&window, vec![again]);
     let event = flows.claim(slot, 1).events[0];
     assert_eq!((event.attempt, event.arrival), (2, Arrival::Emitted { payload: 40 }));
+}
+
+/// Two workflows whose waits have passed their deadlines; the first cannot go on.
+fn good_and_doomed(removed: &[Guard]) -> (Flows, u8, WorkflowId, [u32; 2]) {
+    let mut flows = Flows::new(removed);
+    let slot = flows.session();
+    let (workflow, _) = (flows.start(slot), flows.start(slot));
+    let window = flows.claim(slot, 1);
+    let [bad, good] = window.events[..] else { panic!("two have begun") };
+    let told = flows.hand_off(&window, vec![doomed(awaits(&bad, 1, 0)), awaits(&good, 2, 0)]);
+    flows.pass(3);
+    (flows, slot, workflow, [told.appended[0], told.appended[1]])
+}
+
+#[test]
+fn a_wait_that_cannot_go_on_is_a_dead_letter_and_keeps_nobody() {
+    let (mut flows, slot, workflow, [bad, good]) = good_and_doomed(&[]);
+    let reply = flows.call(slot, EXPIRE);
+    assert_eq!(reply, Reply::Expired { resumed: vec![good], undeliverable: vec![bad], table: 0 });
+    let state = flows.state();
+    let letter = state.dead_letters[0];
+    assert_eq!((letter.event.0, letter.reason), (bad, DeadReason::Undeliverable));
+    assert_eq!(letter.arrival, Arrival::TimedOut);
+    assert!(state.boxes.is_empty() && state.workflows.iter().all(|row| row.workflow != workflow));
+    assert_eq!(last_event(&flows), (good, Arrival::TimedOut));
+    assert_eq!(flows.call(slot, EXPIRE), Reply::Expired { resumed: vec![], undeliverable: vec![], table: 0 });
+
+    let (mut flows, slot, _, _) = good_and_doomed(&[Guard::DrainPoison]);
+    for _ in 0..2 {
+        assert_eq!(refused(flows.call(slot, EXPIRE)), Some(Refusal::CheckViolation), "for ever");
+    }
+}
+
+/// An emit has the workflow's row locked, and may be about to ask for the wait.
+#[test]
+fn a_wait_that_cannot_go_on_is_left_to_whoever_emits_to_it() {
+    let (mut flows, slot, workflow, [bad, good]) = good_and_doomed(&[]);
+    let other = flows.session();
+    flows.call(other, BEGIN);
+    let emit =
+        Op::Emit { workflow, name: Name(1), payload: 40, emit: EmitId(900), token: WaitToken::NONE, actor: ActorId(3) };
+    assert_eq!(answer(flows.call(other, emit)), EmitAnswer::Promised);
+    let reply = flows.call(slot, EXPIRE);
+    assert_eq!(reply, Reply::Expired { resumed: vec![good], undeliverable: vec![], table: 0 });
+    flows.call(other, Op::Commit);
+    let reply = flows.call(slot, EXPIRE);
+    assert_eq!(reply, Reply::Expired { resumed: vec![], undeliverable: vec![bad], table: 0 });
+    assert!(flows.state().boxes.is_empty());
 }

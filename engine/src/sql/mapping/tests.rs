@@ -109,12 +109,13 @@ fn children_are_workflows_that_appear_first_in_a_handoff() {
     let handoff = Op::Handoff { worker: WorkerId(1), token: Token(8), decisions: vec![] };
     let numbers = |ids: &[i64]| Value::Int8Array(ids.iter().map(|id| Some(*id)).collect());
     let children = Value::UuidArray(vec![Some(FLOW), Some(FLOW + 1)]);
-    let row = vec![numbers(&[4, 5, 6]), children, numbers(&[3]), Value::Int2(1), Value::Null, Value::Null];
+    let row =
+        vec![numbers(&[4, 5, 6]), children, numbers(&[3]), numbers(&[2]), Value::Int2(1), Value::Null, Value::Null];
     let handed_off = Reply::HandedOff {
         appended: vec![4, 5, 6],
         children: vec![1, 2],
         resumed: vec![3],
-        undeliverable: Vec::new(),
+        undeliverable: vec![2],
         table: 1,
         timer_table: 0,
     };
@@ -154,7 +155,8 @@ fn workflows_are_numbered_and_tokens_remembered() {
 #[test]
 fn what_is_handed_out_is_an_event_or_the_end_of_the_window() {
     let hand_out = Op::HandOut { worker: WorkerId(1), token: Token(1), max_tries: 3 };
-    let mut row = vec![Value::Null, Value::Int8Array(vec![Some(4)]), Value::Int8Array(vec![Some(3)]), Value::Int2(2)];
+    let mut row = vec![Value::Null, Value::Int8Array(vec![Some(4)]), Value::Int8Array(vec![Some(3)])];
+    row.extend([Value::Int8Array(vec![Some(2)]), Value::Int2(2)]);
     row.extend(vec![Value::Null; EVENT_COLUMNS]);
     row.push(Value::Int8(700));
     let finished = Reply::HandedOut {
@@ -162,7 +164,7 @@ fn what_is_handed_out_is_an_event_or_the_end_of_the_window() {
         tries: 0,
         dead: vec![4],
         resumed: vec![3],
-        undeliverable: Vec::new(),
+        undeliverable: vec![2],
         table: 2,
     };
     assert_eq!(decoded(hand_out.clone(), row, &mut Ids::new()), (finished, Some(Xid(700))));
@@ -177,7 +179,8 @@ fn what_is_handed_out_is_an_event_or_the_end_of_the_window() {
         Value::Text("emitted".to_string()),
         Value::Text("8".to_string()),
     ];
-    let mut row = vec![Value::Int4(2), Value::Int8Array(vec![]), Value::Int8Array(vec![]), Value::Null];
+    let mut row =
+        vec![Value::Int4(2), Value::Int8Array(vec![]), Value::Int8Array(vec![]), Value::Int8Array(vec![]), Value::Null];
     row.extend(event);
     row.push(Value::Int8(701));
     let (reply, xid) = decoded(hand_out, row, &mut Ids::new());
@@ -192,13 +195,21 @@ fn timers_are_drained_to_a_tick_or_there_is_nothing_to_drain() {
     let drain = Op::Drain { queue: Queue(0), limit: u32::MAX };
     assert_eq!(mapping().encode(&drain, &Ids::new()).params, ["q0".into(), Value::Int4(i32::MAX)]);
     let ids = |ids: &[i64]| Value::Int8Array(ids.iter().map(|id| Some(*id)).collect());
-    let row =
-        vec![Value::Int8(4), ids(&[7, 9]), ids(&[8]), ids(&[3]), Value::Int2(2), Value::Bool(false), Value::Int8(12)];
+    let row = vec![
+        Value::Int8(4),
+        ids(&[7, 9]),
+        ids(&[8]),
+        ids(&[3]),
+        ids(&[2]),
+        Value::Int2(2),
+        Value::Bool(false),
+        Value::Int8(12),
+    ];
     let (fired, dead, resumed) = (vec![7, 9], vec![8], vec![3]);
     let drained =
-        Reply::Drained { tick: Tick(4), fired, dead, resumed, undeliverable: Vec::new(), table: 2, is_done: false };
+        Reply::Drained { tick: Tick(4), fired, dead, resumed, undeliverable: vec![2], table: 2, is_done: false };
     assert_eq!(decoded(drain.clone(), row, &mut Ids::new()), (drained, Some(Xid(12))));
-    let row = [vec![Value::Null; 6], vec![Value::Int8(13)]].concat();
+    let row = [vec![Value::Null; 7], vec![Value::Int8(13)]].concat();
     assert_eq!(decoded(drain, row, &mut Ids::new()), (Reply::Idle, Some(Xid(13))));
 
     let cancel = Op::Cancel { queue: Queue(0), event: EventId(7), due: Micros(5) };

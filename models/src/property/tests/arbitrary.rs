@@ -252,15 +252,15 @@ fn reply() -> impl Strategy<Value = PlainReply> {
         1 => (id(), time()).prop_map(|(event, due)| Reply::Scheduled { event: EventId(event), due, table: 0 }),
         1 => prop_oneof![Just(Reply::Cancelled), Just(Reply::TooLate), Just(Reply::TimersKept), Just(Reply::AuditKept)],
         1 => (list(event(), 0..2), 0..5u16, list(id(), 0..3), ids()).prop_map(|(events, tries, dead, resumed)| {
-            Reply::HandedOut { events, tries, dead, resumed, undeliverable: Vec::new(), table: 0 }
+            Reply::HandedOut { events, tries, dead, resumed, undeliverable: vec![], table: 0 }
         }),
         1 => (id(), list(id(), 0..3), ids(), ids(), any::<bool>()).prop_map(|(tick, fired, dead, resumed, is_done)| {
-            Reply::Drained { tick: Tick(tick), fired, dead, resumed, undeliverable: Vec::new(), table: 0, is_done }
+            Reply::Drained { tick: Tick(tick), fired, dead, resumed, undeliverable: vec![], table: 0, is_done }
         }),
         1 => list(result(), 0..3).prop_map(Reply::Results),
         2 => (answer(), any::<bool>(), id(), 0..3u8).prop_map(|(answer, repeated, event, table)| Reply::Emitted {
             answer, repeated, event: EventId(event), table }),
-        1 => (ids(), 0..3u8).prop_map(|(resumed, table)| Reply::Expired { resumed, undeliverable: Vec::new(), table }),
+        1 => (ids(), 0..3u8).prop_map(|(resumed, table)| Reply::Expired { resumed, undeliverable: vec![], table }),
         1 => (0..3u32, 0..3u32, 0..3u32, 0..3u32).prop_map(|(ready, sleeping, waiting, joining)| {
             Reply::Observed(LiveCounts { ready, sleeping, waiting, joining })
         }),
@@ -268,7 +268,7 @@ fn reply() -> impl Strategy<Value = PlainReply> {
             workflow: WorkflowId(workflow), event: EventId(event), table: 0 }),
         3 => list(event(), 0..4).prop_map(Reply::Events),
         3 => (list(id(), 0..4), ids(), ids(), 0..3u8).prop_map(|(appended, children, resumed, table)| {
-            Reply::HandedOff { appended, children, resumed, undeliverable: Vec::new(), table, timer_table: 0 }
+            Reply::HandedOff { appended, children, resumed, undeliverable: vec![], table, timer_table: 0 }
         }),
         3 => (id(), time(), id(), list(id(), 0..3)).prop_map(|(tick, at, xmax, in_progress)| Reply::Ticked {
             tick: Tick(tick), at, snapshot: SnapshotOf { xmax: Xid(xmax), in_progress } }),
@@ -298,7 +298,7 @@ fn fitting(op: &PlainOp, reply: PlainReply, spare: (u32, u32, Vec<Event>)) -> Pl
                 fired,
                 dead,
                 resumed,
-                undeliverable: Vec::new(),
+                undeliverable: vec![],
                 table: 0,
                 is_done: two % 2 == 0,
             }
@@ -311,7 +311,7 @@ fn fitting(op: &PlainOp, reply: PlainReply, spare: (u32, u32, Vec<Event>)) -> Pl
                 tries: (one % 4) as u16,
                 dead,
                 resumed,
-                undeliverable: Vec::new(),
+                undeliverable: vec![],
                 table: 0,
             }
         }
@@ -335,6 +335,7 @@ fn fitting(op: &PlainOp, reply: PlainReply, spare: (u32, u32, Vec<Event>)) -> Pl
             Reply::HandedOff {
                 children: children.zip(two..).map(|(_, id)| id).collect(),
                 resumed: appended.iter().copied().filter(|id| id % 3 == 0).collect(),
+                undeliverable: Vec::new(),
                 appended,
                 table: 0,
                 timer_table: 0,
@@ -350,11 +351,9 @@ fn fitting(op: &PlainOp, reply: PlainReply, spare: (u32, u32, Vec<Event>)) -> Pl
             };
             Reply::Emitted { answer, repeated: two % 3 == 0, event, table: 0 }
         }
-        Op::ExpireWaits { .. } => Reply::Expired {
-            resumed: events.iter().map(|event| event.id.0).collect(),
-            undeliverable: Vec::new(),
-            table: 0,
-        },
+        Op::ExpireWaits { .. } => {
+            Reply::Expired { resumed: events.iter().map(|event| event.id.0).collect(), undeliverable: vec![], table: 0 }
+        }
         Op::Observe { .. } => {
             Reply::Observed(LiveCounts { ready: one, sleeping: two, waiting: events.len() as u32, joining: 0 })
         }

@@ -151,7 +151,7 @@ fn an_end_that_is_under_way_explains_that_a_workflow_is_dead() {
     let (appended, children, resumed) = Default::default();
     tale.answer(
         0,
-        Reply::HandedOff { appended, children, resumed, undeliverable: Vec::new(), table: 0, timer_table: 0 },
+        Reply::HandedOff { appended, children, resumed, undeliverable: alloc::vec![], table: 0, timer_table: 0 },
     );
     tale.state.workflows.clear();
     tale.end(200);

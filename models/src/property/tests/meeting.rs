@@ -206,7 +206,7 @@ impl Tale {
             appended: appended.iter().map(|id| id.0).collect(),
             children,
             resumed: here.chain(resumes.joined.iter().map(|join| join.0)).collect(),
-            undeliverable: Vec::new(),
+            undeliverable: vec![],
             table: 0,
             timer_table: 0,
         };
@@ -361,7 +361,7 @@ impl Tale {
         self.say(
             3,
             Op::ExpireWaits { queue: Q, limit: 10 },
-            Reply::Expired { resumed: ids, undeliverable: Vec::new(), table: 0 },
+            Reply::Expired { resumed: ids, undeliverable: vec![], table: 0 },
         );
         waits.iter().for_each(|wait| self.comes(3, *wait, Arrival::TimedOut));
     }

@@ -52,7 +52,7 @@ fn q11_an_attempt_too_many() {
         appended,
         children: vec![],
         resumed: vec![],
-        undeliverable: Vec::new(),
+        undeliverable: vec![],
         table: 0,
         timer_table: 0,
     };
@@ -72,7 +72,7 @@ fn q11_and_w10_a_dead_letter_with_attempts_left() {
         appended: vec![0],
         children: vec![],
         resumed: vec![],
-        undeliverable: Vec::new(),
+        undeliverable: vec![],
         table: 0,
         timer_table: 0,
     };

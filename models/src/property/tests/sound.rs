@@ -271,7 +271,7 @@ fn lost_appends_starts_claims_and_handoffs_are_found_again() {
             appended: vec![next.0],
             children: vec![],
             resumed: vec![],
-            undeliverable: Vec::new(),
+            undeliverable: vec![],
             table: 0,
             timer_table: 0,
         },

@@ -354,7 +354,7 @@ impl Tale {
             self.die(*event, DeadReason::Tries);
         }
         let dead = dead.iter().map(|event| event.0).collect();
-        let reply = Reply::HandedOut { events, tries, dead, resumed: vec![], undeliverable: Vec::new(), table: 0 };
+        let reply = Reply::HandedOut { events, tries, dead, resumed: vec![], undeliverable: vec![], table: 0 };
         self.say(who, Op::HandOut { worker, token, max_tries: 3 }, reply);
     }
 
@@ -418,7 +418,7 @@ impl Tale {
     pub(super) fn drain(&mut self, tick: Tick, timers: &[EventId], is_done: bool) {
         let fired = timers.iter().map(|id| id.0).collect();
         let reply =
-            Reply::Drained { tick, fired, dead: vec![], resumed: vec![], undeliverable: Vec::new(), table: 0, is_done };
+            Reply::Drained { tick, fired, dead: vec![], resumed: vec![], undeliverable: vec![], table: 0, is_done };
         self.say(3, Op::Drain { queue: Q, limit: 10 }, reply);
         for id in timers {
             self.appear(*id);

@@ -302,7 +302,7 @@ fn a_timer_that_cannot_be_delivered_is_a_dead_letter() {
             fired: vec![],
             dead: vec![timer.0],
             resumed: vec![],
-            undeliverable: Vec::new(),
+            undeliverable: vec![],
             table: 0,
             is_done: true,
         };

@@ -137,7 +137,7 @@ fn late_replies_accuse_nobody() {
             appended: vec![wait.0],
             children: vec![],
             resumed: vec![],
-            undeliverable: Vec::new(),
+            undeliverable: vec![],
             table: 0,
             timer_table: 0,
         },
