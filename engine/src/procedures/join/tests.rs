@@ -226,7 +226,7 @@ fn two_families(removed: &[Guard]) -> (Flows, u8, [u32; 2], Window) {
     let window = flows.claim(slot, 1);
     let [bad, good] = window.events[..] else { panic!("two have begun") };
     let mut decisions = spawns(&bad, 1);
-    decisions[0] = doomed(decisions[0].clone());
+    decisions[0] = doomed(decisions[0]);
     decisions.extend(spawns(&good, 1));
     let appended = flows.hand_off(&window, decisions).appended;
     let window = flows.claim(slot, 1);
@@ -296,7 +296,7 @@ fn what_cannot_go_on_is_reported_upwards() {
     for last in [1, 2] {
         let window = flows.claim(slot, 1);
         let mut decisions = spawns(&window.events[0], last);
-        decisions[0] = doomed(decisions[0].clone());
+        decisions[0] = doomed(decisions[0]);
         joins.insert(0, flows.hand_off(&window, decisions).appended[0]);
     }
     let window = flows.claim(slot, 1);
@@ -316,7 +316,7 @@ fn a_report_that_goes_on_up_does_not_wait() {
     let (outer, window) = family(&mut flows, one, 2);
     let [parent, other] = window.events[..] else { panic!("two children") };
     let mut decisions = spawns(&parent, 1);
-    decisions[0] = doomed(decisions[0].clone());
+    decisions[0] = doomed(decisions[0]);
     decisions.push(goes_to(&other, 1));
     flows.hand_off(&window, decisions);
     let window = flows.claim(one, 1);
