@@ -44,6 +44,11 @@ pub async fn report_ends(db: &Db, reports: &[Report]) -> Result<Vec<Event>, Refu
 
     let mut resumed = Vec::new();
     let counts = keep_results(db, &open, reports).await?;
+    if !db.guards.on(Guard::JoinLock) {
+        for join in &open {
+            db.tx.select_for::<OpenJoinRow>(join.join, RowLock::Update, Policy::Wait, |_| true).await?;
+        }
+    }
     for (join, count) in open.into_iter().zip(counts) {
         let ended = join.ended + count;
         if ended < join.total {
