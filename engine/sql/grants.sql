@@ -1,165 +1,22 @@
--- Nothing is for PUBLIC: roles.sql says what two roles may do, and whoever installs may grant it to others.
--- By name, so that nothing is touched that is not ours.
-revoke all
-on function
-  tourbillon.clock,
-  tourbillon.lease_clock,
-  tourbillon.transaction_clock,
-  tourbillon.require_read_committed,
-  tourbillon.require_nothing_written,
-  tourbillon.raise_undefined,
-  tourbillon.raise_limit_exceeded,
-  tourbillon.queue_named,
-  tourbillon.create_queue,
-  tourbillon.subscribe,
-  tourbillon.last_event,
-  tourbillon.is_idle,
-  tourbillon.tick,
-  tourbillon.snapshot_at,
-  tourbillon.window_query,
-  tourbillon.window_has_events,
-  tourbillon.horizon,
-  tourbillon.holds_later,
-  tourbillon.rotate_oldest,
-  tourbillon.rotate,
-  tourbillon.require_kind,
-  tourbillon.current_table,
-  tourbillon.insert_event,
-  tourbillon.append_events,
-  tourbillon.fresh_workflow_id,
-  tourbillon.append,
-  tourbillon.start,
-  tourbillon.insert_timer,
-  tourbillon.schedule,
-  tourbillon.is_timer_due,
-  tourbillon.is_delivered,
-  tourbillon.cancel,
-  tourbillon.with_round,
-  tourbillon.page_query,
-  tourbillon.page,
-  tourbillon.append_timers,
-  tourbillon.deliver,
-  tourbillon.drain,
-  tourbillon.rotate_older,
-  tourbillon.rotate_timers,
-  tourbillon.raise_stale_token,
-  tourbillon.register,
-  tourbillon.heartbeat,
-  tourbillon.free_worker,
-  tourbillon.fresh_token,
-  tourbillon.dead_before,
-  tourbillon.has_stale_worker,
-  tourbillon.lock_subscription,
-  tourbillon.take_over_stale,
-  tourbillon.take_over,
-  tourbillon.claim,
-  tourbillon.raise_window_open,
-  tourbillon.open_window,
-  tourbillon.read,
-  tourbillon.hold,
-  tourbillon.refuse_held_window,
-  tourbillon.is_isolated,
-  tourbillon.hand_out,
-  tourbillon.end_try,
-  tourbillon.workflow_hash,
-  tourbillon.bury,
-  tourbillon.bury_undeliverable,
-  tourbillon.reports_of,
-  tourbillon.end_workflows,
-  tourbillon.is_free_to_end,
-  tourbillon.resume,
-  tourbillon.end_and_resume,
-  tourbillon.replay_dead_letter,
-  tourbillon.write_audit,
-  tourbillon.holds_audit_since,
-  tourbillon.rotate_audit,
-  tourbillon.require_unknown,
-  tourbillon.require_promises_left,
-  tourbillon.emit,
-  tourbillon.is_shown,
-  tourbillon.continuation,
-  tourbillon.waits_of,
-  tourbillon.register_waits,
-  tourbillon.expire_waits,
-  tourbillon.require_children,
-  tourbillon.spawn,
-  tourbillon.report_ends,
-  tourbillon.drop_results,
-  tourbillon.read_results,
-  tourbillon.window_event_ids,
-  tourbillon.raise_window_mismatch,
-  tourbillon.require_covered,
-  tourbillon.raise_malformed_decisions,
-  tourbillon.fates,
-  tourbillon.handoff,
-  tourbillon.observe,
-  tourbillon.waiting_rows,
-  tourbillon.running_rows,
-  tourbillon.counts_rows
-from public;
+-- Nothing is for PUBLIC: roles.sql says what two roles may do, and whoever installs may grant it to others. The schema was
+-- empty before, so all that is in it is ours.
 
-revoke all
-on table
-  tourbillon.queue,
-  tourbillon.tick,
-  tourbillon.event,
-  tourbillon.drain,
-  tourbillon.cancelled,
-  tourbillon.subscription,
-  tourbillon.worker,
-  tourbillon.start_key,
-  tourbillon.workflow,
-  tourbillon.tries,
-  tourbillon.dead_letter,
-  tourbillon.dead_letter_content,
-  tourbillon.box,
-  tourbillon.emitted,
-  tourbillon.open_join,
-  tourbillon.result,
-  tourbillon.audit_0,
-  tourbillon.audit_1,
-  tourbillon.audit_cursor,
-  tourbillon.audit,
-  tourbillon.waiting,
-  tourbillon.running,
-  tourbillon.counts
-from public;
+revoke all on all functions in schema tourbillon from public;
+revoke all on all tables in schema tourbillon from public;
+revoke all on all sequences in schema tourbillon from public;
 
-revoke all
-on sequence
-  tourbillon.event_id,
-  tourbillon.tick_number,
-  tourbillon.worker_id
-from public;
-
--- Those of tables and views as well: a row is a type, which PUBLIC may use unless it is told not to.
-revoke all
-on type
-  tourbillon.timer,
-  tourbillon.death,
-  tourbillon.ending,
-  tourbillon.joined,
-  tourbillon.queue,
-  tourbillon.tick,
-  tourbillon.event,
-  tourbillon.drain,
-  tourbillon.cancelled,
-  tourbillon.subscription,
-  tourbillon.worker,
-  tourbillon.start_key,
-  tourbillon.workflow,
-  tourbillon.tries,
-  tourbillon.dead_letter,
-  tourbillon.dead_letter_content,
-  tourbillon.box,
-  tourbillon.emitted,
-  tourbillon.open_join,
-  tourbillon.result,
-  tourbillon.audit_0,
-  tourbillon.audit_1,
-  tourbillon.audit_cursor,
-  tourbillon.audit,
-  tourbillon.waiting,
-  tourbillon.running,
-  tourbillon.counts
-from public;
+-- A row of a table or of a view is a type, too. Arrays have the privileges of their elements.
+do $$
+declare
+  v_type regtype;
+begin
+  for v_type in
+    select t.oid
+    from pg_type t
+    where t.typnamespace = 'tourbillon'::regnamespace
+    and t.typelem = 0
+  loop
+    execute format('revoke all on type %s from public', v_type);
+  end loop;
+end;
+$$;

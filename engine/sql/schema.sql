@@ -5,7 +5,8 @@
 --   clock.sql     the only place that reads a clock
 --   queue.sql     queues, subscriptions, ticks, windows, rotation
 --   producer.sql  append and start: what an application calls in its own transaction
---   timer.sql     schedule, cancel, drain, rotation of timers
+--   timer.sql     schedule, cancel, rotation of timers
+--   drain.sql     what is due becomes events
 --   dead_letter.sql  dead letters and their replay
 --   end.sql       the end of workflows
 --   isolation.sql  the events of an isolated window, one by one

@@ -6,7 +6,8 @@
 use crate::guard::Guards;
 use crate::procedures::emit::Emit;
 use crate::procedures::{
-    Db, audit, dead_letter, emit, handoff, isolation, join, observe, producer, queue, timer, wait, worker, workload,
+    Db, audit, dead_letter, drain, emit, handoff, isolation, join, observe, producer, queue, timer, wait, worker,
+    workload,
 };
 use crate::schema::Schema;
 use crate::storage::Stored;
@@ -266,7 +267,7 @@ fn procedure(db: Db, op: &PlainOp) -> Procedure {
         Op::ReplayDeadLetter { consumer, event } => Box::pin(dead_letter::replay_dead_letter(db, consumer, event)),
         Op::Schedule { queue, payload, delay } => Box::pin(timer::schedule(db, queue, payload, delay)),
         Op::Cancel { queue, event, due } => Box::pin(timer::cancel(db, queue, event, due)),
-        Op::Drain { queue, limit } => Box::pin(timer::drain(db, queue, limit)),
+        Op::Drain { queue, limit } => Box::pin(drain::drain(db, queue, limit)),
         Op::RotateTimers { queue, lock_timeout } => Box::pin(timer::rotate_timers(db, queue, lock_timeout)),
         Op::RotateAudit { keep, lock_timeout } => Box::pin(audit::rotate_audit(db, keep, lock_timeout)),
         Op::Peek { queue, table } => Box::pin(workload::peek(db, queue, table)),

@@ -221,9 +221,3 @@ begin
   perform set_config('lock_timeout', v_lock_timeout, true);
 end;
 $$;
-
-revoke all
-on function
-  tourbillon.drain,
-  tourbillon.rotate_timers
-from public;

@@ -3,7 +3,7 @@
 use super::Db;
 use super::audit::{Deed, write_audit};
 use super::producer::append_events;
-use super::wait::{continuation, passes};
+use super::wait::{continuation, is_shown};
 use crate::guard::Guard;
 use crate::schema::{BoxRow, EmittedRow, WorkflowRow};
 use crate::store::rows::RowLock;
@@ -100,7 +100,7 @@ async fn put(db: &Db, queue: Queue, it: &Emit) -> Result<(EmitAnswer, Option<Eve
             dropped_at: (!db.guards.on(Guard::PromiseUntilEnd)).then(|| db.clock() + PROMISE_AGE),
         };
         if db.tx.insert_or_nothing(promise).await? == Inserted::Inserted {
-            require_room(db, it.workflow)?;
+            require_promises_left(db, it.workflow)?;
             return Ok((EmitAnswer::Promised, None));
         }
         let there = db.tx.get::<BoxRow>(promise_key);
@@ -113,7 +113,7 @@ async fn put(db: &Db, queue: Queue, it: &Emit) -> Result<(EmitAnswer, Option<Eve
                 db.tx.update::<BoxRow>(promise_key, |_| true, overwrite).await?;
                 return Ok((EmitAnswer::Promised, None));
             }
-            Some(BoxContent::Wait { .. }) if !passes(db, there.and_then(|row| row.token_hash), shown) => {
+            Some(BoxContent::Wait { .. }) if !is_shown(db, there.and_then(|row| row.token_hash), shown) => {
                 return Ok((EmitAnswer::Forged, None));
             }
             // It has come, or gone, since: once more.
@@ -128,7 +128,7 @@ pub fn is_apart(db: &Db) -> bool {
 }
 
 /// The promise that was just made may be one too many.
-fn require_room(db: &Db, workflow: WorkflowId) -> Result<(), Refusal> {
+fn require_promises_left(db: &Db, workflow: WorkflowId) -> Result<(), Refusal> {
     let keys = (workflow, Name(0), false)..=(workflow, Name(u16::MAX), true);
     let count = db.tx.with(|store, slot| {
         let rows = Has::<BoxRow>::rows(&store.tables).range(keys, &store.transactions, slot);
@@ -137,9 +137,9 @@ fn require_room(db: &Db, workflow: WorkflowId) -> Result<(), Refusal> {
     if count <= MAX_PROMISES { Ok(()) } else { Err(Refusal::LimitExceeded) }
 }
 
-/// Deletes a wait that this token passes for; whoever deletes it resumes it.
+/// Deletes a wait that this token is_shown for; whoever deletes it resumes it.
 async fn take_wait(db: &Db, key: (WorkflowId, Name, bool), shown: Option<u64>) -> Result<Option<BoxRow>, Refusal> {
-    let matches = |row: &BoxRow| matches!(row.content, BoxContent::Wait { .. }) && passes(db, row.token_hash, shown);
+    let matches = |row: &BoxRow| matches!(row.content, BoxContent::Wait { .. }) && is_shown(db, row.token_hash, shown);
     let Some(wait) = db.tx.get::<BoxRow>(key).filter(|row| matches(row)) else { return Ok(None) };
     let is_deleted = db.tx.delete::<BoxRow>(key, matches).await?;
     Ok((is_deleted || !db.guards.on(Guard::WaitDeleteReturning)).then_some(wait))

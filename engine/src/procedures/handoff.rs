@@ -8,7 +8,7 @@ use super::join::{MAX_CHILDREN, drop_results, report_ends};
 use super::producer::{append_to, blank_event, current_table, fresh_workflow_id};
 use super::queue::{lock_window, window_events};
 use super::timer::put;
-use super::wait::{Awaited, settle_awaits};
+use super::wait::{Awaited, register_waits};
 use super::worker::{has_token, queue_of};
 use crate::guard::Guard;
 use crate::schema::{DrainRow, OpenJoinRow, Sequence, Timer, Window, WorkerRow, WorkflowRow, timer_table};
@@ -97,11 +97,13 @@ pub async fn handoff(db: Db, worker: WorkerId, token: Token, decisions: Vec<Deci
 
     let now = db.clock();
     let drafts = draft(&db, &decisions);
-    drop_read(&db, &decisions, &joined).await?;
+    if db.guards.on(Guard::ResultsUntilRead) {
+        drop_results(&db, &joined, &decisions).await?;
+    }
     let waits = drafts.iter().filter(|draft| draft.fate == Fate::Wait);
     let waits: Vec<Awaited> = waits.map(|draft| Awaited { id: draft.id, decision: draft.decision }).collect();
-    let resumed = if waits.is_empty() { Vec::new() } else { settle_awaits(&db, queue, now, waits).await? };
-    open_joins(&db, queue, now, &drafts).await?;
+    let resumed = if waits.is_empty() { Vec::new() } else { register_waits(&db, queue, now, waits).await? };
+    spawn(&db, queue, now, &drafts).await?;
     let completed = if reports.is_empty() { Vec::new() } else { report_ends(&db, &reports).await? };
     let reply = append_successors(&db, queue, now, &drafts, Resumed { waits: resumed, joins: completed }).await?;
 
@@ -117,18 +119,11 @@ pub async fn handoff(db: Db, worker: WorkerId, token: Token, decisions: Vec<Deci
 }
 
 fn require_children(decisions: &[Decision]) -> Result<(), Refusal> {
-    let mut children = decisions.iter().filter(|decision| decision.verb == Verb::Child).peekable();
-    let mut count = 0;
-    while let Some(child) = children.next() {
-        count += 1;
-        if count > MAX_CHILDREN {
-            return Err(Refusal::LimitExceeded);
-        }
-        if children.peek().is_none_or(|next| next.event != child.event) {
-            count = 0;
-        }
-    }
-    Ok(())
+    let children = decisions.iter().filter(|decision| decision.verb == Verb::Child);
+    let mut parents: Vec<EventId> = children.map(|child| child.event).collect();
+    parents.sort_unstable();
+    let has_too_many = parents.chunk_by(EventId::eq).any(|siblings| siblings.len() > MAX_CHILDREN);
+    if has_too_many { Err(Refusal::LimitExceeded) } else { Ok(()) }
 }
 
 fn fate(decision: &Decision) -> Fate {
@@ -205,21 +200,8 @@ fn draft<'a>(db: &Db, decisions: &'a [Decision]) -> Vec<Drafted<'a>> {
     drafts
 }
 
-/// What children left is read by a step until that is handed off: not by a retry, which reads it again, nor by a dead letter,
-/// whose replay does.
-async fn drop_read(db: &Db, decisions: &[Decision], joined: &[(EventId, EventId)]) -> Result<(), Refusal> {
-    for (event, join) in joined {
-        let decision = decisions.iter().find(|decision| decision.event == *event && decision.verb != Verb::Child);
-        let is_read = |decision: &Decision| decision.verb != Verb::Retry && !matches!(fate(decision), Fate::Dead(_));
-        if decision.is_some_and(is_read) {
-            drop_results(db, &[*join]).await?;
-        }
-    }
-    Ok(())
-}
-
 /// A join for each spawn that has children, and their live rows.
-async fn open_joins(db: &Db, queue: Queue, now: Micros, drafts: &[Drafted<'_>]) -> Result<(), Refusal> {
+async fn spawn(db: &Db, queue: Queue, now: Micros, drafts: &[Drafted<'_>]) -> Result<(), Refusal> {
     for spawn in drafts.iter().filter(|draft| draft.fate == Fate::Join) {
         let total = children_of(drafts, spawn).count() as u32;
         if total > 0 {

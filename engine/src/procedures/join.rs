@@ -12,6 +12,7 @@ use crate::store::statement::{Has, Inserted, Policy};
 use alloc::vec::Vec;
 use tourbillon_models::history::PlainReply;
 use tourbillon_models::name::{EventId, Token, WorkerId};
+use tourbillon_models::op::{Decision, Verb};
 use tourbillon_models::reply::{Arrival, ChildResult, Event, Refusal, Reply};
 
 /// At most so many children has a spawn.
@@ -56,7 +57,7 @@ pub async fn report_ends(db: &Db, reports: &[Report]) -> Result<Vec<Event>, Refu
         } else {
             db.tx.delete::<OpenJoinRow>(join.join, |_| true).await?;
             if !db.guards.on(Guard::ResultsUntilRead) {
-                drop_results(db, &[join.join]).await?;
+                delete_results(db, &[join.join]).await?;
             }
             resumed.push(continuation(&join));
         }
@@ -83,8 +84,18 @@ fn continuation(join: &OpenJoinRow) -> Event {
     Event { id, workflow, sequence, step, arrival: Arrival::Joined { join: id }, ..blank_event(state) }
 }
 
-/// What the children of these joins left is not needed any more.
-pub async fn drop_results(db: &Db, joins: &[EventId]) -> Result<(), Refusal> {
+/// The parents have read what their children left, unless the step is retried or a dead letter: then it is read again. `joined`
+/// are events with their joins.
+pub async fn drop_results(db: &Db, joined: &[(EventId, EventId)], decisions: &[Decision]) -> Result<(), Refusal> {
+    let is_read = |event: EventId| {
+        let of_event = decisions.iter().filter(|decision| decision.event == event);
+        of_event.map(|decision| decision.verb).any(|verb| !matches!(verb, Verb::Retry | Verb::Reject | Verb::Child))
+    };
+    let joins: Vec<EventId> = joined.iter().filter(|(event, _)| is_read(*event)).map(|(_, join)| *join).collect();
+    delete_results(db, &joins).await
+}
+
+async fn delete_results(db: &Db, joins: &[EventId]) -> Result<(), Refusal> {
     for result in results_of(db, joins) {
         db.tx.delete::<ResultRow>((result.join, result.index), |_| true).await?;
     }

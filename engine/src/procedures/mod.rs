@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod dead_letter;
+pub mod drain;
 pub mod emit;
 pub mod end;
 pub mod handoff;

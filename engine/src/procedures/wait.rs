@@ -30,7 +30,7 @@ pub struct Awaited<'a> {
 ///
 /// 1. Promises are locked in the order of their keys and taken; what shows another token than is asked for is thrown away.
 /// 2. A wait is registered for each await that found none, in the same order, unless something is there: then once more.
-pub async fn settle_awaits(
+pub async fn register_waits(
     db: &Db,
     queue: Queue,
     now: Micros,
@@ -43,7 +43,7 @@ pub async fn settle_awaits(
         pending.retain(|it| !promised.contains(&it.id));
         let mut again = Vec::new();
         for it in pending {
-            if db.tx.insert_or_nothing(wait(db, queue, now, it)).await? == Inserted::Nothing {
+            if db.tx.insert_or_nothing(wait_of(db, queue, now, it)).await? == Inserted::Nothing {
                 again.push(it);
             }
         }
@@ -73,7 +73,7 @@ async fn take_promises(db: &Db, pending: &[Awaited<'_>], resumed: &mut Vec<Event
     for (it, key, promise) in found {
         db.tx.delete::<BoxRow>(key, |_| true).await?;
         let asked = wait_token::hash(it.decision.token).map(wait_token::abbreviated);
-        if let (true, BoxContent::Promise { payload }) = (passes(db, asked, promise.token_hash), promise.content) {
+        if let (true, BoxContent::Promise { payload }) = (is_shown(db, asked, promise.token_hash), promise.content) {
             let &Decision { workflow, sequence, step, state, .. } = it.decision;
             let arrival = Arrival::Emitted { payload };
             resumed.push(Event { id: it.id, workflow, sequence, step, arrival, ..blank_event(state) });
@@ -95,11 +95,11 @@ const fn is_promise(row: &BoxRow) -> bool {
 }
 
 /// Whether a wait that asks for one token is content with another; one that is missing is none.
-pub fn passes(db: &Db, asked: Option<u64>, shown: Option<u64>) -> bool {
+pub fn is_shown(db: &Db, asked: Option<u64>, shown: Option<u64>) -> bool {
     asked.is_none() || asked == shown || (shown.is_none() && !db.guards.on(Guard::EmitToken))
 }
 
-fn wait(db: &Db, queue: Queue, now: Micros, it: Awaited<'_>) -> BoxRow {
+fn wait_of(db: &Db, queue: Queue, now: Micros, it: Awaited<'_>) -> BoxRow {
     let &Decision { workflow, name, sequence, step, state, delay, token, .. } = it.decision;
     let deadline = (delay != Micros(0)).then(|| now + delay);
     BoxRow {

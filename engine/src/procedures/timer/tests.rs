@@ -1,5 +1,8 @@
 //! Timers on the engine as a whole: the subtle parts told by hand, then random schedules.
 
+mod drain;
+mod random;
+
 use crate::engine::{Engine, Environment};
 
 use crate::guard::{Guard, Guards};
@@ -199,56 +202,6 @@ fn a_cancel_that_is_rolled_back_leaves_the_timer() {
 }
 
 #[test]
-fn equal_due_times_are_told_apart_by_id_across_pages() {
-    let mut stage = Stage::new(&[]);
-    let slot = stage.session();
-    let timers: Vec<u32> = (0..6).map(|_| stage.schedule(slot, 1)).collect();
-    stage.pass(1);
-    stage.tick(slot);
-    assert_eq!(stage.drain(slot, 2), (timers[..2].to_vec(), false));
-    assert_eq!(stage.drain(slot, 2), (timers[2..4].to_vec(), false));
-    assert_eq!(stage.drain(slot, 2), (timers[4..].to_vec(), false));
-    assert_eq!(stage.drain(slot, 2), (vec![], true), "a full page does not tell that it is the last");
-    assert_eq!(stage.call(slot, drain(2)), Reply::Idle);
-}
-
-#[test]
-fn nobody_enters_a_round_behind_its_position() {
-    let mut stage = Stage::new(&[]);
-    let (slot, other) = (stage.session(), stage.session());
-    stage.call(other, BEGIN);
-    let late = stage.schedule(other, 1);
-    let first = stage.schedule(slot, 2);
-    let second = stage.schedule(slot, 2);
-    stage.pass(2);
-    stage.tick(slot);
-    assert_eq!(stage.drain(slot, 1), (vec![first], false));
-    stage.call(other, Op::Commit);
-    stage.tick(slot);
-    assert_eq!(stage.drain(slot, 1), (vec![second], false));
-    assert_eq!(stage.drain(slot, 1), (vec![], true));
-    assert_eq!(stage.drain(slot, 2), (vec![late], true));
-}
-
-#[test]
-fn late_ones_go_through_pages_as_others_do() {
-    let mut stage = Stage::new(&[]);
-    let (slot, other) = (stage.session(), stage.session());
-    stage.call(other, BEGIN);
-    let mut timers: Vec<u32> = (0..3).map(|_| stage.schedule(other, 1)).collect();
-    stage.pass(1);
-    stage.tick(slot);
-    assert_eq!(stage.drain(slot, 10), (vec![], true));
-    timers.push(stage.schedule(slot, 1));
-    stage.call(other, Op::Commit);
-    stage.pass(1);
-    stage.tick(slot);
-    assert_eq!(stage.drain(slot, 2), (timers[..2].to_vec(), false));
-    assert_eq!(stage.drain(slot, 2), (timers[2..].to_vec(), false));
-    assert_eq!(stage.drain(slot, 2), (vec![], true));
-}
-
-#[test]
 fn a_rotation_in_the_middle_of_a_round_changes_nothing() {
     let mut stage = Stage::new(&[]);
     let slot = stage.session();
@@ -376,23 +329,6 @@ fn who_believes_a_rotated_table_to_be_current_is_found_all_the_same() {
 }
 
 #[test]
-fn while_the_clock_is_before_a_tick_nothing_is_delivered() {
-    let mut stage = Stage::new(&[]);
-    let slot = stage.session();
-    let timers = [stage.schedule(slot, 2), stage.schedule(slot, 2)];
-    stage.pass(3);
-    stage.tick(slot);
-    stage.now = stage.now - Micros::from_secs(2);
-    assert_eq!(stage.call(slot, drain(1)), Reply::Idle, "no round opens");
-    stage.pass(2);
-    assert_eq!(stage.drain(slot, 1), (vec![timers[0]], false));
-    stage.now = stage.now - Micros::from_secs(2);
-    assert_eq!(stage.call(slot, drain(1)), Reply::Idle, "the open one waits");
-    stage.pass(2);
-    assert_eq!(stage.drain(slot, 2), (vec![timers[1]], true));
-}
-
-#[test]
 fn a_cancel_waits_for_a_drain_and_then_comes_too_late() {
     let mut stage = Stage::new(&[]);
     let (slot, other) = (stage.session(), stage.session());
@@ -413,49 +349,6 @@ fn a_cancel_waits_for_a_drain_and_then_comes_too_late() {
     stage.call(slot, BEGIN);
     assert_eq!(stage.drain(slot, 1), (vec![timer], false));
     assert_eq!(stage.call(other, cancel(timer, due)), Reply::Cancelled, "the bug");
-}
-
-#[test]
-fn a_timer_that_cannot_be_delivered_is_a_dead_letter_and_keeps_nobody() {
-    let mut stage = Stage::new(&[]);
-    let slot = stage.session();
-    let timers = [1, FORBIDDEN_STATE, 3].map(|state| stage.schedule_state(slot, 1, state));
-    stage.pass(1);
-    stage.tick(slot);
-    let reply = stage.call(slot, drain(10));
-    let Reply::Drained { fired, dead, is_done, .. } = reply else { panic!("{reply:?}") };
-    assert_eq!((fired, dead, is_done), (vec![timers[0], timers[2]], vec![timers[1]], true));
-    let state = stage.state();
-    assert_eq!(state.events.iter().map(|row| row.event.id.0).collect::<Vec<_>>(), [timers[0], timers[2]]);
-    assert!(stage.engine.is_drained());
-    let mut stage = Stage::new(&[Guard::DrainPoison]);
-    let slot = stage.session();
-    stage.schedule_state(slot, 1, FORBIDDEN_STATE);
-    stage.pass(1);
-    stage.tick(slot);
-    for _ in 0..2 {
-        assert_eq!(stage.call(slot, drain(10)), Reply::Refused(Refusal::CheckViolation));
-    }
-}
-
-#[test]
-fn what_is_done_after_a_failed_page_is_of_one_transaction() {
-    let mut stage = Stage::new(&[]);
-    let (slot, other) = (stage.session(), stage.session());
-    let timers = [1, FORBIDDEN_STATE].map(|state| stage.schedule_state(slot, 1, state));
-    stage.pass(1);
-    stage.tick(slot);
-    let before = stage.state();
-    stage.call(slot, BEGIN);
-    stage.call(slot, Op::Savepoint { level: 1 });
-    assert_eq!(stage.drain(slot, 10), (vec![timers[0]], true));
-    assert_eq!(stage.state(), before, "nobody sees it before it commits");
-    assert_eq!(stage.try_call(other, drain(10)), None);
-    stage.call(slot, Op::RollbackTo { level: 1 });
-    let reply = stage.resume(other);
-    assert!(matches!(reply, Reply::Drained { is_done: true, .. }), "{reply:?}");
-    stage.call(slot, Op::Commit);
-    assert_eq!(stage.state().events.len(), 1);
 }
 
 #[test]
@@ -504,145 +397,4 @@ fn duties_refuse_repeatable_read_and_plain_calls_another_kind_of_queue() {
     let schedule = Op::Schedule { queue: FLOWS, payload: 1, delay: Micros(0) };
     assert_eq!(stage.call(slot, schedule), Reply::Refused(Refusal::WrongQueueKind));
     assert_eq!(stage.call(slot, Op::Drain { queue: Queue(3), limit: 1 }), Reply::Refused(Refusal::UndefinedObject));
-}
-
-#[test]
-fn a_drain_waits_for_the_event_table_inside_its_block() {
-    let mut stage = Stage::new(&[]);
-    let (slot, other) = (stage.session(), stage.session());
-    let timer = stage.schedule(slot, 1);
-    stage.pass(1);
-    stage.tick(slot);
-    stage.call(other, BEGIN);
-    stage.call(other, Op::LockTable { queue: PLAIN, table: 0, mode: TableLock::AccessExclusive });
-    assert_eq!(stage.try_call(slot, drain(10)), None);
-    stage.call(other, Op::Commit);
-    let reply = stage.resume(slot);
-    assert!(matches!(reply, Reply::Drained { ref fired, .. } if *fired == [timer]), "{reply:?}");
-}
-
-/// Random numbers that are always the same.
-struct Bits(u64);
-
-impl Bits {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
-}
-
-/// What a random schedule knows of its timers.
-#[derive(Default)]
-struct Known {
-    due: BTreeMap<u32, Micros>,
-    pending: BTreeMap<Slot, Vec<u32>>,
-    committed: Vec<u32>,
-    cancelled: Vec<u32>,
-    fired: Vec<u32>,
-    dead: Vec<u32>,
-}
-
-impl Known {
-    fn note_fired(&mut self, stage: &Stage, reply: PlainReply) {
-        if let Reply::Drained { fired, dead, .. } = reply {
-            for id in fired.iter().chain(&dead) {
-                assert!(self.due[id] <= stage.now, "e{id} is early");
-            }
-            self.fired.extend(fired);
-            self.dead.extend(dead);
-        }
-    }
-
-    /// Whether each timer fired once, or became a dead letter, or was cancelled, or was never committed.
-    fn is_sound(&self) -> bool {
-        let mut ends: Vec<u32> = self.fired.iter().chain(&self.dead).chain(&self.cancelled).copied().collect();
-        ends.sort_unstable();
-        let mut committed = self.committed.clone();
-        committed.sort_unstable();
-        ends == committed
-    }
-}
-
-/// Sessions 0 and 1 schedule in transactions of any length, the last one does all else; the clock goes on, or back.
-fn random_schedule(seed: u64, removed: &[Guard]) -> bool {
-    let (mut stage, mut bits, mut known) = (Stage::new(removed), Bits(seed), Known::default());
-    let (clients, duty) = ([stage.session(), stage.session()], stage.session());
-    for _ in 0..150 {
-        let client = clients[bits.below(2) as usize];
-        match bits.below(16) {
-            0..5 => {
-                if !stage.engine.is_in_transaction(client) {
-                    stage.call(client, BEGIN);
-                }
-                let (delay, payload) = (bits.below(6), if bits.below(12) == 0 { FORBIDDEN_STATE } else { 1 });
-                let id = stage.schedule_state(client, delay, payload);
-                known.due.insert(id, stage.now + Micros::from_secs(delay));
-                known.pending.entry(client).or_default().push(id);
-            }
-            5 | 6 if stage.engine.is_in_transaction(client) => {
-                let ids = known.pending.remove(&client).unwrap_or_default();
-                if bits.below(5) == 0 {
-                    stage.call(client, Op::Rollback);
-                } else {
-                    stage.call(client, Op::Commit);
-                    known.committed.extend(ids);
-                }
-            }
-            7 | 8 => stage.pass(bits.below(3)),
-            9 => stage.now = stage.now - Micros::from_secs(bits.below(2)),
-            10 | 11 => drop(stage.call(duty, TICK)),
-            12 | 13 => {
-                let reply = stage.call(duty, drain(1 + bits.below(3) as u32));
-                known.note_fired(&stage, reply);
-            }
-            14 => match stage.try_call(duty, rotate()) {
-                Some(_) => {}
-                // A client has the table: it may not wait for ever.
-                None => {
-                    stage.engine.time_out(duty);
-                    stage.resume(duty);
-                }
-            },
-            15 if !known.committed.is_empty() => {
-                let id = known.committed[bits.below(known.committed.len() as u64) as usize];
-                if stage.call(duty, cancel(id, known.due[&id])) == Reply::Cancelled {
-                    known.cancelled.push(id);
-                }
-            }
-            _ => {}
-        }
-    }
-    for client in clients {
-        if stage.engine.is_in_transaction(client) {
-            stage.call(client, Op::Commit);
-            known.committed.extend(known.pending.remove(&client).unwrap_or_default());
-        }
-    }
-    for _ in 0..20 {
-        stage.pass(1);
-        stage.call(duty, TICK);
-        let reply = stage.call(duty, drain(100));
-        known.note_fired(&stage, reply);
-    }
-    let mut events: Vec<u32> = stage.state().events.iter().map(|row| row.event.id.0).collect();
-    events.sort_unstable();
-    known.fired.sort_unstable();
-    known.is_sound() && stage.engine.is_drained() && events == known.fired
-}
-
-#[test]
-fn every_committed_timer_comes_to_one_end() {
-    for seed in 0..400 {
-        assert!(random_schedule(seed, &[]), "seed {seed}");
-    }
-}
-
-#[test]
-fn without_a_guard_some_timer_does_not() {
-    for guard in
-        [Guard::DrainPosition, Guard::DrainLatePath, Guard::TimerMoveWhole, Guard::IdleTimer, Guard::DrainPoison]
-    {
-        let seed = (0..400).find(|seed| !random_schedule(*seed, &[guard]));
-        assert!(seed.is_some(), "{} is not missed", guard.name());
-    }
 }
