@@ -200,13 +200,17 @@ mod tests {
     use super::*;
     use alloc::vec::Vec;
 
+    fn sound() -> String {
+        [&ENGINE[..], &[GRANTS]].concat().join("\n")
+    }
+
     fn all_files() -> Vec<&'static str> {
-        ENGINE.into_iter().chain([ROLES, REPLAY, WORKLOAD]).collect()
+        ENGINE.into_iter().chain([GRANTS, ROLES, REPLAY, WORKLOAD]).collect()
     }
 
     #[test]
     fn the_sound_script_is_the_files() {
-        assert_eq!(install("tourbillon", Guards::ALL), ENGINE.join("\n"));
+        assert_eq!(install("tourbillon", Guards::ALL), sound());
     }
 
     #[test]
