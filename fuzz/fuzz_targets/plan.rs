@@ -94,7 +94,7 @@ fn fault(plan: &Plan, process: usize, [what, call]: [u8; 2], nth: u16, length: u
     };
     let phase = if call & 128 == 0 { Phase::Before } else { Phase::After };
     let call = CALLS[usize::from(call & 127) % CALLS.len()];
-    let when = When::Point { process: Process(process as u8), call, nth: u32::from(nth % 256), phase };
+    let when = When::Point { process: Process(process as u8), call, nth: u32::from(nth % 256), phase, from: Micros(0) };
     Some(PlannedFault { when, what, kind: None })
 }
 

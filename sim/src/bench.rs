@@ -190,7 +190,7 @@ fn process(name: &str, role: Role) -> ProcessPlan {
 }
 
 fn point(process: Process, call: CallKind, nth: u64) -> When {
-    When::Point { process, call, nth: nth as u32, phase: Phase::After }
+    When::Point { process, call, nth: nth as u32, phase: Phase::After, from: Micros(0) }
 }
 
 fn holder(stream: &mut Stream, until: Micros) -> ScriptOptions {
@@ -261,6 +261,7 @@ fn worker(index: u32, pace: Pace) -> Role {
         subscribe_to: None,
         start_at: Micros::from_millis(10 + 47 * u64::from(index)),
         poll_interval: pace.poll,
+        polls: None,
         dead_interval: pace.dead,
         heartbeat_interval: Micros(pace.dead.0 / 3),
         work_duration: Micros::from_millis(5),

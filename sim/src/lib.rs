@@ -43,6 +43,7 @@ pub mod postgres;
 pub mod random;
 pub mod replay;
 pub mod run;
+pub mod shrink;
 pub mod simulate;
 pub mod sweep;
 pub mod target;

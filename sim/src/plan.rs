@@ -100,6 +100,9 @@ pub enum When {
         call: CallKind,
         nth: u32,
         phase: Phase,
+        /// Calls before this time do not count.
+        #[serde(default, skip_serializing_if = "is_default")]
+        from: Micros,
     },
 }
 
@@ -142,7 +145,7 @@ pub enum CallKind {
 }
 
 impl CallKind {
-    pub const fn matches(self, op: &PlainOp) -> bool {
+    pub const fn matches<D>(self, op: &Op<D>) -> bool {
         match self {
             CallKind::Any => true,
             CallKind::Begin => matches!(op, Op::Begin { .. }),

@@ -240,7 +240,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
 
     /// Faults that fall before a call are met here.
     fn begin_call(&mut self, index: usize, op: &PlainOp) -> Result<(), T::Stop> {
-        match self.processes[index].due_point(op) {
+        match self.processes[index].due_point(op, self.now) {
             None => self.make_call(index, op),
             Some((Phase::After, blow)) => {
                 self.processes[index].after = Some(blow);

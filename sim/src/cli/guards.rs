@@ -195,6 +195,7 @@ fn circumstances<'a>(arguments: &'a Arguments, limits: &'a Limits, removed: Opti
         design,
         directory: arguments.saved.directory(),
         server: arguments.server.again(),
+        shrinks: arguments.saved.shrinks(),
         again: arguments.draw.again() + &removed.map_or(String::new(), Target::again),
     }
 }
@@ -305,6 +306,9 @@ impl Row {
             "sentence": found.map(|found| &found.sentence),
             "confirmed_seed": confirmed_seed,
             "capsule": self.saved.as_ref().and_then(Saved::path),
+            "lines": self.saved.as_ref().and_then(Saved::size).map(|size| size.lines),
+            "lines_before": self.saved.as_ref().and_then(Saved::size).map(|size| size.lines_before),
+            "shrinking_runs": self.saved.as_ref().and_then(Saved::size).map(|size| size.tries),
         })
     }
 }

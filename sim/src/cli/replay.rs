@@ -186,6 +186,7 @@ fn again(arguments: &Arguments, subject: &Subject, replay: &Replay, on: On, cons
         directory: arguments.saved.directory(),
         server: arguments.server.again(),
         again: arguments.scope.again(),
+        shrinks: None,
     };
     let saved = save(&subject.plan, replay, &[], &with);
     saved.map_or(String::new(), |saved| saved.pointer(console) + "\n")

@@ -236,6 +236,7 @@ fn circumstances<'a>(arguments: &'a Arguments, limits: &'a crate::generate::Limi
         design: arguments.scope.design(),
         directory: arguments.saved.directory(),
         server: arguments.server.again(),
+        shrinks: arguments.saved.shrinks(),
         again: arguments.scope.again(),
     }
 }

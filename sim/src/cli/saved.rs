@@ -1,14 +1,18 @@
 //! Failures as the user sees them: a sentence, the slice of the history, the capsule's path, the command.
 
 use super::Console;
+use super::figures::count;
 use crate::capsule::{Capsule, DIRECTORY, Failure};
 use crate::generate::Limits;
 use crate::lockstep::Counts;
 use crate::plan::Plan;
 use crate::replay::{End, Replay};
+use crate::shrink::subject::Subject;
+use crate::shrink::{Limit, Shrunk};
 use crate::simulate::{Simulator, Work};
 use clap::Args;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use tourbillon_engine::guard::{Design, Guards};
@@ -22,6 +26,9 @@ pub struct Arguments {
     /// Where failures are saved
     #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
     capsules: PathBuf,
+    /// Save and tell failures as they were found, not shrunk
+    #[arg(long)]
+    no_shrink: bool,
 }
 
 /// What failing runs were made with, and where they go.
@@ -33,11 +40,18 @@ pub struct Circumstances<'a> {
     pub server: String,
     /// The options that draw the same plan from a seed again, and remove the same guards.
     pub again: String,
+    /// None if failures stay as they were found.
+    pub shrinks: Option<Limit>,
 }
 
 impl Arguments {
     pub fn directory(&self) -> &Path {
         &self.capsules
+    }
+
+    /// How far failures are shrunk.
+    pub fn shrinks(&self) -> Option<Limit> {
+        (!self.no_shrink).then_some(Limit::USUAL)
     }
 
     /// Says before the work is done that what it finds could not be saved.
@@ -68,26 +82,68 @@ pub struct Saved {
     pub capsule: Result<PathBuf, String>,
     /// The command that shows it again, from the file if there is one.
     again: String,
+    /// None if it is as it was found.
+    shrunk: Option<Size>,
 }
 
-/// Makes a failing run again on the direct target, and saves it. Told is what its history shows first, among these
-/// properties or, if there are none, all.
+/// How much shrinking a failure has brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Size {
+    pub lines: u64,
+    pub lines_before: u64,
+    pub tries: u64,
+    /// False if time ran out.
+    pub is_minimal: bool,
+}
+
+impl Size {
+    pub fn of(shrunk: &Shrunk) -> Size {
+        let Shrunk { lines_before, tries, is_minimal, .. } = *shrunk;
+        Size { lines: shrunk.lines(), lines_before, tries, is_minimal }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [lines, before, tries] = [self.lines, self.lines_before, self.tries].map(count);
+        write!(f, "shrunk from {before} lines to {lines} in {tries} runs")?;
+        if self.is_minimal { Ok(()) } else { f.write_str(", and more could go if there were more time") }
+    }
+}
+
+/// Makes a failing run again on the direct target, shrinks it, and saves it. Told is what its history shows first, among
+/// these properties or, if there are none, all.
 pub fn save_seed(seed: u64, work: &Work, guards: Guards, among: &[Property], with: &Circumstances<'_>) -> Saved {
     let plan = work.plan(seed, with.limits);
+    let found = run_direct(&plan, work, guards);
+    let told = found.told(among).map(|violation| violation.property);
+    let subject = told.map(|property| Subject { work, guards, property });
+    let shrunk = subject.zip(with.shrinks).and_then(|(subject, limit)| subject.shrink(&plan, limit));
+    let saved = match &shrunk {
+        Some(shrunk) => save(&shrunk.plan, &run_direct(&shrunk.plan, work, guards), told.as_slice(), with),
+        None => save(&plan, &found, among, with),
+    };
+    match saved {
+        Some(saved) => Saved { shrunk: shrunk.as_ref().map(Size::of), ..saved },
+        None => Saved {
+            seed,
+            workload: plan.workload,
+            broken: among.to_vec(),
+            sentence: format!("seed {seed} broke something, and made again it does not"),
+            slice: end_of(&found.history),
+            target: found.history.header.target,
+            capsule: Err("what it broke is not there any more".to_owned()),
+            again: format!("replay --seed {seed}{}", with.again),
+            shrunk: None,
+        },
+    }
+}
+
+fn run_direct(plan: &Plan, work: &Work, guards: Guards) -> Replay {
     let mut simulator = Simulator::default();
-    let (summary, verdict) = simulator.run(&plan, work, guards);
-    let (counts, history) = (Counts::default(), simulator.history().clone());
-    let replay = Replay { counts, history, end: End::Agreed { summary, verdict } };
-    save(&plan, &replay, among, with).unwrap_or_else(|| Saved {
-        seed,
-        workload: plan.workload,
-        broken: among.to_vec(),
-        sentence: format!("seed {seed} broke something, and made again it does not"),
-        slice: end_of(&replay.history),
-        target: replay.history.header.target,
-        capsule: Err("what it broke is not there any more".to_owned()),
-        again: format!("replay --seed {seed}{}", with.again),
-    })
+    let (summary, verdict) = simulator.run(plan, work, guards);
+    let history = simulator.history().clone();
+    Replay { counts: Counts::default(), history, end: End::Agreed { summary, verdict } }
 }
 
 /// Saves what a run broke, or where it diverged; none if it did neither.
@@ -96,9 +152,7 @@ pub fn save(plan: &Plan, replay: &Replay, among: &[Property], with: &Circumstanc
     let (choices, violations, divergence) = match end {
         End::Diverged(difference) => (None, Vec::new(), Some(difference.as_str())),
         End::Agreed { summary, verdict } => {
-            let is_meant = |violation: &&Violation| among.is_empty() || among.contains(&violation.property);
-            let place = |violation: &&Violation| violation.records.last().copied();
-            let told = verdict.violations().filter(is_meant).min_by_key(place)?;
+            let told = replay.told(among)?;
             let others = verdict.violations().filter(|violation| *violation != told);
             (Some(summary.choices.clone()), std::iter::once(told).chain(others).collect(), None)
         }
@@ -122,7 +176,16 @@ pub fn save(plan: &Plan, replay: &Replay, among: &[Property], with: &Circumstanc
         Err(_) if target == "lockstep" => format!("replay --seed {seed}{}{}", with.again, lockstep()),
         Err(_) => format!("replay --seed {seed}{}", with.again),
     };
-    Some(Saved { seed, workload, broken, sentence, slice, target, capsule, again })
+    Some(Saved { seed, workload, broken, sentence, slice, target, capsule, again, shrunk: None })
+}
+
+impl Replay {
+    /// The violation to tell: the one that the history shows first, among these properties or, if there are none, all.
+    fn told(&self, among: &[Property]) -> Option<&Violation> {
+        let End::Agreed { verdict, .. } = &self.end else { return None };
+        let is_meant = |violation: &&Violation| among.is_empty() || among.contains(&violation.property);
+        verdict.violations().filter(is_meant).min_by_key(|violation| violation.records.last().copied())
+    }
 }
 
 /// The last records of a history, told like those that a violation speaks of.
@@ -137,7 +200,8 @@ impl Saved {
     /// Ends with the command that reproduces it.
     pub fn text(&self, console: &Console) -> String {
         let slice = self.slice.trim_end();
-        format!("\n{}\n\n{slice}\n\n{}\n", self.sentence, self.pointer(console))
+        let shrunk = self.shrunk.map_or(String::new(), |size| format!("{size}\n\n"));
+        format!("\n{}\n\n{slice}\n\n{shrunk}{}\n", self.sentence, self.pointer(console))
     }
 
     /// Where it is, and the command.
@@ -160,6 +224,10 @@ impl Saved {
             Ok(path) => format!("{} ({})", self.sentence, path.display()),
             Err(_) => format!("{} (not saved: {})", self.sentence, self.command(console)),
         }
+    }
+
+    pub fn size(&self) -> Option<Size> {
+        self.shrunk
     }
 
     pub fn path(&self) -> Option<&Path> {

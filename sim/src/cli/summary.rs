@@ -365,8 +365,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let limits = everything.draw.limits();
         let again = everything.again();
-        let with =
-            Circumstances { limits: &limits, design: None, directory: directory.path(), server: String::new(), again };
+        let with = Circumstances {
+            limits: &limits,
+            design: None,
+            directory: directory.path(),
+            server: String::new(),
+            again,
+            shrinks: None,
+        };
         let (chain, broken) = (Work::named("chain").unwrap(), Guards::without(&[Guard::ClaimLock]));
         let mut saved = (0..100).map(|seed| save_seed(seed, &chain, broken, &[], &with));
         let saved = saved.find(|saved| saved.capsule.is_ok()).expect("some seed breaks it");

@@ -35,7 +35,7 @@ pub fn standstills(seed: u64, workers: &[Process]) -> impl Iterator<Item = Plann
     let mut stream = Stream::new(seed, "crowd", 2);
     (0..stream.between(10, 20)).map(move |_| {
         let (process, nth) = (*stream.choose(workers), stream.between(1, 8) as u32);
-        let when = When::Point { process, call: CallKind::Handoff, nth, phase: Phase::After };
+        let when = When::Point { process, call: CallKind::Handoff, nth, phase: Phase::After, from: Micros(0) };
         let duration = stream.span(Micros::from_millis(150), Micros::from_millis(900));
         PlannedFault { when, what: PlannedEffect::Pause { duration }, kind: None }
     })

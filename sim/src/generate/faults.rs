@@ -80,7 +80,7 @@ pub fn add_faults(plan: &mut Plan, options: &Options) {
     let (fewest, most) = options.shape.lost_commits;
     faults.extend((0..stream.between(fewest, most)).map(|_| {
         let (process, nth) = (*stream.choose(&workers), stream.below(8) as u32);
-        let when = When::Point { process, call: CallKind::Commit, nth, phase: Phase::After };
+        let when = When::Point { process, call: CallKind::Commit, nth, phase: Phase::After, from: Micros(0) };
         PlannedFault { when, what: PlannedEffect::LostReply, kind: None }
     }));
     if options.is_crowd {
@@ -152,7 +152,8 @@ fn idle_timeouts(seed: u64, options: &Options, workers: &[Process]) -> Vec<Plann
             (Handoff, Phase::After),
             (Commit, Phase::Before),
         ]);
-        let when = When::Point { process: *stream.choose(workers), call, nth: stream.below(6) as u32, phase };
+        let when =
+            When::Point { process: *stream.choose(workers), call, nth: stream.below(6) as u32, phase, from: Micros(0) };
         let idle = Micros(stream.between(dead / 10, 2 * dead));
         let duration = idle + Micros(stream.between(1, 2 * dead));
         PlannedFault { when, what: PlannedEffect::IdleTimeout { idle, duration }, kind: Some(FaultKind::IdleTimeout) }
@@ -165,7 +166,7 @@ fn in_a_step(stream: &mut Stream, workers: &[Process]) -> When {
     use CallKind::{Begin, Commit, Effect, Handoff, Hold, Read};
     let call = *stream.choose(&[Read, Begin, Hold, Effect, Handoff, Commit]);
     let phase = if stream.chance(1, 2) { Phase::Before } else { Phase::After };
-    When::Point { process: *stream.choose(workers), call, nth: stream.below(6) as u32, phase }
+    When::Point { process: *stream.choose(workers), call, nth: stream.below(6) as u32, phase, from: Micros(0) }
 }
 
 /// Where faults may fall: what each process calls.
@@ -192,7 +193,7 @@ impl Places {
         let call = *stream.choose(&self.calls[process.0 as usize]);
         let nth = stream.below(if call == CallKind::Any { 150 } else { 10 }) as u32;
         let phase = if stream.chance(1, 2) { Phase::Before } else { Phase::After };
-        When::Point { process, call, nth, phase }
+        When::Point { process, call, nth, phase, from: Micros(0) }
     }
 }
 

@@ -43,7 +43,7 @@ pub fn add_to(plan: &mut Plan, options: &Options) {
         worker.start_at = worker.start_at.max(from);
     }
     let mut add = |when, what| plan.faults.push(PlannedFault { when, what, kind: None });
-    let point = |process, call, phase| When::Point { process, call, nth: 0, phase };
+    let point = |process, call, phase| When::Point { process, call, nth: 0, phase, from: Micros(0) };
 
     let down_for = stream.span(Micros::from_millis(20), Micros::from_millis(100));
     add(point(first, CallKind::Read, Phase::After), PlannedEffect::ServerCrash { down_for });

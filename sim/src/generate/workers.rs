@@ -18,6 +18,7 @@ fn worker_options(options: &Options, consumer: Consumer) -> WorkerOptions {
         subscribe_to: None,
         start_at: START,
         poll_interval: options.poll_interval,
+        polls: None,
         dead_interval: options.dead_interval,
         heartbeat_interval: Micros(options.dead_interval.0 / 4),
         work_duration: options.work_duration,

@@ -31,9 +31,9 @@ impl<'a, T: Target> Scheduler<'a, T> {
         for (index, fault) in plan.faults.iter().enumerate() {
             match fault.when {
                 When::Time { at, .. } => self.agenda.push(at, Event::Fault { index: index as u16 }),
-                When::Point { process, call, nth, phase } => {
+                When::Point { process, call, nth, phase, from } => {
                     let cause = Cause { kind: fault.kind, phase: Some(phase) };
-                    let point = Point { call, left: nth, phase, blow: Blow { effect: fault.what, cause } };
+                    let point = Point { call, left: nth, from, phase, blow: Blow { effect: fault.what, cause } };
                     self.processes[process.0 as usize].points.push(point);
                 }
             }

@@ -44,6 +44,8 @@ impl AnyActor {
 pub(super) struct Point {
     pub(super) call: CallKind,
     pub(super) left: u32,
+    /// Calls before this time are not among them.
+    pub(super) from: Micros,
     pub(super) phase: Phase,
     pub(super) blow: Blow,
 }
@@ -102,10 +104,10 @@ impl Running {
     }
 
     /// The fault that falls at this call, if one does. Every point counts the calls of its own kind.
-    pub(super) fn due_point(&mut self, op: &PlainOp) -> Option<(Phase, Blow)> {
+    pub(super) fn due_point(&mut self, op: &PlainOp, now: Micros) -> Option<(Phase, Blow)> {
         let mut due = None;
         self.points.retain_mut(|point| {
-            if !point.call.matches(op) {
+            if now < point.from || !point.call.matches(op) {
                 return true;
             }
             if point.left > 0 || due.is_some() {

@@ -106,7 +106,7 @@ fn idle_worker(call: CallKind, phase: Phase) -> Plan {
     let is_other = |process: &ProcessPlan| !process.name.starts_with("worker-") || process.name == "worker-0";
     plan.processes.retain(is_other);
     let worker = plan.processes.iter().position(|process| process.name == "worker-0").expect("there is one");
-    let when = When::Point { process: Process(worker as u8), call, nth: 0, phase };
+    let when = When::Point { process: Process(worker as u8), call, nth: 0, phase, from: Micros(0) };
     let what = PlannedEffect::IdleTimeout { idle: millis(100), duration: millis(1_000) };
     plan.faults = vec![PlannedFault { when, what, kind: None }];
     plan
@@ -194,7 +194,8 @@ fn a_fault_after_a_blocked_call_does_not_outlive_the_faults() {
         once("holder", millis(1_000), held),
         once("client", millis(2_000), vec![begin, (Micros(0), Op::Append { queue: QUEUE, payload: 0 })]),
     ];
-    let when = When::Point { process: Process(2), call: CallKind::Append, nth: 0, phase: Phase::After };
+    let when =
+        When::Point { process: Process(2), call: CallKind::Append, nth: 0, phase: Phase::After, from: Micros(0) };
     plan.faults = vec![PlannedFault { when, what: PlannedEffect::LostReply, kind: None }];
     let lost_replies = |faults_end| {
         let (plan, mut simulator) = (Plan { faults_end, ..plan.clone() }, Simulator::default());

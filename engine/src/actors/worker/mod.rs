@@ -28,6 +28,14 @@ use tourbillon_models::record::Note;
 use tourbillon_models::reply::{Event, Refusal, Reply};
 use tourbillon_models::workload::Program;
 
+/// When a worker looks for work next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Poll {
+    Any,
+    At(Micros),
+    Never,
+}
+
 /// A worker.
 pub struct Worker {
     options: WorkerOptions,
@@ -40,13 +48,16 @@ pub struct Worker {
     handoff: HandoffHabit,
     /// Dead letters to be replayed, the last one first.
     buried: Vec<EventId>,
+    /// How many of the times at which it looks for work are over, if these are told.
+    polled: usize,
     state: State,
 }
 
 impl Worker {
     pub fn new(options: WorkerOptions, program: Option<Rc<dyn Program>>) -> Self {
         let (state, handoff) = (Worker::first_state(&options), options.handoff);
-        Worker { options, program, identity: WorkerId(0), in_doubt: false, handoff, buried: Vec::new(), state }
+        let (buried, polled) = (Vec::new(), 0);
+        Worker { options, program, identity: WorkerId(0), in_doubt: false, handoff, buried, polled, state }
     }
 
     fn first_state(options: &WorkerOptions) -> State {
@@ -255,12 +266,10 @@ impl Worker {
                 (State::Replaying, Some(Action::Call(Op::ReplayDeadLetter { consumer, event })))
             }
             State::Claim if self.in_doubt && self.options.identity == IdentityHabit::Renewed => (State::Register, None),
-            State::Claim => match self.options.claim {
-                ClaimHabit::Alone | ClaimHabit::Standby => (State::Claiming, Some(Action::Call(self.claim(now)))),
-                ClaimHabit::InTransaction { .. } => {
-                    let begin = Op::Begin { isolation: Isolation::ReadCommitted };
-                    (State::BeginningClaim, Some(Action::Call(begin)))
-                }
+            State::Claim => match (self.next_poll(), self.options.claim) {
+                (Poll::Never, _) => (State::Finished, None),
+                (Poll::At(time), _) if now < time => (State::Claim, Some(Action::Sleep(time))),
+                (Poll::At(_) | Poll::Any, habit) => self.look(habit, now),
             },
             State::Claiming => (State::Claiming, Some(Action::Call(self.claim(now)))),
             State::Lingering { lease } => {
@@ -330,9 +339,29 @@ impl Worker {
             }
             State::RollBack { then } => (State::RollingBack { then }, Some(Action::Call(Op::Rollback))),
             State::Drop => (State::Idle, Some(Action::Note(Note::Dropped))),
+            State::Idle if self.options.polls.is_some() => (State::Claim, None),
             State::Idle => (State::Claim, Some(Action::Sleep(now + self.pace(now).0))),
             State::Finished => (State::Finished, Some(Action::Finished)),
             waiting => unreachable!("{waiting:?} waits for an answer"),
+        }
+    }
+
+    fn next_poll(&self) -> Poll {
+        match &self.options.polls {
+            None => Poll::Any,
+            Some(times) => times.get(self.polled).map_or(Poll::Never, |time| Poll::At(*time)),
+        }
+    }
+
+    /// Asks for a window.
+    fn look(&mut self, habit: ClaimHabit, now: Micros) -> (State, Option<Action>) {
+        self.polled += 1;
+        match habit {
+            ClaimHabit::Alone | ClaimHabit::Standby => (State::Claiming, Some(Action::Call(self.claim(now)))),
+            ClaimHabit::InTransaction { .. } => {
+                let begin = Op::Begin { isolation: Isolation::ReadCommitted };
+                (State::BeginningClaim, Some(Action::Call(begin)))
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! or that hands off in one transaction and writes its effects in another one that holds nothing, has torn its step in
 //! two by itself.
 
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use tourbillon_models::name::{Consumer, Micros, Queue};
 
@@ -16,6 +17,9 @@ pub struct WorkerOptions {
     pub subscribe_to: Option<Queue>,
     pub start_at: Micros,
     pub poll_interval: Micros,
+    /// The only times at which it looks for work; after the last it goes home. None: as often as the interval says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub polls: Option<Vec<Micros>>,
     pub dead_interval: Micros,
     pub heartbeat_interval: Micros,
     /// External work of one step.

@@ -16,6 +16,7 @@ fn options() -> WorkerOptions {
         subscribe_to: None,
         start_at: Micros(0),
         poll_interval: Micros(10),
+        polls: None,
         dead_interval: Micros(1_000),
         heartbeat_interval: Micros(250),
         work_duration: Micros(1),

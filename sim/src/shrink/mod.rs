@@ -1,0 +1,137 @@
+//! Shrinking: of a plan whose run goes wrong, one that goes wrong in the same way and has nothing to spare.
+//!
+//! Fewer faults, processes, rounds and statements, duties that are called only where it matters, a shorter horizon, earlier
+//! and rounder times, plainer workers, smaller numbers: [`candidates`] says what may be tried next, whoever asks decides whether it
+//! still goes wrong, and only what makes the history no longer is kept. So the result is what one would draw on a board.
+//! What it is not: a search for another failure. A [`Subject`](subject::Subject) breaks the property that it broke, and
+//! where guards are removed the same plan must be sound with every guard in its place; so a plan that merely lacks a ticker
+//! is no result.
+
+pub mod candidates;
+mod cut;
+mod simplify;
+pub mod subject;
+
+use crate::plan::{Plan, Role};
+use candidates::Candidates;
+use std::time::{Duration, Instant};
+use tourbillon_engine::actors::script::ScriptOptions;
+use tourbillon_models::history::History;
+use tourbillon_models::record::{Happening, Note};
+
+/// What a smaller plan may leave out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Freedom {
+    /// Anything: whoever asks has another way to see that the plan is a fair one.
+    Full,
+    /// What brings work, and faults. The duties, the bounds and the pace of workers stay: without a ticker, or with less
+    /// time, nothing is ever done, and that would be no bug.
+    WorkAndFaults,
+}
+
+/// Where shrinking stops, whatever could still be tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limit {
+    pub tries: u64,
+    pub time: Duration,
+}
+
+impl Limit {
+    /// Enough for all that the project's workloads can draw.
+    pub const USUAL: Limit = Limit { tries: 100_000, time: Duration::from_secs(20) };
+}
+
+/// What is left of a plan, and of its history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shrunk {
+    pub plan: Plan,
+    pub history: History,
+    /// How many lines the history had before.
+    pub lines_before: u64,
+    pub tries: u64,
+    /// False if the limit came first.
+    pub is_minimal: bool,
+}
+
+impl Shrunk {
+    pub fn lines(&self) -> u64 {
+        lines(&self.history)
+    }
+}
+
+/// Shrinks a plan. `run` gives back the history of one that goes wrong in the same way, else none; `history` is that of the
+/// plan as it is. Cost: some hundred to some thousand runs.
+pub fn shrink<E>(
+    plan: &Plan,
+    history: History,
+    freedom: Freedom,
+    limit: Limit,
+    mut run: impl FnMut(&Plan) -> Result<Option<History>, E>,
+) -> Result<Shrunk, E> {
+    let begun = Instant::now();
+    let lines_before = lines(&history);
+    let (mut best, mut tries, mut is_minimal) = (weight(plan, &history), 0, true);
+    let mut history = history;
+    let mut candidates = Candidates::new(plan.clone(), freedom, Some(&history));
+    while let Some(candidate) = candidates.next() {
+        if tries == limit.tries || begun.elapsed() > limit.time {
+            is_minimal = false;
+            break;
+        }
+        tries += 1;
+        let lighter = run(candidate)?.filter(|history| weight(candidate, history) <= best);
+        match lighter {
+            Some(shown) => {
+                best = weight(candidate, &shown);
+                history = shown;
+                candidates.accept(Some(&history));
+                if std::env::var("DBG").is_ok() {
+                    eprintln!(
+                        "{:>6} {:?} {} lines {} parts {} {:?}",
+                        tries,
+                        candidates.dbg(),
+                        lines(&history),
+                        parts(candidates.plan()),
+                        best,
+                        begun.elapsed()
+                    );
+                }
+            }
+            None => candidates.reject(),
+        }
+    }
+    Ok(Shrunk { plan: candidates.into_plan(), history, lines_before, tries, is_minimal })
+}
+
+/// How many lines a history takes when it is told: a call and its reply are one, and so are a piece of work and its end.
+pub fn lines(history: &History) -> u64 {
+    history
+        .records
+        .iter()
+        .filter(|record| !matches!(record.what, Happening::Return(_) | Happening::Note(Note::WorkStarted { .. })))
+        .count() as u64
+}
+
+/// How much there is to read, to say, and to follow from one process to the other.
+fn weight(plan: &Plan, history: &History) -> u64 {
+    let switches = history.records.windows(2).filter(|pair| pair[0].process != pair[1].process).count() as u64;
+    4 * lines(history) + 2 * parts(plan) + switches
+}
+
+/// What is done without end counts for more than any number of times.
+const ENDLESS: u64 = 10_000;
+
+fn parts(plan: &Plan) -> u64 {
+    let of_script = |script: &ScriptOptions| match script {
+        ScriptOptions::Once { rounds } => rounds.iter().map(|round| 1 + round.statements.len() as u64).sum(),
+        ScriptOptions::Periodic { .. } => ENDLESS,
+    };
+    let of_process = |role: &Role| match role {
+        Role::Worker(worker) => worker.polls.as_ref().map_or(ENDLESS, |polls| 1 + polls.len() as u64),
+        Role::Script(script) => 1 + of_script(script),
+    };
+    plan.faults.len() as u64 + plan.processes.iter().map(|process| of_process(&process.role)).sum::<u64>()
+}
+
+#[cfg(test)]
+mod tests;
