@@ -14,6 +14,8 @@ use serde::{Serialize, Serializer};
 
 mod slice;
 
+pub use slice::lines;
+
 /// True, false, or not to be known from this history.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -10,7 +10,6 @@ use tourbillon_engine::actors::script::ScriptOptions;
 use tourbillon_engine::actors::worker::options::WorkerOptions;
 use tourbillon_engine::store::WalLevel;
 use tourbillon_engine::store::unflushed::Durability;
-use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::{Key, Micros, Process};
 use tourbillon_models::op::Op;
 use tourbillon_models::record::ClockOffset;

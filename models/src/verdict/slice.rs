@@ -1,6 +1,7 @@
 //! The part of a history that proves a violation, as text: a call and its reply in one line.
 //!
-//! The records that the sentence speaks of come first, then what else their transactions did, as far as forty lines go.
+//! A short history is told whole. Of a longer one, the records that the sentence speaks of come first, then what else their
+//! transactions did, as far as forty lines go.
 //! The names are those of the plan: processes, workflows and steps.
 
 use crate::history::History;
@@ -28,9 +29,23 @@ pub(super) fn slice(history: &History, records: &[u32]) -> String {
     text
 }
 
+/// How many lines a history takes that is told whole: a call and its reply are one. That somebody works on what he was handed
+/// goes without saying.
+pub fn lines(history: &History) -> u64 {
+    history.records.iter().filter(|record| has_line(record)).count() as u64
+}
+
+const fn has_line(record: &Record) -> bool {
+    !matches!(record.what, Happening::Return(_) | Happening::Note(Note::WorkStarted { .. } | Note::WorkEnded { .. }))
+}
+
 /// The records to show, as calls or as what has no call; at most [`LINES`].
 fn choose(history: &History, records: &[u32]) -> BTreeSet<u32> {
     let clue = Clue(history);
+    if lines(history) <= LINES as u64 {
+        let told = history.records.iter().zip(0..).filter(|(record, _)| has_line(record)).map(|(_, index)| index);
+        return told.chain(records.iter().map(|index| head(clue, *index))).collect();
+    }
     let own = records.iter().map(|index| head(clue, *index));
     let around = records.iter().flat_map(|index| transaction(clue, head(clue, *index)));
     let mut chosen = BTreeSet::new();

@@ -18,6 +18,7 @@ mod run;
 mod saved;
 mod scope;
 mod server;
+mod shrink;
 mod sql;
 mod summary;
 
@@ -71,6 +72,8 @@ enum Command {
     Run(run::Arguments),
     /// Run one seed or one capsule again, and print everything about it
     Replay(replay::Arguments),
+    /// Make a saved failure smaller: the same property, broken by as little as possible
+    Shrink(shrink::Arguments),
     /// Check a history from anywhere
     Check(check::Arguments),
     /// Remove each guard in turn and show which property catches it, and after how many seeds
@@ -125,6 +128,7 @@ fn dispatch(arguments: Arguments, console: &mut Console) -> anyhow::Result<Exit>
         None => run::run(&arguments.run, console),
         Some(Command::Run(arguments)) => run::run(&arguments, console),
         Some(Command::Replay(arguments)) => replay::run(&arguments, console),
+        Some(Command::Shrink(arguments)) => shrink::run(&arguments, console),
         Some(Command::Check(arguments)) => check::run(&arguments, console),
         Some(Command::Guards(arguments)) => guards::run(&arguments, console),
         Some(Command::List(arguments)) => list::run(&arguments, console),

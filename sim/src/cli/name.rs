@@ -3,6 +3,7 @@
 use std::num::IntErrorKind;
 use std::str::FromStr;
 use tourbillon_engine::guard::{Design, Guard};
+use tourbillon_models::property::Property;
 use tourbillon_models::workload::Workload;
 
 use crate::faults::FaultKind;
@@ -25,6 +26,10 @@ pub fn guard_or_design(name: &str) -> Result<&'static str, Refusal> {
 
 pub fn guard(name: &str) -> Result<Guard, Refusal> {
     find("guard", name, Guard::ALL.map(Guard::name), Guard::by_name)
+}
+
+pub fn property(name: &str) -> Result<Property, Refusal> {
+    find("property", name, Property::ALL.map(Property::id), Property::by_name)
 }
 
 pub fn design(name: &str) -> Result<&'static Design, Refusal> {

@@ -83,7 +83,7 @@ pub struct Saved {
     /// The command that shows it again, from the file if there is one.
     again: String,
     /// None if it is as it was found.
-    shrunk: Option<Size>,
+    size: Option<Size>,
 }
 
 /// How much shrinking a failure has brought.
@@ -124,7 +124,7 @@ pub fn save_seed(seed: u64, work: &Work, guards: Guards, among: &[Property], wit
         None => save(&plan, &found, among, with),
     };
     match saved {
-        Some(saved) => Saved { shrunk: shrunk.as_ref().map(Size::of), ..saved },
+        Some(saved) => Saved { size: shrunk.as_ref().map(Size::of), ..saved },
         None => Saved {
             seed,
             workload: plan.workload,
@@ -134,7 +134,7 @@ pub fn save_seed(seed: u64, work: &Work, guards: Guards, among: &[Property], wit
             target: found.history.header.target,
             capsule: Err("what it broke is not there any more".to_owned()),
             again: format!("replay --seed {seed}{}", with.again),
-            shrunk: None,
+            size: None,
         },
     }
 }
@@ -176,7 +176,7 @@ pub fn save(plan: &Plan, replay: &Replay, among: &[Property], with: &Circumstanc
         Err(_) if target == "lockstep" => format!("replay --seed {seed}{}{}", with.again, lockstep()),
         Err(_) => format!("replay --seed {seed}{}", with.again),
     };
-    Some(Saved { seed, workload, broken, sentence, slice, target, capsule, again, shrunk: None })
+    Some(Saved { seed, workload, broken, sentence, slice, target, capsule, again, size: None })
 }
 
 impl Replay {
@@ -200,7 +200,7 @@ impl Saved {
     /// Ends with the command that reproduces it.
     pub fn text(&self, console: &Console) -> String {
         let slice = self.slice.trim_end();
-        let shrunk = self.shrunk.map_or(String::new(), |size| format!("{size}\n\n"));
+        let shrunk = self.size.map_or(String::new(), |size| format!("{size}\n\n"));
         format!("\n{}\n\n{slice}\n\n{shrunk}{}\n", self.sentence, self.pointer(console))
     }
 
@@ -227,7 +227,11 @@ impl Saved {
     }
 
     pub fn size(&self) -> Option<Size> {
-        self.shrunk
+        self.size
+    }
+
+    pub fn with_size(self, size: Size) -> Saved {
+        Saved { size: Some(size), ..self }
     }
 
     pub fn path(&self) -> Option<&Path> {

@@ -8,8 +8,10 @@ use super::Freedom;
 use super::cut::{self, Seen};
 use super::simplify;
 use crate::plan::Plan;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use tourbillon_models::history::History;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// One way to make a plan simpler.
 #[derive(Clone, Copy)]
@@ -58,12 +60,15 @@ pub struct Candidates {
     /// So many passes in a row have found nothing.
     idle: usize,
     found: bool,
+    /// Hashes of all plans that were: what was given up does not come back.
+    accepted: BTreeSet<u64>,
 }
 
 impl Candidates {
     /// `history` as for [`accept`](Candidates::accept).
     pub fn new(plan: Plan, freedom: Freedom, history: Option<&History>) -> Candidates {
         let mut candidates = Candidates {
+            accepted: BTreeSet::from([hash(&plan)]),
             plan,
             freedom,
             seen: history.map_or_else(Seen::default, Seen::of),
@@ -104,9 +109,9 @@ impl Candidates {
         None
     }
 
-    /// `history` is that of the candidate: without one, duties stay without end, and polls where they are.
-    pub fn accept(&mut self, history: Option<&History>) {
-        let accepted = self.candidate.take().expect("there is a candidate to be accepted");
+    /// `accepted` is the candidate, or one that was made of it. Without its history, duties stay without end, and polls where
+    /// they are.
+    pub fn accept(&mut self, accepted: Plan, history: Option<&History>) {
         let accepted = match history {
             Some(history) => {
                 self.seen = Seen::of(history);
@@ -114,7 +119,7 @@ impl Candidates {
             }
             None => accepted,
         };
-        if accepted == self.plan {
+        if !self.accepted.insert(hash(&accepted)) {
             return self.reject();
         }
         self.plan = accepted;
@@ -171,4 +176,8 @@ impl Candidates {
             _ => unreachable!("a pass's cursor is its own"),
         }
     }
+}
+
+fn hash(plan: &Plan) -> u64 {
+    xxh3_64(serde_json::to_string(plan).expect("a plan has no maps with keys that are not strings").as_bytes())
 }

@@ -17,7 +17,7 @@ use candidates::Candidates;
 use std::time::{Duration, Instant};
 use tourbillon_engine::actors::script::ScriptOptions;
 use tourbillon_models::history::History;
-use tourbillon_models::record::{Happening, Note};
+use tourbillon_models::verdict::lines;
 
 /// What a smaller plan may leave out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,62 +54,51 @@ pub struct Shrunk {
 }
 
 impl Shrunk {
+    /// Of the history, told whole.
     pub fn lines(&self) -> u64 {
         lines(&self.history)
     }
+
+    pub fn weight(&self) -> u64 {
+        weight(&self.plan, &self.history)
+    }
 }
 
-/// Shrinks a plan. `run` gives back the history of one that goes wrong in the same way, else none; `history` is that of the
-/// plan as it is. Cost: some hundred to some thousand runs.
+/// A plan, and the history that it makes.
+pub type Shown = (Plan, History);
+
+/// Shrinks a plan. `run` gives back what it made of one that goes wrong in the same way, else none; it may end the run earlier or later
+/// than it was asked. `shown` is the plan as it is. Cost: some hundred to some thousand runs.
 pub fn shrink<E>(
-    plan: &Plan,
-    history: History,
+    shown: Shown,
     freedom: Freedom,
     limit: Limit,
-    mut run: impl FnMut(&Plan) -> Result<Option<History>, E>,
+    mut run: impl FnMut(&Plan) -> Result<Option<Shown>, E>,
 ) -> Result<Shrunk, E> {
     let begun = Instant::now();
+    let (mut plan, mut history) = shown;
     let lines_before = lines(&history);
-    let (mut best, mut tries, mut is_minimal) = (weight(plan, &history), 0, true);
-    let mut history = history;
-    let mut candidates = Candidates::new(plan.clone(), freedom, Some(&history));
+    // What the seed drew is not what is left.
+    plan.options = vec![("shrunk_from".to_owned(), format!("{lines_before} lines"))];
+    let (mut best, mut tries, mut is_minimal) = (weight(&plan, &history), 0, true);
+    let mut candidates = Candidates::new(plan, freedom, Some(&history));
     while let Some(candidate) = candidates.next() {
         if tries == limit.tries || begun.elapsed() > limit.time {
             is_minimal = false;
             break;
         }
         tries += 1;
-        let lighter = run(candidate)?.filter(|history| weight(candidate, history) <= best);
+        let lighter = run(candidate)?.filter(|(plan, history)| weight(plan, history) <= best);
         match lighter {
-            Some(shown) => {
-                best = weight(candidate, &shown);
+            Some((plan, shown)) => {
+                best = weight(&plan, &shown);
                 history = shown;
-                candidates.accept(Some(&history));
-                if std::env::var("DBG").is_ok() {
-                    eprintln!(
-                        "{:>6} {:?} {} lines {} parts {} {:?}",
-                        tries,
-                        candidates.dbg(),
-                        lines(&history),
-                        parts(candidates.plan()),
-                        best,
-                        begun.elapsed()
-                    );
-                }
+                candidates.accept(plan, Some(&history));
             }
             None => candidates.reject(),
         }
     }
     Ok(Shrunk { plan: candidates.into_plan(), history, lines_before, tries, is_minimal })
-}
-
-/// How many lines a history takes when it is told: a call and its reply are one, and so are a piece of work and its end.
-pub fn lines(history: &History) -> u64 {
-    history
-        .records
-        .iter()
-        .filter(|record| !matches!(record.what, Happening::Return(_) | Happening::Note(Note::WorkStarted { .. })))
-        .count() as u64
 }
 
 /// How much there is to read, to say, and to follow from one process to the other.

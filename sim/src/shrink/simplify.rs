@@ -3,7 +3,7 @@
 //! Every replacement goes one way (numbers fall, pauses between polls grow, habits become plain), so replacing ends.
 
 use super::Freedom;
-use super::cut::{Seen, polls_mut, rounds_mut};
+use super::cut::{Seen, pinned, polls_mut, rounds_mut};
 use crate::clock::Clock;
 use crate::plan::{Plan, PlannedEffect, Role, When};
 use tourbillon_engine::actors::worker::options::{
@@ -105,23 +105,23 @@ fn last_of(plan: &Plan) -> Micros {
     faults.max().max(rounds).unwrap_or_default()
 }
 
-/// Clocks are right, commits reach the disk, calls take the same time.
-pub fn plainer_surroundings(plan: &Plan, _: Freedom, _: &Seen, place: usize) -> Option<Vec<Plan>> {
+/// Calls take the same time, commits reach the disk, ties fall otherwise, clocks are right.
+pub fn plainer_surroundings(plan: &Plan, _: Freedom, seen: &Seen, place: usize) -> Option<Vec<Plan>> {
     const MILLISECOND: Micros = Micros(1_000);
-    let processes = plan.processes.len();
     match place {
-        0 if plan.latency != (MILLISECOND, MILLISECOND) => {
-            Some(changed(plan, [MILLISECOND], |plan, latency| plan.latency = (latency, latency)))
+        0 => {
+            let other = [MILLISECOND].into_iter().filter(|latency| plan.latency != (*latency, *latency));
+            Some(changed(plan, other, |plan, latency| plan.latency = (latency, latency)))
         }
-        1 if plan.durability != Durability::Synchronous => {
-            Some(changed(plan, [Durability::Synchronous], |plan, durability| plan.durability = durability))
+        1 => Some(changed(plan, [Durability::Synchronous], |plan, durability| plan.durability = durability)),
+        2 => Some(changed(plan, (0..8).filter(|seed| *seed < plan.seed), |plan, seed| plan.seed = seed)),
+        _ => {
+            let index = place - 3;
+            plan.processes.get(index)?;
+            let right = changed(plan, [Clock::Right], |plan, clock| plan.processes[index].clock = clock);
+            // It looks for work when it did, whatever its clock said then.
+            Some(right.iter().map(|plan| pinned(plan, seen)).chain(right.iter().cloned()).collect())
         }
-        _ if place < 2 => Some(Vec::new()),
-        _ if place < 2 + processes && !plan.processes[place - 2].clock.is_right() => {
-            Some(changed(plan, [Clock::Right], |plan, clock| plan.processes[place - 2].clock = clock))
-        }
-        _ if place < 2 + processes => Some(Vec::new()),
-        _ => None,
     }
 }
 

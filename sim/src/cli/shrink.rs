@@ -1,0 +1,131 @@
+//! `shrink`: of a failure that was saved, a smaller one that goes wrong in the same way.
+
+use super::saved::{self, Circumstances, Size, save};
+use super::{Console, Exit, name, server};
+use crate::capsule::Capsule;
+use crate::lockstep::Counts;
+use crate::plan::Plan;
+use crate::postgres::one_cpu::OneCpu;
+use crate::postgres::server::Server;
+use crate::replay::{End, Replay, replay};
+use crate::shrink::subject::Subject;
+use crate::shrink::{Freedom, Limit, Shown, Shrunk, shrink};
+use crate::simulate::{Simulator, Work};
+use crate::target::Chooser;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Duration;
+use tourbillon_engine::guard::Guards;
+use tourbillon_models::property::Property;
+
+#[derive(Args)]
+#[group(skip)]
+pub struct Arguments {
+    /// A failure that was saved
+    #[arg(value_name = "CAPSULE")]
+    capsule: PathBuf,
+    /// Stop after so many seconds, whatever could still be tried
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = name::at_least_one)]
+    seconds: u64,
+    /// Keep this property broken [default: the one that the capsule names first]
+    #[arg(long, value_name = "PROPERTY", value_parser = name::property)]
+    property: Option<Property>,
+    #[command(flatten)]
+    server: server::Arguments,
+    #[command(flatten)]
+    saved: saved::Arguments,
+    /// Print one JSON value
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
+    let capsule = Capsule::read(&arguments.capsule)?;
+    let (work, guards) = (capsule.work()?, capsule.guards()?);
+    let limit = Limit { time: Duration::from_secs(arguments.seconds), ..Limit::USUAL };
+    arguments.saved.look(console);
+    let (shrunk, replay) = match property(arguments, &capsule)? {
+        Some(property) => shrink_violation(&capsule, &work, guards, property, limit)?,
+        None => shrink_divergence(arguments, &capsule, &work, guards, limit)?,
+    };
+    let limits = capsule.limits()?;
+    let with = Circumstances {
+        limits: &limits,
+        design: capsule.design()?,
+        directory: arguments.saved.directory(),
+        server: arguments.server.again(),
+        again: String::new(),
+        shrinks: None,
+    };
+    let told: Vec<Property> = property(arguments, &capsule)?.into_iter().collect();
+    let saved = save(&shrunk.plan, &replay, &told, &with).context("what is left does not go wrong any more")?;
+    let saved = saved.with_size(Size::of(&shrunk));
+    match arguments.json {
+        true => console.print_json(&json!({
+            "capsule": saved.path(), "sentence": saved.sentence, "broken": saved.broken.iter().map(|property| property.id()).collect::<Vec<_>>(),
+            "lines": shrunk.lines(), "lines_before": shrunk.lines_before, "tries": shrunk.tries,
+            "is_minimal": shrunk.is_minimal, "again": saved.command(console),
+        })),
+        false => console.print(&saved.text(console)),
+    }
+    Ok(if saved.path().is_some() { Exit::Broken } else { Exit::CouldNotRun })
+}
+
+/// None for a divergence.
+fn property(arguments: &Arguments, capsule: &Capsule) -> Result<Option<Property>> {
+    let named = capsule.violations.first().and_then(|text| Property::by_name(text.split(' ').next()?));
+    match (arguments.property.or(named), &capsule.divergence) {
+        (Some(property), _) => Ok(Some(property)),
+        (None, Some(_)) => Ok(None),
+        (None, None) => bail!(
+            "{} tells of a run in which nothing went wrong: there is nothing to shrink",
+            arguments.capsule.display()
+        ),
+    }
+}
+
+fn shrink_violation(
+    capsule: &Capsule,
+    work: &Work,
+    guards: Guards,
+    property: Property,
+    limit: Limit,
+) -> Result<(Shrunk, Replay)> {
+    let subject = Subject { work, guards, property };
+    let Some(shrunk) = subject.shrink(&capsule.plan, limit) else {
+        bail!("run again, the capsule's plan does not break {property} on the direct target");
+    };
+    let mut simulator = Simulator::default();
+    let (summary, verdict) = simulator.run(&shrunk.plan, work, guards);
+    let history = simulator.history().clone();
+    Ok((shrunk, Replay { counts: Counts::default(), history, end: End::Agreed { summary, verdict } }))
+}
+
+/// Each try is a replay. What differs must still differ, whatever it is.
+fn shrink_divergence(
+    arguments: &Arguments,
+    capsule: &Capsule,
+    work: &Work,
+    guards: Guards,
+    limit: Limit,
+) -> Result<(Shrunk, Replay)> {
+    let _one = OneCpu::claim();
+    let Some(mut server) = arguments.server.choice().open()? else {
+        bail!(
+            "{} tells where a server differs from the model: without a server it cannot be shrunk",
+            arguments.capsule.display()
+        );
+    };
+    let diverges = |server: &mut Server, plan: &Plan| -> Result<Option<Shown>> {
+        let replay = replay(server, plan, work, guards, Chooser::seeded(plan.seed))?;
+        Ok(matches!(replay.end, End::Diverged(_)).then(|| (plan.clone(), replay.history)))
+    };
+    let Some(shown) = diverges(&mut server, &capsule.plan)? else {
+        bail!("replayed again, the capsule's plan does not diverge");
+    };
+    let shrunk = shrink(shown, Freedom::Full, limit, |plan| diverges(&mut server, plan))?;
+    let replay = replay(&mut server, &shrunk.plan, work, guards, Chooser::seeded(shrunk.plan.seed))?;
+    Ok((shrunk, replay))
+}
