@@ -37,6 +37,7 @@ pub mod faults;
 pub mod generate;
 pub mod hunt;
 pub mod lockstep;
+pub mod order;
 pub mod parity;
 pub mod plan;
 pub mod postgres;
