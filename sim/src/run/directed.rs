@@ -41,6 +41,7 @@ pub struct Stage<'a> {
     pub are_faults_over: bool,
     /// To when time would pass.
     pub next_at: Option<Micros>,
+    pub engine: &'a Engine,
     /// By process: the call that it would make.
     pub calls: &'a dyn Fn(u8) -> Option<&'a PlainOp>,
 }
@@ -141,6 +142,7 @@ impl<T: Target> Scheduler<'_, T> {
             is_server_up: self.server_up_at <= self.now,
             are_faults_over: self.now >= self.plan.faults_end,
             next_at: self.agenda.next_at(),
+            engine: self.target.engine(),
             calls: &call,
         };
         let turn = director.next(&stage)?;

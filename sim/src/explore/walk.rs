@@ -1,0 +1,278 @@
+//! One run of an exploration: the turns that led to a branch, the branch, and then on until the end or a state that is
+//! known.
+//!
+//! Where it has a choice it goes on with one turn and leaves the others as branches. What it does not do: decide which
+//! branch is next.
+
+use super::configuration::Configuration;
+use super::search::Search;
+use super::trace::Trace;
+use super::tree::Branch;
+use crate::faults::FaultKind;
+use crate::order::Turn;
+use crate::run::{Director, Stage};
+use tourbillon_engine::engine::Engine;
+use tourbillon_engine::store::footprint::Footprint;
+use tourbillon_models::name::Micros;
+use tourbillon_models::op::Op;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// By itself.
+    Whole,
+    /// In a state that had been reached before.
+    Known,
+    /// There was no more room, or time.
+    CutOff,
+}
+
+pub struct Walk<'a> {
+    search: &'a mut Search,
+    configuration: &'a Configuration,
+    /// Whom faults befall, as bits.
+    mortal: u64,
+    /// Somebody listens to what others start.
+    has_listeners: bool,
+    trace: &'a mut Trace,
+    footprint: Footprint,
+    /// What is to be done again, the last first.
+    script: Vec<Branch>,
+    /// Who made the last call, unless time has passed since.
+    last: Option<u8>,
+    /// Who was put aside, as bits.
+    aside: u64,
+    /// By process: since when, if it was.
+    aside_since: Vec<Micros>,
+    preemptions: u8,
+    faults: u8,
+    /// The place in the tree of the turn before this one.
+    node: u32,
+    /// Of the turn under way: how many of its open choices were decided beforehand.
+    given_picks: usize,
+    is_fresh: bool,
+    is_start: bool,
+    pub depth: u32,
+    pub ended: Ended,
+}
+
+/// Comes first, and undisturbed.
+const SETUP: u8 = 0;
+/// An odd number that spreads a small one over all bits.
+const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+
+fn processes_of(bits: u64) -> impl Iterator<Item = u8> {
+    (0..u64::BITS as u8).filter(move |process| bits >> process & 1 != 0)
+}
+
+/// A turn that could be taken, and how many processes it puts aside.
+struct Option_ {
+    turn: Turn,
+    aside: u64,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(
+        search: &'a mut Search,
+        configuration: &'a Configuration,
+        trace: &'a mut Trace,
+        mortal: u64,
+        has_listeners: bool,
+        branch: Option<&Branch>,
+    ) -> Walk<'a> {
+        let mut script: Vec<Branch> = Vec::new();
+        if let Some(branch) = branch {
+            script.push(branch.clone());
+            script.extend(search.tree.path(branch.parent).cloned());
+        }
+        trace.clear();
+        Walk {
+            search,
+            configuration,
+            mortal,
+            has_listeners,
+            trace,
+            footprint: Footprint::default(),
+            script,
+            last: None,
+            aside: 0,
+            aside_since: vec![Micros(0); u64::BITS as usize],
+            preemptions: 0,
+            faults: 0,
+            node: 0,
+            given_picks: 0,
+            is_fresh: false,
+            is_start: false,
+            depth: 0,
+            ended: Ended::Whole,
+        }
+    }
+
+    /// The open choices of the script, in their order.
+    pub fn picks(&self) -> Vec<u8> {
+        self.script.iter().rev().flat_map(|branch| branch.picks.iter().copied()).collect()
+    }
+
+    /// The place in the tree where the run ended.
+    pub fn end(&self) -> u32 {
+        self.node
+    }
+
+    /// Whom this turn puts aside: who is passed over though it made the last call, or all whom time passes over.
+    fn put_aside(&self, stage: &Stage<'_>, turn: Turn) -> u64 {
+        let last = self.last.filter(|last| stage.is_ready(*last));
+        let aside = match turn {
+            Turn::Pass => stage.ready,
+            Turn::Step(process) | Turn::LoseCall(process) | Turn::LoseReply(process) => {
+                last.filter(|last| *last != process).map_or(0, |last| 1 << last)
+            }
+            Turn::Crash(_) | Turn::ServerCrash => 0,
+        };
+        aside & !self.aside
+    }
+
+    fn options(&self, stage: &Stage<'_>) -> Vec<Option_> {
+        if stage.is_ready(SETUP) {
+            return vec![Option_ { turn: Turn::Step(SETUP), aside: 0 }];
+        }
+        let mut turns: Vec<Turn> = Vec::new();
+        let last = self.last.filter(|last| stage.is_ready(*last));
+        turns.extend(last.map(Turn::Step));
+        turns.extend(processes_of(stage.ready).filter(|it| Some(*it) != last).map(Turn::Step));
+        if stage.ready == 0 || self.may_pass(stage) {
+            turns.push(Turn::Pass);
+        }
+        if self.faults < self.configuration.faults && !stage.are_faults_over {
+            let mortal = stage.alive & self.mortal;
+            if self.configuration.can(FaultKind::WorkerCrash) {
+                turns.extend(processes_of(mortal).map(Turn::Crash));
+            }
+            if self.configuration.can(FaultKind::LostReply) {
+                turns.extend(processes_of(mortal & stage.ready).map(Turn::LoseReply));
+                turns.extend(processes_of(mortal & stage.ready).map(Turn::LoseCall));
+            }
+            if self.configuration.can(FaultKind::ServerCrash) && stage.is_server_up {
+                turns.push(Turn::ServerCrash);
+            }
+        }
+        let option = |turn| Option_ { turn, aside: self.put_aside(stage, turn) };
+        let bound = u32::from(self.configuration.preemptions.unwrap_or(u8::MAX));
+        let is_allowed = |option: &Option_| u32::from(self.preemptions) + option.aside.count_ones() <= bound;
+        turns.into_iter().map(option).filter(is_allowed).collect()
+    }
+
+    /// Nobody is put aside for longer than the bound, and nobody once faults are over.
+    fn may_pass(&self, stage: &Stage<'_>) -> bool {
+        let is_patient = |process: &u8| {
+            let since = if self.aside >> process & 1 != 0 { self.aside_since[usize::from(*process)] } else { stage.now };
+            stage.next_at.is_some_and(|next| next <= since + self.configuration.longest_aside())
+        };
+        !stage.are_faults_over && processes_of(stage.ready).all(|process| is_patient(&process))
+    }
+
+    /// What tells this state from others: the turns so far, and whom it costs to leave.
+    fn key(&self, stage: &Stage<'_>) -> u128 {
+        let last = self.last.filter(|last| stage.is_ready(*last)).map_or(0, |last| self.trace.of_process(last));
+        let since = |process: u8| u128::from(self.aside_since[usize::from(process)].0);
+        let aside = processes_of(self.aside & stage.ready)
+            .map(|process| self.trace.of_process(process) ^ since(process).wrapping_mul(SPREAD))
+            .fold(0u128, u128::wrapping_add);
+        let mut bytes = [0; 48];
+        bytes[..16].copy_from_slice(&self.trace.sum().to_le_bytes());
+        bytes[16..32].copy_from_slice(&last.to_le_bytes());
+        bytes[32..].copy_from_slice(&aside.to_le_bytes());
+        xxh3_128(&bytes)
+    }
+
+    /// The turn begins: what it costs, and who goes on.
+    fn begin(&mut self, stage: &Stage<'_>, branch: &Branch) {
+        let aside = self.put_aside(stage, branch.turn);
+        self.preemptions += aside.count_ones() as u8;
+        self.aside |= aside;
+        processes_of(aside).for_each(|process| self.aside_since[usize::from(process)] = stage.now);
+        self.given_picks = branch.picks.len();
+        self.is_start = false;
+        match branch.turn {
+            Turn::Pass => self.last = None,
+            Turn::Step(process) | Turn::LoseCall(process) | Turn::LoseReply(process) => {
+                self.last = Some(process);
+                self.aside &= !(1 << process);
+                self.is_start = self.has_listeners && matches!((stage.calls)(process), Some(Op::Start { .. }));
+            }
+            Turn::Crash(process) => self.aside &= !(1 << process),
+            Turn::ServerCrash => {}
+        }
+        if !matches!(branch.turn, Turn::Pass | Turn::Step(_)) {
+            self.faults += 1;
+        }
+        self.depth += 1;
+    }
+}
+
+impl Director for Walk<'_> {
+    fn next(&mut self, stage: &Stage<'_>) -> Option<Turn> {
+        // What was read to see whether everything is done.
+        stage.engine.take_footprint(&mut self.footprint);
+        if let Some(branch) = self.script.pop() {
+            assert!(stage.is_possible(branch.turn), "a run made again comes to the same places");
+            self.begin(stage, &branch);
+            self.is_fresh = self.script.is_empty();
+            self.node = if self.is_fresh { self.search.tree.add(&branch) } else { branch.node };
+            return Some(branch.turn);
+        }
+        self.is_fresh = true;
+        let key = self.key(stage);
+        if self.search.is_full() {
+            self.ended = Ended::CutOff;
+            return None;
+        }
+        if !self.search.is_new(key, self.preemptions) {
+            self.ended = Ended::Known;
+            return None;
+        }
+        let mut options = self.options(stage).into_iter();
+        let Some(first) = options.next() else { return Some(stage.usual()) };
+        for option in options {
+            let preemptions = self.preemptions + option.aside.count_ones() as u8;
+            self.search.leave(preemptions, Branch::new(self.node, option.turn, &[]));
+        }
+        let branch = Branch::new(self.node, first.turn, &[]);
+        self.begin(stage, &branch);
+        self.node = self.search.tree.add(&branch);
+        Some(branch.turn)
+    }
+
+    fn took(&mut self, turn: Turn, engine: &Engine, picks: &[(u8, u8)]) {
+        engine.take_footprint(&mut self.footprint);
+        if self.is_fresh && !picks.is_empty() {
+            let made: Vec<u8> = picks.iter().map(|(pick, _)| *pick).collect();
+            for place in self.given_picks..picks.len() {
+                for other in 1..picks[place].1 {
+                    let other = [&made[..place], &[other]].concat();
+                    let parent = self.search.tree.parent(self.node);
+                    self.search.leave(self.preemptions, Branch::new(parent, turn, &other));
+                }
+            }
+            self.search.tree.set_picks(self.node, &made);
+        }
+        let kind = match turn {
+            Turn::Step(_) => 1,
+            Turn::Crash(_) => 2,
+            Turn::LoseCall(_) => 3,
+            Turn::LoseReply(_) => 4,
+            Turn::Pass => 5,
+            Turn::ServerCrash => 6,
+        };
+        let label = picks.iter().fold(kind, |label: u64, (pick, _)| label.wrapping_mul(67).wrapping_add(u64::from(*pick) + 1));
+        match turn {
+            Turn::Pass | Turn::ServerCrash => self.trace.barrier(None, label),
+            Turn::Step(process) | Turn::Crash(process) | Turn::LoseCall(process) | Turn::LoseReply(process) => {
+                match self.is_start {
+                    true => self.trace.barrier(Some(process), label),
+                    false => self.trace.turn(process, label, &self.footprint),
+                }
+            }
+        }
+    }
+}
