@@ -5,6 +5,7 @@
 //! that this makes is about the configuration and the bounds, and nothing else: it is *complete*, or it was cut off.
 
 mod configuration;
+mod mixed;
 mod search;
 mod trace;
 mod tree;

@@ -3,6 +3,7 @@
 //! Branches with fewer preemptions come first, so a state is reached first by the way that leaves the largest budget, and
 //! never has to be entered again.
 
+use super::mixed::Mixed;
 use super::tree::{Branch, Tree};
 use std::collections::HashSet;
 use std::time::Instant;
@@ -27,7 +28,8 @@ pub struct Search {
     pub tree: Tree,
     pruning: Pruning,
     limit: Limit,
-    reached: HashSet<u128>,
+    /// By hash: of fifty million states two are taken for one with a probability of one in ten thousand.
+    reached: HashSet<u64, Mixed>,
     pub states: u64,
     /// By preemptions.
     left: Vec<Vec<Branch>>,
@@ -40,7 +42,7 @@ impl Search {
             tree: Tree::new(),
             pruning,
             limit,
-            reached: HashSet::new(),
+            reached: HashSet::default(),
             states: 0,
             left: Vec::new(),
             is_cut: false,
@@ -55,8 +57,7 @@ impl Search {
         self.is_cut
     }
 
-    /// Branches come with preemptions that only rise, so who comes later has no more budget left.
-    pub fn is_new(&mut self, key: u128, _preemptions: u8) -> bool {
+    pub fn is_new(&mut self, key: u64) -> bool {
         let is_new = self.pruning == Pruning::Nothing || self.reached.insert(key);
         self.states += u64::from(is_new);
         is_new

@@ -7,6 +7,7 @@
 //! by what it is to do, not by its place: so schedules that differ in which of two alike workers did what are one as well.
 //! Two traces that differ are taken for one with a probability of one in 2¹²⁸ a pair.
 
+use super::mixed::Mixed;
 use crate::plan::Plan;
 use std::collections::HashMap;
 use tourbillon_engine::store::footprint::{Footprint, Resource};
@@ -22,7 +23,7 @@ struct Uses {
 pub struct Trace {
     sum: u128,
     barrier: u128,
-    uses: HashMap<Resource, Uses>,
+    uses: HashMap<Resource, Uses, Mixed>,
     /// By process: the hash of its last turn; at first that of what it is.
     processes: Vec<u128>,
     origins: Vec<u128>,
@@ -38,7 +39,7 @@ impl Trace {
         Trace {
             sum: 0,
             barrier: 0,
-            uses: HashMap::new(),
+            uses: HashMap::default(),
             processes: origins.clone(),
             origins,
             dependences: Vec::new(),

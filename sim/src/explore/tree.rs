@@ -1,6 +1,7 @@
 //! The tree of all turns taken so far: each knows the one before it, so that a run can be made again up to any of them.
 
 use crate::order::Turn;
+use std::collections::HashMap;
 
 /// A turn after a place in the tree, with the open choices that come with it, as far as they are decided.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,12 +21,14 @@ impl Branch {
 
 /// Place 0 is before the first turn.
 pub struct Tree {
-    nodes: Vec<Branch>,
+    nodes: Vec<(u32, Turn)>,
+    /// Open choices, where there were any.
+    picks: HashMap<u32, Box<[u8]>>,
 }
 
 impl Tree {
     pub fn new() -> Tree {
-        Tree { nodes: vec![Branch::new(0, Turn::Pass, &[])] }
+        Tree { nodes: vec![(0, Turn::Pass)], picks: HashMap::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -34,24 +37,27 @@ impl Tree {
 
     pub fn add(&mut self, branch: &Branch) -> u32 {
         let node = u32::try_from(self.nodes.len()).expect("the search ends before");
-        self.nodes.push(Branch { node, ..branch.clone() });
+        self.nodes.push((branch.parent, branch.turn));
         node
     }
 
     pub fn parent(&self, node: u32) -> u32 {
-        self.nodes[node as usize].parent
+        self.nodes[node as usize].0
     }
 
     /// All of them, once they are known.
     pub fn set_picks(&mut self, node: u32, picks: &[u8]) {
-        self.nodes[node as usize].picks = picks.into();
+        self.picks.insert(node, picks.into());
     }
 
     /// From a place back to the beginning.
-    pub fn path(&self, node: u32) -> impl Iterator<Item = &Branch> {
-        std::iter::successors(Some(node), |node| Some(self.parent(*node)))
-            .take_while(|node| *node != 0)
-            .map(|node| &self.nodes[node as usize])
+    pub fn path(&self, node: u32) -> impl Iterator<Item = Branch> {
+        let places = std::iter::successors(Some(node), |node| Some(self.parent(*node)));
+        places.take_while(|node| *node != 0).map(|node| {
+            let (parent, turn) = self.nodes[node as usize];
+            let picks = self.picks.get(&node).cloned().unwrap_or_default();
+            Branch { node, parent, turn, picks }
+        })
     }
 
     /// From the beginning to a place.

@@ -15,7 +15,7 @@ use tourbillon_engine::engine::Engine;
 use tourbillon_engine::store::footprint::Footprint;
 use tourbillon_models::name::Micros;
 use tourbillon_models::op::Op;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// How a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,7 +84,7 @@ impl<'a> Walk<'a> {
         let mut script: Vec<Branch> = Vec::new();
         if let Some(branch) = branch {
             script.push(branch.clone());
-            script.extend(search.tree.path(branch.parent).cloned());
+            script.extend(search.tree.path(branch.parent));
         }
         trace.clear();
         Walk {
@@ -144,7 +144,9 @@ impl<'a> Walk<'a> {
             turns.push(Turn::Pass);
         }
         if self.faults < self.configuration.faults && !stage.are_faults_over {
-            let mortal = stage.alive & self.mortal;
+            // Who sleeps has nothing to lose: that he dies is the same as that he dies when he wakes, but for when he comes
+            // back.
+            let mortal = stage.alive & self.mortal & (stage.ready | stage.blocked | stage.inside);
             if self.configuration.can(FaultKind::WorkerCrash) {
                 turns.extend(processes_of(mortal).map(Turn::Crash));
             }
@@ -172,7 +174,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What tells this state from others: the turns so far, and whom it costs to leave.
-    fn key(&self, stage: &Stage<'_>) -> u128 {
+    fn key(&self, stage: &Stage<'_>) -> u64 {
         let last = self.last.filter(|last| stage.is_ready(*last)).map_or(0, |last| self.trace.of_process(last));
         let since = |process: u8| u128::from(self.aside_since[usize::from(process)].0);
         let aside = processes_of(self.aside & stage.ready)
@@ -182,7 +184,7 @@ impl<'a> Walk<'a> {
         bytes[..16].copy_from_slice(&self.trace.sum().to_le_bytes());
         bytes[16..32].copy_from_slice(&last.to_le_bytes());
         bytes[32..].copy_from_slice(&aside.to_le_bytes());
-        xxh3_128(&bytes)
+        xxh3_64(&bytes)
     }
 
     /// The turn begins: what it costs, and who goes on.
@@ -227,7 +229,7 @@ impl Director for Walk<'_> {
             self.ended = Ended::CutOff;
             return None;
         }
-        if !self.search.is_new(key, self.preemptions) {
+        if !self.search.is_new(key) {
             self.ended = Ended::Known;
             return None;
         }

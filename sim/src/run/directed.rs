@@ -33,6 +33,8 @@ pub struct Stage<'a> {
     pub now: Micros,
     /// Those that have a call to make, and nothing to wait for.
     pub ready: u64,
+    /// Those that wait in a call.
+    pub blocked: u64,
     /// Those with a transaction open.
     pub inside: u64,
     /// Those that have not come to their end.
@@ -137,6 +139,7 @@ impl<T: Target> Scheduler<'_, T> {
         let stage = Stage {
             now: self.now,
             ready: bits(&|index| self.is_ready(index)),
+            blocked: bits(&|index| self.processes[index].blocked),
             inside: bits(&|index| self.is_open(index)),
             alive: bits(&|index| !self.processes[index].finished),
             is_server_up: self.server_up_at <= self.now,
