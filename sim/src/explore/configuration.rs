@@ -20,7 +20,7 @@ use tourbillon_engine::store::unflushed::Durability;
 use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::{ActorId, EmitId, Key, Micros, WaitToken, WorkflowId};
 use tourbillon_models::op::{Isolation, Op, QueueKind};
-use tourbillon_models::workload::{Expected, shape};
+use tourbillon_models::workload::{Expected, Program, shape};
 
 /// A configuration whose schedules are explored, and how far.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -185,41 +185,42 @@ fn statement(op: PlainOp) -> (Micros, PlainOp) {
 }
 
 /// A transaction, at the time of the first tick.
-fn in_transaction(on_lost_reply: OnLostReply, op: PlainOp) -> Role {
+fn in_transaction(on_lost_reply: OnLostReply, ops: impl IntoIterator<Item = PlainOp>) -> Role {
     let begin = Op::Begin { isolation: Isolation::ReadCommitted };
-    let statements = [begin, op, Op::Commit].map(statement).to_vec();
+    let statements = [begin].into_iter().chain(ops).chain([Op::Commit]).map(statement).collect();
     let at = Micros(START.0 + EPOCH.0 / 4);
     let round = Round { at, on_lost_reply, on_refusal: OnRefusal::RollBack, statements };
     Role::Script(ScriptOptions::Once { rounds: vec![round] })
 }
 
+fn start(index: u8, program: &dyn Program) -> PlainOp {
+    let (step, state) = program.start(index.into(), 1);
+    Op::Start { queue: QUEUE, key: Key(index.into()), step, state }
+}
+
 fn client(index: u8, work: &Work) -> ProcessPlan {
     let role = match work.program.as_deref() {
-        None => in_transaction(OnLostReply::Resolve, Op::Append { queue: QUEUE, payload: index.into() }),
-        Some(program) => {
-            let (step, state) = program.start(index.into(), 1);
-            in_transaction(OnLostReply::Repeat, Op::Start { queue: QUEUE, key: Key(index.into()), step, state })
-        }
+        None => in_transaction(OnLostReply::Resolve, [Op::Append { queue: QUEUE, payload: index.into() }]),
+        Some(program) => in_transaction(OnLostReply::Repeat, [start(index, program)]),
     };
     process(&format!("client-{index}"), role)
 }
 
-/// One for each thing that a workflow expects to be told; each knows the workflow as soon as it is started.
+/// One for each thing that a workflow expects to be told. It starts the workflow, as the client does: so it knows which it
+/// is, and it need not come second.
 fn add_emitters(plan: &mut Plan, work: &Work, workflows: u8) {
     let Some(program) = work.program.as_deref() else { return };
     for index in 0..workflows {
-        for Expected { name, payload, token } in program.emits(index.into(), 1) {
-            let count = plan.processes.len() as u32;
-            let token = token.unwrap_or(WaitToken::NONE);
-            let (emit, actor) = (EmitId(count), ActorId(0));
-            let op = Op::Emit { workflow: WorkflowId(0), name, payload, emit, token, actor };
-            let mut role = in_transaction(OnLostReply::Insist, op);
+        for (place, Expected { name, payload, token }) in program.emits(index.into(), 1).into_iter().enumerate() {
+            let (emit, actor) = (EmitId(plan.processes.len() as u32), ActorId(0));
+            let (workflow, token) = (WorkflowId(0), token.unwrap_or(WaitToken::NONE));
+            let emit = Op::Emit { workflow, name, payload, emit, token, actor };
+            let mut role = in_transaction(OnLostReply::Insist, [start(index, program), emit]);
             if let Role::Script(ScriptOptions::Once { rounds }) = &mut role {
                 // When workers look for work that came with the first tick.
                 rounds[0].at = START + EPOCH;
             }
-            let hears_of = Some(Key(index.into()));
-            plan.processes.push(ProcessPlan { hears_of, ..process(&format!("emitter-{index}"), role) });
+            plan.processes.push(process(&format!("emitter-{index}-{place}"), role));
         }
     }
 }

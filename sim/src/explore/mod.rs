@@ -91,13 +91,13 @@ pub fn explore(exploration: &Exploration<'_>, mut each: impl FnMut(&Covered) -> 
     let began = Instant::now();
     let Exploration { configuration, work, guards, pruning, limit, stop } = *exploration;
     let plan = configuration.plan(work);
-    let (mortal, has_listeners) = (mortal(&plan), plan.processes.iter().any(|process| process.hears_of.is_some()));
+    let mortal = mortal(&plan);
     let (mut search, mut trace) = (Search::new(pruning, limit), Trace::new(&plan));
     let (mut simulator, mut covered) = (recording(), Covered::default());
     let mut branch = None;
     let mut runs = 0u64;
     loop {
-        let mut walk = Walk::new(&mut search, configuration, &mut trace, mortal, has_listeners, branch.as_ref());
+        let mut walk = Walk::new(&mut search, configuration, &mut trace, mortal, branch.as_ref());
         let chooser = Chooser::Recorded(walk.picks().into_iter());
         let ran = catch(|| simulator.run_directed(&plan, work, guards, chooser, &mut walk));
         let (ended, end, depth) = (walk.ended, walk.end(), walk.depth);

@@ -14,7 +14,6 @@ use crate::run::{Director, Stage};
 use tourbillon_engine::engine::Engine;
 use tourbillon_engine::store::footprint::Footprint;
 use tourbillon_models::name::Micros;
-use tourbillon_models::op::Op;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// How a run ended.
@@ -33,8 +32,6 @@ pub struct Walk<'a> {
     configuration: &'a Configuration,
     /// Whom faults befall, as bits.
     mortal: u64,
-    /// Somebody listens to what others start.
-    has_listeners: bool,
     trace: &'a mut Trace,
     footprint: Footprint,
     /// What is to be done again, the last first.
@@ -52,7 +49,6 @@ pub struct Walk<'a> {
     /// Of the turn under way: how many of its open choices were decided beforehand.
     given_picks: usize,
     is_fresh: bool,
-    is_start: bool,
     pub depth: u32,
     pub ended: Ended,
 }
@@ -78,7 +74,6 @@ impl<'a> Walk<'a> {
         configuration: &'a Configuration,
         trace: &'a mut Trace,
         mortal: u64,
-        has_listeners: bool,
         branch: Option<&Branch>,
     ) -> Walk<'a> {
         let mut script: Vec<Branch> = Vec::new();
@@ -91,7 +86,6 @@ impl<'a> Walk<'a> {
             search,
             configuration,
             mortal,
-            has_listeners,
             trace,
             footprint: Footprint::default(),
             script,
@@ -103,7 +97,6 @@ impl<'a> Walk<'a> {
             node: 0,
             given_picks: 0,
             is_fresh: false,
-            is_start: false,
             depth: 0,
             ended: Ended::Whole,
         }
@@ -194,13 +187,11 @@ impl<'a> Walk<'a> {
         self.aside |= aside;
         processes_of(aside).for_each(|process| self.aside_since[usize::from(process)] = stage.now);
         self.given_picks = branch.picks.len();
-        self.is_start = false;
         match branch.turn {
             Turn::Pass => self.last = None,
             Turn::Step(process) | Turn::LoseCall(process) | Turn::LoseReply(process) => {
                 self.last = Some(process);
                 self.aside &= !(1 << process);
-                self.is_start = self.has_listeners && matches!((stage.calls)(process), Some(Op::Start { .. }));
             }
             Turn::Crash(process) => self.aside &= !(1 << process),
             Turn::ServerCrash => {}
@@ -270,10 +261,7 @@ impl Director for Walk<'_> {
         match turn {
             Turn::Pass | Turn::ServerCrash => self.trace.barrier(None, label),
             Turn::Step(process) | Turn::Crash(process) | Turn::LoseCall(process) | Turn::LoseReply(process) => {
-                match self.is_start {
-                    true => self.trace.barrier(Some(process), label),
-                    false => self.trace.turn(process, label, &self.footprint),
-                }
+                self.trace.turn(process, label, &self.footprint);
             }
         }
     }

@@ -44,8 +44,6 @@ pub struct Stage<'a> {
     /// To when time would pass.
     pub next_at: Option<Micros>,
     pub engine: &'a Engine,
-    /// By process: the call that it would make.
-    pub calls: &'a dyn Fn(u8) -> Option<&'a PlainOp>,
 }
 
 fn has(processes: u64, process: u8) -> bool {
@@ -132,10 +130,6 @@ impl<T: Target> Scheduler<'_, T> {
         let bits = |is: &dyn Fn(usize) -> bool| {
             (0..self.processes.len()).filter(|index| is(*index)).fold(0, |bits, index| bits | 1 << index)
         };
-        let call = |process: u8| {
-            let process = self.processes.get(usize::from(process))?;
-            process.held.as_ref().or(process.pending.as_ref())
-        };
         let stage = Stage {
             now: self.now,
             ready: bits(&|index| self.is_ready(index)),
@@ -146,7 +140,6 @@ impl<T: Target> Scheduler<'_, T> {
             are_faults_over: self.now >= self.plan.faults_end,
             next_at: self.agenda.next_at(),
             engine: self.target.engine(),
-            calls: &call,
         };
         let turn = director.next(&stage)?;
         Some(stage.is_possible(turn).then_some(turn))
