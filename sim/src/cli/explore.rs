@@ -34,14 +34,14 @@ pub struct Arguments {
     /// At most so many faults in a schedule
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=4))]
     faults: u8,
-    /// Kinds of fault: worker_crash, lost_reply, server_crash, each once or more; claim_in_transaction, partial_handoff,
+    /// Kinds of fault: worker_crash, worker_pause, lost_reply, server_crash, each anywhere; claim_in_transaction, partial_handoff,
     /// forgotten_handoff, duty_repeatable_read, in every schedule
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_value = "worker_crash")]
     fault_kinds: Vec<name::FaultName>,
-    /// At most so often is somebody put aside who could go on: a number, or unbounded
+    /// At most so often does another go on while the one who made the last call could: a number, or unbounded
     #[arg(long, value_name = "N", default_value = "1", value_parser = bound)]
     preemptions: Bound,
-    /// Faults, and time that passes over those who could go on, end after so many epochs of 10 ms
+    /// Faults end after so many epochs of 10 ms
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1000))]
     epochs: u32,
     /// Guards to remove

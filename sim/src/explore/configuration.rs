@@ -31,14 +31,16 @@ pub struct Configuration {
     pub faults: u8,
     /// Of these kinds; habits of workers among them are there in every schedule.
     pub kinds: Vec<FaultKind>,
-    /// At most so often is somebody put aside who could go on.
+    /// At most so often does somebody else go on while the one who made the last call could. (That time passes over him is a
+    /// fault.)
     pub preemptions: Option<u8>,
-    /// Faults and preemptions in time end after so many epochs.
+    /// Faults end after so many epochs.
     pub epochs: u32,
 }
 
 /// The kinds of fault that can be placed turn by turn.
-pub const TURNS: [FaultKind; 3] = [FaultKind::WorkerCrash, FaultKind::LostReply, FaultKind::ServerCrash];
+pub const TURNS: [FaultKind; 4] =
+    [FaultKind::WorkerCrash, FaultKind::WorkerPause, FaultKind::LostReply, FaultKind::ServerCrash];
 /// Those that are habits of a worker, or of the ticker.
 pub const HABITS: [FaultKind; 4] = [
     FaultKind::ClaimInTransaction,
@@ -60,7 +62,7 @@ impl Configuration {
     }
 
     /// Longer than the dead interval.
-    pub fn longest_aside(&self) -> Micros {
+    pub fn longest_pause(&self) -> Micros {
         DEAD_INTERVAL + EPOCH
     }
 

@@ -38,10 +38,10 @@ pub struct Walk<'a> {
     script: Vec<Branch>,
     /// Who made the last call, unless time has passed since.
     last: Option<u8>,
-    /// Who was put aside, as bits.
-    aside: u64,
+    /// Over whom time has passed since he was ready, as bits.
+    paused: u64,
     /// By process: since when, if it was.
-    aside_since: Vec<Micros>,
+    paused_since: Vec<Micros>,
     preemptions: u8,
     faults: u8,
     /// The place in the tree of the turn before this one.
@@ -55,17 +55,8 @@ pub struct Walk<'a> {
 
 /// Comes first, and undisturbed.
 const SETUP: u8 = 0;
-/// An odd number that spreads a small one over all bits.
-const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
-
 fn processes_of(bits: u64) -> impl Iterator<Item = u8> {
     (0..u64::BITS as u8).filter(move |process| bits >> process & 1 != 0)
-}
-
-/// A turn that could be taken, and how many processes it puts aside.
-struct Option_ {
-    turn: Turn,
-    aside: u64,
 }
 
 impl<'a> Walk<'a> {
@@ -90,8 +81,8 @@ impl<'a> Walk<'a> {
             footprint: Footprint::default(),
             script,
             last: None,
-            aside: 0,
-            aside_since: vec![Micros(0); u64::BITS as usize],
+            paused: 0,
+            paused_since: vec![Micros(0); u64::BITS as usize],
             preemptions: 0,
             faults: 0,
             node: 0,
@@ -112,28 +103,31 @@ impl<'a> Walk<'a> {
         self.node
     }
 
-    /// Whom this turn puts aside: who is passed over though it made the last call, or all whom time passes over.
-    fn put_aside(&self, stage: &Stage<'_>, turn: Turn) -> u64 {
-        let last = self.last.filter(|last| stage.is_ready(*last));
-        let aside = match turn {
-            Turn::Pass => stage.ready,
-            Turn::Step(process) | Turn::LoseCall(process) | Turn::LoseReply(process) => {
-                last.filter(|last| *last != process).map_or(0, |last| 1 << last)
-            }
-            Turn::Crash(_) | Turn::ServerCrash => 0,
-        };
-        aside & !self.aside
+    /// Whether this turn puts somebody aside who made the last call and could make the next.
+    fn preempts(&self, stage: &Stage<'_>, turn: Turn) -> bool {
+        let goes_on = |process| Some(process) == self.last;
+        let is_ready = self.last.is_some_and(|last| stage.is_ready(last));
+        is_ready && caller(turn).is_some_and(|process| !goes_on(process))
     }
 
-    fn options(&self, stage: &Stage<'_>) -> Vec<Option_> {
+    /// How many faults this turn is. Time that passes over somebody who is ready is one for each, when it begins to.
+    fn faults_of(&self, stage: &Stage<'_>, turn: Turn) -> u8 {
+        match turn {
+            Turn::Step(_) => 0,
+            Turn::Pass => (stage.ready & !self.paused).count_ones() as u8,
+            Turn::Crash(_) | Turn::LoseCall(_) | Turn::LoseReply(_) | Turn::ServerCrash => 1,
+        }
+    }
+
+    fn options(&self, stage: &Stage<'_>) -> Vec<Turn> {
         if stage.is_ready(SETUP) {
-            return vec![Option_ { turn: Turn::Step(SETUP), aside: 0 }];
+            return vec![Turn::Step(SETUP)];
         }
         let mut turns: Vec<Turn> = Vec::new();
         let last = self.last.filter(|last| stage.is_ready(*last));
         turns.extend(last.map(Turn::Step));
         turns.extend(processes_of(stage.ready).filter(|it| Some(*it) != last).map(Turn::Step));
-        if stage.ready == 0 || self.may_pass(stage) {
+        if stage.ready == 0 || self.may_pause(stage) {
             turns.push(Turn::Pass);
         }
         if self.faults < self.configuration.faults && !stage.are_faults_over {
@@ -151,55 +145,63 @@ impl<'a> Walk<'a> {
                 turns.push(Turn::ServerCrash);
             }
         }
-        let option = |turn| Option_ { turn, aside: self.put_aside(stage, turn) };
-        let bound = u32::from(self.configuration.preemptions.unwrap_or(u8::MAX));
-        let is_allowed = |option: &Option_| u32::from(self.preemptions) + option.aside.count_ones() <= bound;
-        turns.into_iter().map(option).filter(is_allowed).collect()
+        let bound = self.configuration.preemptions.unwrap_or(u8::MAX);
+        turns.retain(|turn| {
+            let preemptions = u8::from(self.preempts(stage, *turn));
+            let is_cheap = self.preemptions.saturating_add(preemptions) <= bound;
+            is_cheap && self.faults + self.faults_of(stage, *turn) <= self.configuration.faults
+        });
+        turns
     }
 
-    /// Nobody is put aside for longer than the bound, and nobody once faults are over.
-    fn may_pass(&self, stage: &Stage<'_>) -> bool {
-        let is_patient = |process: &u8| {
-            let since = if self.aside >> process & 1 != 0 { self.aside_since[usize::from(*process)] } else { stage.now };
-            stage.next_at.is_some_and(|next| next <= since + self.configuration.longest_aside())
+    /// Over those who are ready, but for no longer than the bound, and not once faults are over.
+    fn may_pause(&self, stage: &Stage<'_>) -> bool {
+        let is_patient = |process: u8| {
+            let is_paused = self.paused >> process & 1 != 0;
+            let since = if is_paused { self.paused_since[usize::from(process)] } else { stage.now };
+            stage.next_at.is_some_and(|next| next <= since + self.configuration.longest_pause())
         };
-        !stage.are_faults_over && processes_of(stage.ready).all(|process| is_patient(&process))
+        let is_on = self.configuration.can(FaultKind::WorkerPause) && !stage.are_faults_over;
+        is_on && processes_of(stage.ready).all(is_patient)
     }
 
-    /// What tells this state from others: the turns so far, and whom it costs to leave.
+    /// What tells this state from others: the turns so far, and whom it costs to leave. Faults follow from the turns.
     fn key(&self, stage: &Stage<'_>) -> u64 {
         let last = self.last.filter(|last| stage.is_ready(*last)).map_or(0, |last| self.trace.of_process(last));
-        let since = |process: u8| u128::from(self.aside_since[usize::from(process)].0);
-        let aside = processes_of(self.aside & stage.ready)
-            .map(|process| self.trace.of_process(process) ^ since(process).wrapping_mul(SPREAD))
-            .fold(0u128, u128::wrapping_add);
-        let mut bytes = [0; 48];
+        let mut bytes = [0; 32];
         bytes[..16].copy_from_slice(&self.trace.sum().to_le_bytes());
-        bytes[16..32].copy_from_slice(&last.to_le_bytes());
-        bytes[32..].copy_from_slice(&aside.to_le_bytes());
+        bytes[16..].copy_from_slice(&last.to_le_bytes());
         xxh3_64(&bytes)
     }
 
     /// The turn begins: what it costs, and who goes on.
     fn begin(&mut self, stage: &Stage<'_>, branch: &Branch) {
-        let aside = self.put_aside(stage, branch.turn);
-        self.preemptions += aside.count_ones() as u8;
-        self.aside |= aside;
-        processes_of(aside).for_each(|process| self.aside_since[usize::from(process)] = stage.now);
+        self.preemptions += u8::from(self.preempts(stage, branch.turn));
+        self.faults += self.faults_of(stage, branch.turn);
         self.given_picks = branch.picks.len();
         match branch.turn {
-            Turn::Pass => self.last = None,
+            Turn::Pass => {
+                self.last = None;
+                let fresh = stage.ready & !self.paused;
+                processes_of(fresh).for_each(|process| self.paused_since[usize::from(process)] = stage.now);
+                self.paused |= fresh;
+            }
             Turn::Step(process) | Turn::LoseCall(process) | Turn::LoseReply(process) => {
                 self.last = Some(process);
-                self.aside &= !(1 << process);
+                self.paused &= !(1 << process);
             }
-            Turn::Crash(process) => self.aside &= !(1 << process),
+            Turn::Crash(process) => self.paused &= !(1 << process),
             Turn::ServerCrash => {}
         }
-        if !matches!(branch.turn, Turn::Pass | Turn::Step(_)) {
-            self.faults += 1;
-        }
         self.depth += 1;
+    }
+}
+
+/// Who makes a call.
+const fn caller(turn: Turn) -> Option<u8> {
+    match turn {
+        Turn::Step(process) | Turn::LoseCall(process) | Turn::LoseReply(process) => Some(process),
+        Turn::Pass | Turn::Crash(_) | Turn::ServerCrash => None,
     }
 }
 
@@ -226,11 +228,11 @@ impl Director for Walk<'_> {
         }
         let mut options = self.options(stage).into_iter();
         let Some(first) = options.next() else { return Some(stage.usual()) };
-        for option in options {
-            let preemptions = self.preemptions + option.aside.count_ones() as u8;
-            self.search.leave(preemptions, Branch::new(self.node, option.turn, &[]));
+        for turn in options {
+            let preemptions = self.preemptions + u8::from(self.preempts(stage, turn));
+            self.search.leave(preemptions, Branch::new(self.node, turn, &[]));
         }
-        let branch = Branch::new(self.node, first.turn, &[]);
+        let branch = Branch::new(self.node, first, &[]);
         self.begin(stage, &branch);
         self.node = self.search.tree.add(&branch);
         Some(branch.turn)
