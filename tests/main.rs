@@ -10,6 +10,7 @@ mod plans;
 mod scenarios;
 
 mod capsules;
+mod explore;
 mod guards;
 
 mod check;

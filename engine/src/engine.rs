@@ -13,6 +13,7 @@ use crate::schema::Schema;
 use crate::storage::Stored;
 use crate::store::WalLevel;
 use crate::store::executor::{Executor, Progress};
+use crate::store::footprint::Footprint;
 use crate::store::locks::{SESSIONS, Slot};
 use crate::store::statement::Tx;
 use crate::store::unflushed::Durability;
@@ -70,6 +71,16 @@ impl Engine {
     /// Whether a crash now would lose this transaction, which has committed.
     pub fn may_lose(&self, xid: Xid) -> bool {
         self.executor.store().may_lose(xid)
+    }
+
+    /// From now on calls note what they read and write, also after a restart.
+    pub fn record_footprints(&mut self) {
+        self.executor.store_mut().transactions.recorder.start();
+    }
+
+    /// What was read and written since the last time; nothing if nobody asked for it to be recorded.
+    pub fn take_footprint(&self, into: &mut Footprint) {
+        self.executor.store().transactions.recorder.take(into);
     }
 
     /// A new session; none if too many are open.

@@ -346,6 +346,15 @@ impl Ordinal for WorkerId {
 }
 
 impl Schema {
+    fn number_tables(&mut self) {
+        self.ledger.table = LEDGER;
+        (FIRST_AUDIT_TABLE..).zip(&mut self.audit).for_each(|(number, lines)| lines.table = number);
+        let events = self.events.iter_mut().flatten();
+        (FIRST_EVENT_TABLE..).zip(events).for_each(|(number, events)| events.table = number);
+        let timers = self.timers.iter_mut().flatten();
+        (FIRST_TIMER_TABLE..).zip(timers).for_each(|(number, timers)| timers.table = number);
+    }
+
     /// The table of the audit of this number, if it is one.
     fn audit(&mut self, table: u8) -> Option<&mut Appends<AuditRow>> {
         self.audit.get_mut(table.checked_sub(FIRST_AUDIT_TABLE)? as usize)
@@ -487,6 +496,7 @@ impl Tables for Schema {
         self.ledger.clear();
         self.events.iter_mut().flatten().for_each(Appends::clear);
         self.timers.iter_mut().flatten().for_each(Ordered::clear);
+        self.number_tables();
         self.no_heartbeat_before = Micros(0);
     }
 }

@@ -51,6 +51,13 @@ impl<E: Ord> Agenda<E> {
         self.events.push(Reverse((order, event)));
     }
 
+    /// When the next thing is.
+    pub fn next_at(&self) -> Option<Micros> {
+        let event = self.events.peek().map(|Reverse((order, _))| order.at);
+        let turn = self.turns.first().map(|order| order.at);
+        event.into_iter().chain(turn).min()
+    }
+
     /// Takes what is next.
     pub fn pop(&mut self) -> Option<(Micros, Next<E>)> {
         let turn = self.turns.first();

@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::generate::duties::duty;
 use crate::generate::{CONSUMER, QUEUE, setup};
+use crate::order::Order;
 use crate::plan::{CallKind, End, Phase, Plan, PlannedEffect, PlannedFault, ProcessPlan, Role, When};
 use crate::random::Stream;
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
@@ -182,6 +183,7 @@ pub fn loaded(seed: u64, load: Load, scale: Scale) -> Plan {
         end: End::At(Micros::from_secs(scale.seconds)),
         wal_level: WalLevel::default(),
         durability: Durability::default(),
+        order: Order::default(),
     }
 }
 

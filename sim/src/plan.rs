@@ -5,6 +5,7 @@
 
 use crate::clock::Clock;
 use crate::faults::FaultKind;
+use crate::order::Order;
 use serde::{Deserialize, Serialize};
 use tourbillon_engine::actors::script::ScriptOptions;
 use tourbillon_engine::actors::worker::options::WorkerOptions;
@@ -42,6 +43,9 @@ pub struct Plan {
     /// How the processes' sessions commit; a crash of the server loses what was not flushed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub durability: Durability,
+    /// Who decides whose turn it is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub order: Order,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -3,15 +3,22 @@
 //! Virtual time, event-driven: idle time costs nothing. Everything that happens is recorded here and nowhere else.
 //! Between two entries of the agenda exactly one call is made, and everyone whom it let in has gone on.
 
+mod directed;
+mod directors;
 mod faults;
 mod idle;
 mod process;
 
+pub use directed::{Director, Stage};
+
 use crate::agenda::{Agenda, Next};
 use crate::faults::FaultKind;
+use crate::order::Order;
 use crate::plan::{End, Phase, Plan, PlannedEffect, Role};
 use crate::random::Stream;
 use crate::target::Target;
+use directed::Directed;
+use directors::{Listed, Ranked};
 use faults::{Blow, Cause};
 use process::{AnyActor, Running};
 use std::rc::Rc;
@@ -51,7 +58,26 @@ pub fn run<T: Target>(
     history: &mut History,
 ) -> Result<Summary, T::Stop> {
     let mut scheduler = Scheduler::new(plan, program, target, history);
-    scheduler.run()?;
+    match &plan.order {
+        Order::Timed => scheduler.run()?,
+        Order::Chosen(chosen) => scheduler.run_directed(&mut Listed { turns: chosen.turns.0.iter() })?,
+        Order::Priorities(priorities) => {
+            scheduler.run_directed(&mut Ranked::new(*priorities, plan.seed, plan.processes.len()))?;
+        }
+    }
+    Ok(scheduler.summary)
+}
+
+/// The same where somebody else directs: the plan's order must not be [`Order::Timed`], its turns do not count.
+pub fn run_with<T: Target>(
+    plan: &Plan,
+    program: Option<Rc<dyn Program>>,
+    target: &mut T,
+    history: &mut History,
+    director: &mut dyn Director,
+) -> Result<Summary, T::Stop> {
+    let mut scheduler = Scheduler::new(plan, program, target, history);
+    scheduler.run_directed(director)?;
     Ok(scheduler.summary)
 }
 
@@ -89,7 +115,8 @@ struct Scheduler<'a, T: Target> {
     history: &'a mut History,
     processes: Vec<Running>,
     agenda: Agenda<Event>,
-    tokens: Stream,
+    /// One; or in a directed run one for each process, so that it does not matter who comes first.
+    tokens: Vec<Stream>,
     /// How long the dead take to come back that died of their own program.
     deaths: Stream,
     sessions: u16,
@@ -98,23 +125,31 @@ struct Scheduler<'a, T: Target> {
     server_clock: ClockOffset,
     server_up_at: Micros,
     summary: Summary,
+    /// None where time decides.
+    directed: Option<Directed>,
+    /// In a directed run: the choices so far, each with among how many.
+    picks: Vec<(u8, u8)>,
 }
 
 impl<'a, T: Target> Scheduler<'a, T> {
     fn new(plan: &'a Plan, program: Option<Rc<dyn Program>>, target: &'a mut T, history: &'a mut History) -> Self {
+        let directed = Directed::of(&plan.order, plan.processes.len(), plan.dead_interval);
+        let token_streams = if directed.is_some() { plan.processes.len() as u64 } else { 1 };
         let mut scheduler = Scheduler {
             plan,
             target,
             history,
             processes: Vec::with_capacity(plan.processes.len()),
             agenda: Agenda::new(plan.seed, plan.processes.len()),
-            tokens: Stream::new(plan.seed, "token", 0),
+            tokens: (0..token_streams).map(|index| Stream::new(plan.seed, "token", index)).collect(),
             deaths: Stream::new(plan.seed, "death", 0),
             sessions: 0,
             now: Micros(0),
             server_clock: ClockOffset::NONE,
             server_up_at: Micros(0),
             summary: Summary::default(),
+            directed,
+            picks: Vec::new(),
         };
         for (index, process) in plan.processes.iter().enumerate() {
             let actor = match &process.role {
@@ -136,12 +171,17 @@ impl<'a, T: Target> Scheduler<'a, T> {
         self.agenda.wake(process, at);
     }
 
-    fn run(&mut self) -> Result<(), T::Stop> {
-        let last = match self.plan.end {
+    /// When the run ends, whatever is left.
+    fn last(&self) -> Micros {
+        match self.plan.end {
             // A little longer, so that the history's last record lies beyond the bound.
             End::Drained => self.plan.faults_end + self.plan.liveness_bound + Micros::from_secs(1),
             End::At(time) => time,
-        };
+        }
+    }
+
+    fn run(&mut self) -> Result<(), T::Stop> {
+        let last = self.last();
         while let Some((at, next)) = self.agenda.pop() {
             if at > last {
                 break;
@@ -248,11 +288,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
             }
             Some((Phase::Before, Blow { effect: PlannedEffect::LostReply, cause })) => {
                 self.came_about(cause);
-                self.connect(index)?;
-                self.record_call(index, op);
-                self.note_fault(index, Fault::LostReply);
-                self.answer_unknown(index, Some(Outcome::Aborted));
-                self.hang_up(index)
+                self.lose_call(index, op)
             }
             Some((Phase::Before, blow @ Blow { effect: PlannedEffect::Crash { .. }, .. })) => self.strike(index, blow),
             Some((Phase::Before, blow)) => {
@@ -275,7 +311,8 @@ impl<'a, T: Target> Scheduler<'a, T> {
         let slot = self.connect(index)?;
         self.summary.calls += 1;
         let needs_token = matches!(op, Op::Claim { .. } | Op::TakeOver { .. });
-        let random = if needs_token { self.tokens.bits() } else { 0 };
+        let stream = if self.directed.is_some() { index } else { 0 };
+        let random = if needs_token { self.tokens[stream].bits() } else { 0 };
         let environment = Environment { now: self.server_clock.at(self.now), random };
         self.record_call(index, op);
         if let Op::Start { key, .. } = op {
@@ -336,6 +373,9 @@ impl<'a, T: Target> Scheduler<'a, T> {
             if released.len() > 1 {
                 chosen = self.target.pick(&released)?;
                 self.summary.choices.push(chosen as u8);
+                if self.directed.is_some() {
+                    self.picks.push((chosen as u8, released.len() as u8));
+                }
             }
             let slot = released[chosen];
             let index = self.process_at(slot);
@@ -410,7 +450,10 @@ impl<'a, T: Target> Scheduler<'a, T> {
     fn answer(&mut self, index: usize, xid: Xid) {
         self.processes[index].answered.xid = xid;
         self.processes[index].is_answered = true;
-        self.wake_after_latency(index);
+        match &mut self.directed {
+            None => self.wake_after_latency(index),
+            Some(directed) => directed.heard |= 1 << index,
+        }
     }
 
     fn wake_after_latency(&mut self, index: usize) {

@@ -5,7 +5,7 @@
 
 use crate::generate::{Limits, generate};
 use crate::plan::Plan;
-use crate::run::{Summary, run};
+use crate::run::{Director, Summary, run, run_with};
 use crate::target::{Chooser, Direct, Target};
 use std::rc::Rc;
 use tourbillon_engine::guard::Guards;
@@ -130,18 +130,45 @@ impl Simulator {
     }
 
     pub fn run_with(&mut self, plan: &Plan, work: &Work, guards: Guards, chooser: Chooser) -> (Summary, Verdict) {
+        self.restart(plan, work, guards, chooser);
+        let history = self.history.as_mut().expect("it was begun");
+        let Ok(summary) = run(plan, work.program.clone(), &mut self.target, history);
+        (summary, self.judge(work))
+    }
+
+    /// Runs a plan that somebody else directs. What comes of it is to be judged by [`Simulator::judge`].
+    pub fn run_directed(
+        &mut self,
+        plan: &Plan,
+        work: &Work,
+        guards: Guards,
+        chooser: Chooser,
+        director: &mut dyn Director,
+    ) -> Summary {
+        self.restart(plan, work, guards, chooser);
+        let history = self.history.as_mut().expect("it was begun");
+        let Ok(summary) = run_with(plan, work.program.clone(), &mut self.target, history, director);
+        summary
+    }
+
+    fn restart(&mut self, plan: &Plan, work: &Work, guards: Guards, chooser: Chooser) {
         self.target.restart(guards, plan.wal_level, plan.durability, chooser);
         let header = header(plan, work, guards, "direct", None);
-        let history = match &mut self.history {
-            Some(history) => {
-                history.restart(header);
-                history
-            }
-            none => none.insert(History::new(header)),
-        };
-        let Ok(summary) = run(plan, work.program.clone(), &mut self.target, history);
-        let verdict = self.checker.check_program(history, work.program.as_deref());
-        (summary, verdict)
+        match &mut self.history {
+            Some(history) => history.restart(header),
+            none => _ = none.insert(History::new(header)),
+        }
+    }
+
+    /// The verdict on the last run.
+    pub fn judge(&mut self, work: &Work) -> Verdict {
+        let history = self.history.as_ref().expect("nothing has been run yet");
+        self.checker.check_program(history, work.program.as_deref())
+    }
+
+    /// From now on the engine notes what calls read and write.
+    pub fn record_footprints(&mut self) {
+        self.target.record_footprints();
     }
 
     /// The history of the last run.

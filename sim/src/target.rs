@@ -80,6 +80,10 @@ impl Direct {
         Direct { engine: Engine::new(guards), chooser }
     }
 
+    pub fn record_footprints(&mut self) {
+        self.engine.record_footprints();
+    }
+
     /// An empty database for another run, on a server that is set like this; the memory is kept.
     pub fn restart(&mut self, guards: Guards, wal_level: WalLevel, durability: Durability, chooser: Chooser) {
         self.engine.restart(guards);

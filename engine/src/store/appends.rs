@@ -3,6 +3,7 @@
 //! Rows lie in the order of insertion, at positions that never repeat; positions are this store's index, and mean
 //! nothing to anyone's semantics. Truncation is not multi-version: it takes the rows from every snapshot at once.
 
+use super::footprint::Resource;
 use super::locks::Slot;
 use super::transaction::{Transactions, TxRef};
 use alloc::vec::Vec;
@@ -28,6 +29,8 @@ pub struct Extent {
 
 #[derive(Debug)]
 pub struct Appends<E> {
+    /// The number of the table.
+    pub table: u8,
     rows: Vec<Appended<E>>,
     /// The position of the first row.
     base: u64,
@@ -40,7 +43,7 @@ pub struct Appends<E> {
 
 impl<E> Default for Appends<E> {
     fn default() -> Self {
-        Appends { rows: Vec::new(), base: 0, writers: Vec::new(), truncated: Vec::new(), spare: Vec::new() }
+        Appends { table: 0, rows: Vec::new(), base: 0, writers: Vec::new(), truncated: Vec::new(), spare: Vec::new() }
     }
 }
 
@@ -79,6 +82,7 @@ impl<E> Appends<E> {
         transactions: &'a Transactions,
         me: Slot,
     ) -> impl Iterator<Item = &'a E> {
+        transactions.recorder.reads(Resource::Table(self.table));
         let start = (positions.start.saturating_sub(self.base) as usize).min(self.rows.len());
         let end = (positions.end.saturating_sub(self.base) as usize).clamp(start, self.rows.len());
         let snapshot = transactions.of(me).snapshot.as_ref();

@@ -4,6 +4,7 @@
 //! since each has its own idea of when to queue, what to look at again and what to lock on the way. A row that nobody
 //! minds is had at once; the rest is boxed, so that a procedure is not larger for what seldom happens.
 
+use super::footprint::Resource;
 use super::locks::{Acquired, LockKey};
 use super::marks::{Deed, Marks};
 use super::rows::{Found, Heritage, Row, RowLock, Rows, State};
@@ -54,6 +55,7 @@ impl<T: Tables> Tx<T> {
     where
         T: Has<R>,
     {
+        self.note_approach::<R>(found);
         if self.lock_at_once(found, mode) {
             return Ok(Some(self.with(|store, _| store.tables.rows().row(found).clone())));
         }
@@ -71,6 +73,14 @@ impl<T: Tables> Tx<T> {
         }
     }
 
+    fn note_approach<R: Row>(&self, found: Found) {
+        self.with(|store, slot| {
+            let recorder = &store.transactions.recorder;
+            recorder.reads(Resource::Row(R::TABLE, found.row));
+            recorder.holds(slot, Resource::Marks(R::TABLE, found.row));
+        });
+    }
+
     /// Gets a row into hand that is to be updated or deleted, in its newest version; none if it is gone, or fulfils the
     /// condition no more (it stays locked then). The transaction has its id before it waits for anything.
     pub(super) async fn come_by<R: Row>(
@@ -82,6 +92,7 @@ impl<T: Tables> Tx<T> {
     where
         T: Has<R>,
     {
+        self.note_approach::<R>(found);
         let at_once = self.with(|store, slot| {
             store.transactions.assign_xid(slot);
             let rows = store.tables.rows();

@@ -63,6 +63,11 @@ impl Mode {
         }
     }
 
+    /// Any number of sessions may have one of these at once.
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Mode::AccessShare | Mode::RowShare | Mode::RowExclusive)
+    }
+
     const fn conflicts_with(self, other: Mode) -> bool {
         self.conflicts() & other.bit() != 0
     }

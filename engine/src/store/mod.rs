@@ -9,6 +9,7 @@ pub mod appends;
 pub mod approach;
 mod deadlock;
 pub mod executor;
+pub mod footprint;
 pub mod index;
 pub mod locks;
 pub mod marks;
@@ -22,6 +23,7 @@ pub mod unflushed;
 
 use alloc::vec::Vec;
 use deadlock::Resolution;
+use footprint::Resource;
 use locks::{Acquired, LockKey, Locks, Mode, Slot, WaitsFor};
 use sequence::{LogPosition, Sequence};
 use serde::{Deserialize, Serialize};
@@ -140,6 +142,7 @@ impl<T: Tables> Store<T> {
             return Err(refusal);
         }
         let xid = self.transactions.of(slot).xid;
+        self.transactions.of(slot).undo.iter().for_each(|change| self.transactions.recorder.publishes(*change));
         let undo = core::mem::take(&mut self.transactions.of_mut(slot).undo);
         self.log_commit(xid, &undo);
         self.transactions.end(slot, Outcome::Committed);
@@ -224,6 +227,7 @@ impl<T: Tables> Store<T> {
 
     /// Whoever waited for what is taken back here must not wait for the rest of the transaction.
     fn undo_part(&mut self, slot: Slot, place: usize) {
+        self.transactions.recorder.gives_back(slot);
         self.undo_to(slot, self.transactions.of(slot).savepoints[place].undo_len);
         self.transactions.restart_part(slot, place);
     }
@@ -271,6 +275,7 @@ impl<T: Tables> Store<T> {
 
     /// Gives up one lock before the transaction ends: only queues of rows are left so.
     fn release_one(&mut self, slot: Slot, key: LockKey) {
+        self.transactions.recorder.asks_for(slot, key, Mode::Exclusive);
         self.transactions.of_mut(slot).others_locked.retain(|other| *other != key);
         self.locks.release(slot, key, &mut self.woken);
         self.release_woken();
@@ -300,6 +305,9 @@ impl<T: Tables> Store<T> {
 
     /// The session's call is given up: it waits no more, and holds what it held.
     pub fn abandon_wait(&mut self, slot: Slot) {
+        if self.transactions.of(slot).wait != Wait::None {
+            self.transactions.recorder.writes(Resource::Everything);
+        }
         if let Wait::For(Target::Lock { key, .. }) = self.transactions.of(slot).wait {
             self.locks.withdraw(slot, key, &mut self.woken);
             self.release_woken();
@@ -320,6 +328,7 @@ impl<T: Tables> Store<T> {
     /// Asks for a lock; the caller has to wait if it is queued.
     pub fn acquire(&mut self, slot: Slot, key: LockKey, mode: Mode) -> Result<Acquired, Refusal> {
         self.prepare_to_lock(slot, key, mode);
+        self.transactions.recorder.asks_for(slot, key, mode);
         let acquired = self.locks.acquire(slot, key, mode);
         match acquired {
             Acquired::Granted { fresh: true } => self.note_lock(slot, key, mode),
@@ -343,6 +352,7 @@ impl<T: Tables> Store<T> {
     /// As [`Store::acquire`], but only if there is no need to wait. False if there is.
     pub fn acquire_now(&mut self, slot: Slot, key: LockKey, mode: Mode) -> Result<bool, Refusal> {
         self.prepare_to_lock(slot, key, mode);
+        self.transactions.recorder.asks_for(slot, key, mode);
         match self.locks.is_free(slot, key, mode) {
             true => self.acquire(slot, key, mode).map(|_| true),
             false => Ok(false),
@@ -375,10 +385,12 @@ impl<T: Tables> Store<T> {
 
     /// The value drawn last, by anybody; 0 if none was.
     pub fn last_value(&self, sequence: usize) -> u32 {
+        self.transactions.recorder.reads(Resource::Sequence(sequence as u8));
         self.sequences[sequence].last()
     }
 
     pub fn next_value(&mut self, slot: Slot, sequence: usize) -> u32 {
+        self.transactions.recorder.writes(Resource::Sequence(sequence as u8));
         let (value, logs) = self.sequences[sequence].next(&mut self.log);
         if logs {
             self.transactions.assign_top_xid(slot);
@@ -390,6 +402,7 @@ impl<T: Tables> Store<T> {
     /// transactions that had committed and are lost, in the order of their commits. Their ids are not given out again,
     /// as a server may do: all who could have kept one are lost as well, but for clients who ask about it.
     pub fn crash(&mut self) -> Vec<Xid> {
+        self.transactions.recorder.writes(Resource::Everything);
         for slot in self.transactions.connected() {
             self.abandon_wait(slot);
             self.rollback(slot);
@@ -418,6 +431,7 @@ impl<T: Tables> Store<T> {
     }
 
     pub fn outcome(&self, xid: Xid) -> Option<Outcome> {
+        self.transactions.recorder.reads(Resource::Ids);
         self.transactions.outcome(xid)
     }
 }

@@ -6,6 +6,7 @@
 //! deletes it. The xid of the second index is a field of the row's, and need not be its writer's: a row that was moved
 //! keeps it. Truncation is not multi-version: it takes the rows from every snapshot at once. Nobody waits here.
 
+use super::footprint::Resource;
 use super::locks::Slot;
 use super::transaction::{Transactions, TxRef};
 use alloc::collections::BTreeSet;
@@ -91,6 +92,8 @@ impl<E: Keyed> Content<E> {
 
 #[derive(Debug)]
 pub struct Ordered<E: Keyed> {
+    /// The number of the table.
+    pub table: u8,
     content: Content<E>,
     /// What a truncation took away that may still be rolled back.
     truncated: Vec<Content<E>>,
@@ -99,7 +102,7 @@ pub struct Ordered<E: Keyed> {
 
 impl<E: Keyed> Default for Ordered<E> {
     fn default() -> Self {
-        Ordered { content: Content::default(), truncated: Vec::new(), spare: Content::default() }
+        Ordered { table: 0, content: Content::default(), truncated: Vec::new(), spare: Content::default() }
     }
 }
 
@@ -110,7 +113,8 @@ impl<E: Keyed> Ordered<E> {
     }
 
     /// Whether there is no row at all, seen or not.
-    pub fn is_empty(&self) -> bool {
+    pub fn is_empty(&self, transactions: &Transactions) -> bool {
+        transactions.recorder.reads(Resource::Table(self.table));
         self.content.by_key.is_empty()
     }
 
@@ -141,6 +145,7 @@ impl<E: Keyed> Ordered<E> {
         transactions: &'a Transactions,
         me: Slot,
     ) -> impl Iterator<Item = (u32, &'a E)> {
+        transactions.recorder.reads(Resource::Table(self.table));
         let start = match keys.start_bound() {
             Bound::Unbounded => Bound::Unbounded,
             Bound::Included(key) => Bound::Included((*key, 0)),
@@ -168,6 +173,7 @@ impl<E: Keyed> Ordered<E> {
         transactions: &'a Transactions,
         me: Slot,
     ) -> impl Iterator<Item = (u32, &'a E)> {
+        transactions.recorder.reads(Resource::Table(self.table));
         let end = xids.end.max(xids.start);
         let places = self.content.by_xid.range((xids.start, 0)..(end, 0)).map(|(_, place)| *place);
         places.filter_map(move |place| self.seen(place, transactions, me))
@@ -175,6 +181,7 @@ impl<E: Keyed> Ordered<E> {
 
     /// Of a row that the statement sees.
     pub fn deletion(&self, place: u32, transactions: &Transactions, me: Slot) -> Deletion {
+        transactions.recorder.holds(me, Resource::Marks(self.table, place));
         match self.content.rows[place as usize].deleted {
             None => Deletion::Free,
             Some(deed) if transactions.is_active_other(deed.tx, me) => Deletion::Pending(deed.tx),

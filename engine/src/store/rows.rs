@@ -3,6 +3,7 @@
 //! Versions of a row form a chain; each but the newest has the mark of whoever replaced it. A lock is over when its
 //! transaction is, so committing releases nothing. What is *not* here: waiting. See `approach`.
 
+use super::footprint::Resource;
 use super::index::Index;
 use super::locks::{LockKey, Slot};
 use super::marks::{Deed, Mark, Marks};
@@ -196,9 +197,17 @@ impl<R: Row> Rows<R> {
         self.chains_of(row).filter_map(move |(row, chain)| Some(found(row, visible(chain)?)))
     }
 
+    /// Whoever finds nothing would see any row that comes.
+    fn look_up(&self, key: R::Key, transactions: &Transactions) -> Option<u32> {
+        let row = self.index.get(key);
+        let read = row.map_or(Resource::Table(R::TABLE), |row| Resource::Row(R::TABLE, row));
+        transactions.recorder.reads(read);
+        row
+    }
+
     /// What a statement of `me` that starts now sees under this key.
     pub fn find<'a>(&'a self, key: R::Key, transactions: &'a Transactions, me: Slot) -> Option<(Found, &'a R)> {
-        self.visible_at(self.index.get(key)?, transactions, me)
+        self.visible_at(self.look_up(key, transactions)?, transactions, me)
     }
 
     /// As [`Rows::find`], under a condition; and whether there is another such row.
@@ -209,7 +218,7 @@ impl<R: Row> Rows<R> {
         transactions: &Transactions,
         me: Slot,
     ) -> Option<(Found, bool)> {
-        let row = self.index.get(key)?;
+        let row = self.look_up(key, transactions)?;
         match &transactions.of(me).snapshot {
             None => self
                 .visible_at(row, transactions, me)
@@ -230,6 +239,7 @@ impl<R: Row> Rows<R> {
         transactions: &'a Transactions,
         me: Slot,
     ) -> impl DoubleEndedIterator<Item = (Found, &'a R)> {
+        transactions.recorder.reads(Resource::Table(R::TABLE));
         let rows = self.index.range(keys);
         match &transactions.of(me).snapshot {
             None => Either::Left(rows.filter_map(move |row| self.visible_at(row, transactions, me))),
@@ -316,7 +326,10 @@ impl<R: Row> Rows<R> {
     }
 
     pub fn conflict(&self, key: R::Key, transactions: &Transactions, me: Slot) -> Conflict {
+        transactions.recorder.holds(me, Resource::Keys(R::TABLE));
         let Some(row) = self.index.get(key) else { return Conflict::None };
+        transactions.recorder.reads(Resource::Row(R::TABLE, row));
+        transactions.recorder.holds(me, Resource::Marks(R::TABLE, row));
         // Whose change is oldest is met first.
         let pending = self.chains_of(row).filter_map(|(_, chain)| chain.changed_by_other(transactions, me)).last();
         if let Some(tx) = pending {

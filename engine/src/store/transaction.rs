@@ -3,6 +3,7 @@
 //! Aborting is physical: an aborted transaction's changes are taken back at once, so a row version is either
 //! committed or its writer is still in progress. What a table must do for that is told by [`Undo`].
 
+use super::footprint::{Recorder, Resource};
 use super::locks::{LockKey, Mode, SESSIONS, Slot};
 use super::snapshot::Snapshot;
 use alloc::vec::Vec;
@@ -163,6 +164,7 @@ pub struct Transactions {
     pub waiting: u64,
     /// Sessions whose wait is over and that have not gone on yet, in the order of their release.
     pub released: Vec<Slot>,
+    pub recorder: Recorder,
 }
 
 impl Transactions {
@@ -178,6 +180,7 @@ impl Transactions {
             retained: 0,
             waiting: 0,
             released: Vec::new(),
+            recorder: Recorder::default(),
         }
     }
 
@@ -203,6 +206,7 @@ impl Transactions {
         self.retained = 0;
         self.waiting = 0;
         self.released.clear();
+        self.recorder.clear();
     }
 
     /// A free session; none if all are connected. The last place is nobody's: an onlooker's, who has no transaction.
@@ -234,6 +238,9 @@ impl Transactions {
     }
 
     pub fn begin(&mut self, slot: Slot, isolation: Isolation, explicit: bool, now: Micros) {
+        if explicit {
+            self.recorder.reads(Resource::Ids);
+        }
         let serial = self.take_serial();
         let transaction = self.of_mut(slot);
         assert!(!transaction.is_open(), "a session has one transaction");
@@ -293,6 +300,7 @@ impl Transactions {
     }
 
     fn take_xid(&mut self) -> Xid {
+        self.recorder.writes(Resource::Ids);
         let xid = Xid(self.next_xid);
         self.next_xid += 1;
         self.outcomes.push(Outcome::InProgress);
@@ -370,6 +378,7 @@ impl Transactions {
 
     /// What PostgreSQL's `pg_current_snapshot()` would be.
     pub fn snapshot(&self, slot: Slot) -> Snapshot {
+        self.recorder.reads(Resource::Ids);
         let own = self.of(slot).xid;
         let xmax = Xid(self.latest_completed.0 + 1);
         let listed = self.in_progress.iter().copied();
@@ -393,6 +402,10 @@ impl Transactions {
 
     /// Marks the transaction as over. Its changes must have been taken back before, if it aborts.
     pub fn end(&mut self, slot: Slot, outcome: Outcome) {
+        self.recorder.ends(slot);
+        if self.of(slot).xid != Xid(0) {
+            self.recorder.writes(Resource::Ids);
+        }
         while let Some(savepoint) = self.of_mut(slot).savepoints.pop() {
             self.complete(savepoint.xid, outcome);
         }
@@ -427,6 +440,7 @@ impl Transactions {
     }
 
     pub fn start_wait(&mut self, slot: Slot, target: Target) {
+        self.recorder.writes(Resource::Everything);
         let transaction = self.of_mut(slot);
         transaction.wait = Wait::For(target);
         let timeout = transaction.lock_timeout;
@@ -440,6 +454,7 @@ impl Transactions {
 
     /// The session may go on, with this result, when its turn comes.
     pub fn finish_wait(&mut self, slot: Slot, result: Result<(), Refusal>) {
+        self.recorder.writes(Resource::Everything);
         self.of_mut(slot).wait = Wait::Over(result);
         self.of_mut(slot).may_wait = None;
         self.waiting &= !(1 << slot);

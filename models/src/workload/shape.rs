@@ -59,6 +59,13 @@ enum Given {
     Joined,
 }
 
+impl Shape {
+    /// Whether some step goes on in this way, by the first word of what its line says.
+    pub fn has(&self, word: &str) -> bool {
+        self.edges.iter().any(|edge| edge.what.starts_with(word))
+    }
+}
+
 /// Why a program cannot be run as it is. Printed, it is one sentence.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Malformed {

@@ -23,7 +23,7 @@ fn names(program: &dyn Program, index: u32, size: u64, version: u16) -> Vec<&str
 }
 
 fn programs() -> impl Iterator<Item = &'static (dyn Program + Sync)> {
-    Workload::ALL.into_iter().filter_map(|workload| workload.program())
+    Workload::ALL.into_iter().chain(Workload::SMALL).filter_map(|workload| workload.program())
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_step_that_is_not_the_programs_ends_the_workflow() {
 
 #[test]
 fn workloads_are_found_by_name() {
-    for workload in Workload::ALL {
+    for workload in Workload::ALL.into_iter().chain(Workload::SMALL) {
         assert_eq!(Workload::by_name(workload.name()).map(|found| found.name()), Some(workload.name()));
     }
     assert!(Workload::by_name("chian").is_none());

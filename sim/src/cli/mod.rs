@@ -9,6 +9,7 @@
 mod bench;
 mod check;
 mod console;
+mod explore;
 mod figures;
 mod guards;
 mod list;
@@ -78,6 +79,8 @@ enum Command {
     Check(check::Arguments),
     /// Remove each guard in turn and show which property catches it, and after how many seeds
     Guards(guards::Arguments),
+    /// Run all schedules of a small configuration, up to bounds, and say what was covered
+    Explore(explore::Arguments),
     /// Workloads, faults, properties, guards and designs, each with one sentence
     List(list::Arguments),
     /// Print the script that installs the engine
@@ -131,6 +134,7 @@ fn dispatch(arguments: Arguments, console: &mut Console) -> anyhow::Result<Exit>
         Some(Command::Shrink(arguments)) => shrink::run(&arguments, console),
         Some(Command::Check(arguments)) => check::run(&arguments, console),
         Some(Command::Guards(arguments)) => guards::run(&arguments, console),
+        Some(Command::Explore(arguments)) => explore::run(&arguments, console),
         Some(Command::List(arguments)) => list::run(&arguments, console),
         Some(Command::Sql(arguments)) => sql::run(&arguments, console),
         Some(Command::Bench(command)) => bench::run(&command, console),

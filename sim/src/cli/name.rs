@@ -12,8 +12,14 @@ use crate::faults::FaultKind;
 pub type Refusal = String;
 
 pub fn workload(name: &str) -> Result<&'static str, Refusal> {
-    find("workload", name, Workload::ALL.map(|workload| workload.name()), Workload::by_name)
-        .map(|workload| workload.name())
+    let names = Workload::ALL.map(|workload| workload.name());
+    find("workload", name, names, |name| names.into_iter().find(|known| *known == name))
+}
+
+/// Also one that no seed draws.
+pub fn any_workload(name: &str) -> Result<&'static str, Refusal> {
+    let names = || Workload::SMALL.into_iter().chain(Workload::ALL).map(|workload| workload.name());
+    find("workload", name, names(), |name| names().find(|known| *known == name))
 }
 
 /// Either of a guard and a design that removes some.

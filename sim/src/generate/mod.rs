@@ -18,6 +18,7 @@ mod workers;
 
 use crate::clock::Clock;
 use crate::faults::FaultKind;
+use crate::order::Order;
 use crate::plan::{End, Plan, ProcessPlan, Role};
 use crate::random::Stream;
 use options::Options;
@@ -61,6 +62,7 @@ pub fn generate(seed: u64, workload: &str, program: Option<&dyn Program>, limits
         end: End::Drained,
         wal_level: WalLevel::default(),
         durability: Durability::default(),
+        order: Order::default(),
     };
     add_setup(&mut plan, &options, program.is_some());
     duties::add_duties(&mut plan, &options, program);

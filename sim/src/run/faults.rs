@@ -106,6 +106,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
         process.lost = false;
         process.is_answered = false;
         process.held = None;
+        process.pending = None;
         process.paused_until = Micros(0);
         process.actor.restart(process.clock.at(now + restart_after));
         self.wake(index, now + restart_after);
@@ -155,7 +156,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
         ends.into_iter().rev().for_each(|end| self.history.push(Record { at: self.now, what, ..end }));
     }
 
-    fn is_open(&self, index: usize) -> bool {
+    pub(super) fn is_open(&self, index: usize) -> bool {
         self.processes[index].connection.is_some_and(|(slot, _)| self.target.engine().is_in_transaction(slot))
     }
 }

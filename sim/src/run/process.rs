@@ -64,6 +64,8 @@ pub(super) struct Running {
     pub(super) is_answered: bool,
     /// A call that a pause holds back.
     pub(super) held: Option<PlainOp>,
+    /// In a directed run: the call that it makes when its turn comes.
+    pub(super) pending: Option<PlainOp>,
     pub(super) paused_until: Micros,
     /// Under this key it is starting a workflow.
     pub(super) starting: Option<Key>,
@@ -91,6 +93,7 @@ impl Running {
             answered: Answered { reply: Reply::Done, xid: Xid(0) },
             is_answered: false,
             held: None,
+            pending: None,
             paused_until: Micros(0),
             starting: None,
             blocked: false,
