@@ -158,7 +158,9 @@ impl Director for Random {
 
 const fn process_of(turn: Turn) -> Option<u8> {
     match turn {
-        Turn::Step(process) | Turn::Crash(process) | Turn::LoseCall(process) | Turn::LoseReply(process) => Some(process),
+        Turn::Step(process) | Turn::Crash(process) | Turn::LoseCall(process) | Turn::LoseReply(process) => {
+            Some(process)
+        }
         Turn::Pass | Turn::ServerCrash => None,
     }
 }

@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 
 mod slice;
 
-pub use slice::lines;
+pub use slice::{TOLD_LINES, lines};
 
 /// True, false, or not to be known from this history.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]

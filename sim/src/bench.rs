@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::generate::duties::duty;
 use crate::generate::{CONSUMER, QUEUE, setup};
 use crate::order::Order;
-use crate::plan::{CallKind, End, Phase, Plan, PlannedEffect, PlannedFault, ProcessPlan, Role, When};
+use crate::plan::{CallKind, End, LatencyDraw, Phase, Plan, PlannedEffect, PlannedFault, ProcessPlan, Role, When};
 use crate::random::Stream;
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
 use tourbillon_engine::actors::worker::options::{
@@ -178,6 +178,7 @@ pub fn loaded(seed: u64, load: Load, scale: Scale) -> Plan {
         rotation_period: pace.rotation,
         drain_interval: pace.tick,
         latency: (Micros(100), Micros(600)),
+        latency_draw: LatencyDraw::InTurn,
         faults_end: Micros::from_secs(scale.seconds / 2),
         liveness_bound: Micros::from_secs(scale.seconds / 2),
         end: End::At(Micros::from_secs(scale.seconds)),

@@ -11,7 +11,7 @@ use tourbillon_engine::actors::script::ScriptOptions;
 use tourbillon_engine::actors::worker::options::WorkerOptions;
 use tourbillon_engine::store::WalLevel;
 use tourbillon_engine::store::unflushed::Durability;
-use tourbillon_models::name::{Key, Micros, Process};
+use tourbillon_models::name::{Key, Micros, Process, Step};
 use tourbillon_models::op::Op;
 use tourbillon_models::record::ClockOffset;
 
@@ -32,6 +32,8 @@ pub struct Plan {
     pub drain_interval: Micros,
     /// A call takes between so much and so much to come back.
     pub latency: (Micros, Micros),
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub latency_draw: LatencyDraw,
     /// After this time no fault begins.
     pub faults_end: Micros,
     /// So long after `faults_end` everything must have finished.
@@ -50,6 +52,32 @@ pub struct Plan {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+impl Plan {
+    /// Where workflows begin, and with what.
+    pub fn starts_mut(&mut self) -> impl Iterator<Item = (&mut Step, &mut u64)> {
+        let scripts = self.processes.iter_mut().filter_map(|process| match &mut process.role {
+            Role::Script(script) => Some(script),
+            Role::Worker(_) => None,
+        });
+        let rounds = scripts.flat_map(ScriptOptions::rounds_mut);
+        rounds.flat_map(|round| &mut round.statements).filter_map(|(_, op)| match op {
+            Op::Start { step, state, .. } => Some((step, state)),
+            _ => None,
+        })
+    }
+}
+
+/// How long a call takes is drawn
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LatencyDraw {
+    /// for one call of a process after the other.
+    #[default]
+    InTurn,
+    /// for each time by itself: a call that is not made makes no difference to later ones.
+    ByTime,
 }
 
 /// When a run is over.

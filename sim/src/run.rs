@@ -14,7 +14,7 @@ pub use directed::{Director, Stage};
 use crate::agenda::{Agenda, Next};
 use crate::faults::FaultKind;
 use crate::order::Order;
-use crate::plan::{End, Phase, Plan, PlannedEffect, Role};
+use crate::plan::{End, LatencyDraw, Phase, Plan, PlannedEffect, Role};
 use crate::random::Stream;
 use crate::target::Target;
 use directed::Directed;
@@ -458,6 +458,10 @@ impl<'a, T: Target> Scheduler<'a, T> {
 
     fn wake_after_latency(&mut self, index: usize) {
         let (low, high) = self.plan.latency;
+        if self.plan.latency_draw == LatencyDraw::ByTime {
+            let address = self.now.0 << 8 | index as u64;
+            self.processes[index].latency = Stream::new(self.plan.seed, "latency-at", address);
+        }
         let at = self.now.max(self.server_up_at) + self.processes[index].latency.moment(low, high);
         self.wake(index, at);
     }

@@ -37,6 +37,12 @@ impl Work {
         Work { name: program.name().to_owned(), program: Some(Rc::new(program)) }
     }
 
+    /// What a plan runs that was made of one of this workload: shrinking may have put a briefer program in its place.
+    pub fn of(&self, plan: &Plan) -> Work {
+        let other = if plan.workload == self.name { None } else { Work::named(&plan.workload) };
+        other.unwrap_or_else(|| self.clone())
+    }
+
     pub fn steps(&self) -> Vec<&str> {
         self.program.as_ref().map_or_else(Vec::new, |program| program.steps().to_vec())
     }

@@ -59,6 +59,13 @@ pub enum ScriptOptions {
 }
 
 impl ScriptOptions {
+    pub fn rounds_mut(&mut self) -> &mut [Round] {
+        match self {
+            ScriptOptions::Once { rounds } => rounds,
+            ScriptOptions::Periodic { round, .. } => core::slice::from_mut(round),
+        }
+    }
+
     /// Whether it comes to an end by itself.
     pub const fn is_once(&self) -> bool {
         matches!(self, ScriptOptions::Once { .. })

@@ -15,7 +15,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-const LINES: usize = 40;
+/// A person reads no more than that.
+pub const TOLD_LINES: u64 = 40;
+const LINES: usize = TOLD_LINES as usize;
 /// So many items of a list are shown.
 const ITEMS: usize = 6;
 
@@ -42,7 +44,7 @@ const fn has_line(record: &Record) -> bool {
 /// The records to show, as calls or as what has no call; at most [`LINES`].
 fn choose(history: &History, records: &[u32]) -> BTreeSet<u32> {
     let clue = Clue(history);
-    if lines(history) <= LINES as u64 {
+    if lines(history) <= TOLD_LINES {
         let told = history.records.iter().zip(0..).filter(|(record, _)| has_line(record)).map(|(_, index)| index);
         return told.chain(records.iter().map(|index| head(clue, *index))).collect();
     }

@@ -75,6 +75,7 @@
 
 mod agent_loop;
 mod approval;
+mod brief;
 mod chain;
 mod children_fail;
 mod deploy;
@@ -95,6 +96,7 @@ mod small;
 mod walk;
 
 pub use agent_loop::AgentLoop;
+pub use brief::Brief;
 pub use chain::Chain;
 pub use children_fail::ChildrenFail;
 pub use emit_race::EmitRace;
@@ -310,12 +312,13 @@ impl Workload {
         },
     ];
 
-    /// Too small for a seed to draw, small enough for all their schedules to be run.
-    pub const SMALL: [Workload; 4] = [
+    /// Too small for a seed to draw, small enough for all their schedules to be run, or for a person to follow.
+    pub const SMALL: [Workload; 5] = [
         Workload::Program(&Single),
         Workload::Program(&Pair),
         Workload::Program(&Apart),
         Workload::Program(&Ask),
+        Workload::Program(&Brief),
     ];
 
     /// Also one of the small.

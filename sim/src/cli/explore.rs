@@ -66,7 +66,10 @@ struct Bound(Option<u8>);
 fn bound(text: &str) -> Result<Bound, String> {
     match text {
         "unbounded" => Ok(Bound(None)),
-        text => text.parse().map(|bound| Bound(Some(bound))).map_err(|_| format!("{text:?} is not a number up to 255, or unbounded")),
+        text => text
+            .parse()
+            .map(|bound| Bound(Some(bound)))
+            .map_err(|_| format!("{text:?} is not a number up to 255, or unbounded")),
     }
 }
 
@@ -157,8 +160,12 @@ fn figures(covered: &Covered, configuration: &Configuration) -> String {
     let seconds = wall(covered.time);
     let end = match (covered.is_complete, &covered.first) {
         (_, Some(_)) => "stopped at a violation".to_owned(),
-        (true, None) => format!("complete: no other schedule within {} and {}", faults(configuration), preemptions(configuration)),
-        (false, None) => format!("CUT OFF, with {} left", counted(covered.left, "branch").replace("branchs", "branches")),
+        (true, None) => {
+            format!("complete: no other schedule within {} and {}", faults(configuration), preemptions(configuration))
+        }
+        (false, None) => {
+            format!("CUT OFF, with {} left", counted(covered.left, "branch").replace("branchs", "branches"))
+        }
     };
     let judged = match (covered.failed, covered.unknown) {
         (0, 0) => "no violation".to_owned(),
@@ -222,6 +229,7 @@ fn save(failure: &Failure, work: &Work, guards: Guards, arguments: &Arguments) -
         directory: arguments.saved.directory(),
         server: String::new(),
         again: String::new(),
+        shrinks: None,
     };
     let mut simulator = Simulator::default();
     let chooser = Chooser::Recorded(failure.choices.clone().into_iter());

@@ -120,7 +120,10 @@ pub fn save_seed(seed: u64, work: &Work, guards: Guards, among: &[Property], wit
     let subject = told.map(|property| Subject { work, guards, property });
     let shrunk = subject.zip(with.shrinks).and_then(|(subject, limit)| subject.shrink(&plan, limit));
     let saved = match &shrunk {
-        Some(shrunk) => save(&shrunk.plan, &run_direct(&shrunk.plan, work, guards), told.as_slice(), with),
+        Some(shrunk) => {
+            let replay = run_direct(&shrunk.plan, &work.of(&shrunk.plan), guards);
+            save(&shrunk.plan, &replay, told.as_slice(), with)
+        }
         None => save(&plan, &found, among, with),
     };
     match saved {

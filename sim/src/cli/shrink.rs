@@ -98,7 +98,7 @@ fn shrink_violation(
         bail!("run again, the capsule's plan does not break {property} on the direct target");
     };
     let mut simulator = Simulator::default();
-    let (summary, verdict) = simulator.run(&shrunk.plan, work, guards);
+    let (summary, verdict) = simulator.run(&shrunk.plan, &work.of(&shrunk.plan), guards);
     let history = simulator.history().clone();
     Ok((shrunk, Replay { counts: Counts::default(), history, end: End::Agreed { summary, verdict } }))
 }

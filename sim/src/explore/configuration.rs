@@ -9,7 +9,7 @@ use crate::faults::FaultKind;
 use crate::generate::duties::duty;
 use crate::generate::{CONSUMER, QUEUE, setup};
 use crate::order::{Chosen, Order, Turns};
-use crate::plan::{End, Plan, ProcessPlan, Role};
+use crate::plan::{End, LatencyDraw, Plan, ProcessPlan, Role};
 use crate::simulate::Work;
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
 use tourbillon_engine::actors::worker::options::{
@@ -82,6 +82,7 @@ impl Configuration {
             rotation_period: Micros::from_secs(1),
             drain_interval: EPOCH,
             latency: (Micros(1), Micros(1)),
+            latency_draw: LatencyDraw::InTurn,
             faults_end: START + Micros(u64::from(self.epochs) * EPOCH.0),
             liveness_bound: Micros(EPOCHS_TO_DRAIN * EPOCH.0),
             end: End::Drained,
@@ -132,6 +133,7 @@ impl Configuration {
             subscribe_to: None,
             start_at: START,
             poll_interval: EPOCH,
+            polls: None,
             dead_interval: DEAD_INTERVAL,
             heartbeat_interval: DEAD_INTERVAL,
             work_duration: Micros(0),

@@ -19,7 +19,7 @@ mod workers;
 use crate::clock::Clock;
 use crate::faults::FaultKind;
 use crate::order::Order;
-use crate::plan::{End, Plan, ProcessPlan, Role};
+use crate::plan::{End, LatencyDraw, Plan, ProcessPlan, Role};
 use crate::random::Stream;
 use options::Options;
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
@@ -57,6 +57,7 @@ pub fn generate(seed: u64, workload: &str, program: Option<&dyn Program>, limits
         rotation_period: options.rotation_period,
         drain_interval: options.drain_interval,
         latency: (Micros(100), Micros(600)),
+        latency_draw: LatencyDraw::InTurn,
         faults_end: options.faults_end,
         liveness_bound: options.liveness_bound(),
         end: End::Drained,

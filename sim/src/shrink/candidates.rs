@@ -23,6 +23,7 @@ enum Pass {
 }
 
 const PASSES: [Pass; 15] = [
+    Pass::Replace(simplify::shorter_horizon),
     Pass::Replace(cut::ended_earlier),
     Pass::Drop(cut::fault_count, cut::without_faults),
     Pass::Drop(cut::process_count, cut::without_processes),
@@ -34,7 +35,6 @@ const PASSES: [Pass; 15] = [
     Pass::Replace(cut::without_transaction),
     Pass::Replace(simplify::later_start),
     Pass::Replace(simplify::plainer_worker),
-    Pass::Replace(simplify::shorter_horizon),
     Pass::Replace(simplify::plainer_surroundings),
     Pass::Replace(simplify::all_earlier),
     Pass::Replace(simplify::smaller_numbers),

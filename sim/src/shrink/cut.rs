@@ -75,6 +75,8 @@ pub fn recounted(plan: &Plan, _: Freedom, seen: &Seen, place: usize) -> Option<V
     Some(vec![plan])
 }
 
+const FEW: usize = 64;
+
 /// The run ends earlier, at the time of one of its calls: a contradiction needs nothing of what comes after it.
 pub fn ended_earlier(plan: &Plan, _: Freedom, seen: &Seen, place: usize) -> Option<Vec<Plan>> {
     if place > 0 {
@@ -87,7 +89,9 @@ pub fn ended_earlier(plan: &Plan, _: Freedom, seen: &Seen, place: usize) -> Opti
         times.retain(|time| *time < end);
     }
     let count = times.len();
-    let mut places: Vec<usize> = (0..16).map(|part| count * part / 16).chain([count.saturating_sub(1)]).collect();
+    // One by one only where few are left.
+    let last = (0..FEW).contains(&count).then(|| count.saturating_sub(1));
+    let mut places: Vec<usize> = (0..16).map(|part| count * part / 16).chain(last).collect();
     places.dedup();
     let at = |place| times.get(place).map(|time| Plan { end: End::At(*time), ..plan.clone() });
     Some(places.into_iter().filter_map(at).collect())

@@ -59,8 +59,11 @@ impl Shrunk {
         lines(&self.history)
     }
 
-    pub fn weight(&self) -> u64 {
-        weight(&self.plan, &self.history)
+    /// Of the same failure the one that is less to read; the tries of both.
+    fn lighter(self, other: Shrunk) -> Shrunk {
+        let tries = self.tries + other.tries;
+        let is_heavier = weight(&other.plan, &other.history) < weight(&self.plan, &self.history);
+        Shrunk { tries, ..if is_heavier { other } else { self } }
     }
 }
 

@@ -64,17 +64,9 @@ fn plain(worker: &WorkerOptions, change: impl Fn(&mut WorkerOptions)) -> Vec<Wor
 /// A workflow starts at a later step of its program, nearer to its end.
 pub fn later_start(plan: &Plan, _: Freedom, seen: &Seen, place: usize) -> Option<Vec<Plan>> {
     let mut later = plan.clone();
-    let step = *starts(&mut later).nth(place)?;
+    let step = *later.starts_mut().nth(place)?.0;
     let steps = (step.0 + 1..seen.steps).rev().map(Step);
-    Some(changed(plan, steps, |plan, step| starts(plan).skip(place).take(1).for_each(|start| *start = step)))
-}
-
-fn starts(plan: &mut Plan) -> impl Iterator<Item = &mut Step> {
-    let statements = rounds_mut(plan).flatten().flat_map(|round| &mut round.statements);
-    statements.filter_map(|(_, op)| match op {
-        Op::Start { step, .. } => Some(step),
-        _ => None,
-    })
+    Some(changed(plan, steps, |plan, step| plan.starts_mut().skip(place).take(1).for_each(|start| *start.0 = step)))
 }
 
 /// The faults end earlier, and everything has less time to end after them.

@@ -1,20 +1,30 @@
 //! What is shrunk: a plan under which an engine, with some guards removed or with none, breaks a property.
 
 use super::{Freedom, Limit, Shown, Shrunk, shrink};
-use crate::plan::{End, Plan};
+use crate::plan::{End, LatencyDraw, Plan};
 use crate::simulate::{Simulator, Work};
 use crate::sweep::catch;
 use std::convert::Infallible;
 use tourbillon_engine::guard::Guards;
 use tourbillon_models::history::History;
-use tourbillon_models::name::Micros;
+use tourbillon_models::name::{Micros, Step};
 use tourbillon_models::property::{Kind, Property};
-use tourbillon_models::verdict::Judgement;
+use tourbillon_models::verdict::{Judgement, TOLD_LINES};
+use tourbillon_models::workload::{Brief, Program};
 
 /// So much longer than asked a run may go on until it shows what it is about.
 const GRACE: Micros = Micros::from_millis(500);
 
+/// They change who comes first, and how long calls take.
+fn seeds(plan: &Plan) -> impl Iterator<Item = u64> {
+    (0..OTHER_SEEDS).map(|index| plan.seed.wrapping_add(index))
+}
+
+const OTHER_SEEDS: u64 = 64;
+const RETIMED: usize = 4;
+
 /// What must stay as it is while a plan gets smaller.
+#[derive(Clone, Copy)]
 pub struct Subject<'a> {
     pub work: &'a Work,
     pub guards: Guards,
@@ -22,17 +32,49 @@ pub struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// Shrinks a plan; none if it does not break the property at all. Which way leads further shows only at its end: of the two
-    /// results the lighter one is given back.
+    /// Shrinks a plan; none if it does not break the property at all. Which way leads furthest shows only at its end, so
+    /// several are gone. Where all of them leave more than one can take in, the workload's steps are too many, and the same is
+    /// tried with briefer programs.
     pub fn shrink(&self, plan: &Plan, limit: Limit) -> Option<Shrunk> {
-        let half = Limit { tries: limit.tries / 2, time: limit.time / 2 };
-        let ways = [Micros(0), GRACE].map(|grace| self.shrink_one_way(plan, half, grace));
-        let (lightest, tries) = ways.into_iter().flatten().fold((None, 0), |(best, tries), other| {
-            let tries = tries + other.tries;
-            let lighter = best.filter(|best: &Shrunk| best.weight() <= other.weight()).unwrap_or(other);
-            (Some(lighter), tries)
+        let part = Limit { tries: limit.tries / 3, time: limit.time / 3 };
+        let both_ways = |subject: &Subject, plan: &Plan| {
+            let ways = [Micros(0), GRACE].map(|grace| subject.shrink_one_way(plan, part, grace));
+            ways.into_iter().flatten().reduce(Shrunk::lighter)
+        };
+        let shrunk = both_ways(self, plan)?;
+        if shrunk.lines() <= TOLD_LINES || self.guards == Guards::ALL {
+            return Some(shrunk);
+        }
+        let lines_before = shrunk.lines_before;
+        let others = self.briefly(plan).into_iter().chain(self.retimed(plan));
+        let others = others.filter_map(|(work, plan)| both_ways(&Subject { work: &work, ..*self }, &plan));
+        let lightest = others.fold(shrunk, |best, other| match best.lines() <= TOLD_LINES {
+            true => best,
+            false => best.lighter(other),
         });
-        lightest.map(|lightest| Shrunk { tries, ..lightest })
+        Some(Shrunk { lines_before, ..lightest })
+    }
+
+    /// The plan with brief programs that break the property as well, if some do.
+    fn briefly(&self, plan: &Plan) -> Vec<(Work, Plan)> {
+        let Some(work) = Work::named(Brief.name()) else { return Vec::new() };
+        let programs = seeds(plan).flat_map(|seed| Brief::samples().iter().map(move |state| (seed, *state)));
+        let plans = programs.map(|(seed, program)| with_brief_programs(plan, seed, program));
+        Subject { work: &work, ..*self }.broken_by(plans, 1)
+    }
+
+    /// The plan with latencies that no call more or less can move: where everything hangs on who comes first.
+    fn retimed(&self, plan: &Plan) -> Vec<(Work, Plan)> {
+        let retimed = |seed| Plan { seed, latency_draw: LatencyDraw::ByTime, ..plan.clone() };
+        self.broken_by(seeds(plan).map(retimed), RETIMED)
+    }
+
+    /// The first few of these plans that break the property, and are sound with every guard.
+    fn broken_by(&self, plans: impl Iterator<Item = Plan>, most: usize) -> Vec<(Work, Plan)> {
+        let (mut simulator, mut control) = (Simulator::default(), Simulator::default());
+        let broken =
+            plans.filter(|plan| self.broken(&mut simulator, plan).is_some() && self.is_sound(&mut control, plan));
+        broken.take(most).map(|plan| (self.work.clone(), plan)).collect()
     }
 
     fn shrink_one_way(&self, plan: &Plan, limit: Limit, grace: Micros) -> Option<Shrunk> {
@@ -92,4 +134,12 @@ impl Subject<'_> {
         let is_known = verdict.of(self.property).judgement == Judgement::Holds;
         verdict.judgement() != Judgement::Violated && (is_known || self.property.kind() == Kind::Safety)
     }
+}
+
+fn with_brief_programs(plan: &Plan, seed: u64, program: u64) -> Plan {
+    let mut plan = Plan { seed, workload: Brief.name().to_owned(), end: End::Drained, ..plan.clone() };
+    for (step, state) in plan.starts_mut() {
+        (*step, *state) = (Step(0), program);
+    }
+    plan
 }
