@@ -4,6 +4,7 @@
 //! target, given the choices that the server made, makes the same history. What it is not: a retry. A replay that
 //! stops halfway says where, and the server is fit for the next one.
 
+use crate::difference::difference;
 use crate::lockstep::{Counts, Lockstep, Sides, Stop};
 use crate::plan::{Plan, PlannedEffect};
 use crate::postgres::Error;
@@ -107,20 +108,6 @@ fn judge(plan: &Plan, work: &Work, guards: Guards, history: &History, summary: S
     }
     let verdict = Checker::new().check_program(history, work.program.as_deref());
     End::Agreed { summary, verdict }
-}
-
-/// Where two histories first differ, if they do; which target made them is no difference.
-pub fn difference(one: &History, other: &History) -> Option<String> {
-    if one.hash() == other.hash() {
-        return None;
-    }
-    let pairs = one.lines().skip(1).zip(other.lines().skip(1)).enumerate();
-    let differing = pairs.into_iter().find(|(_, (one, other))| one != other);
-    Some(match differing {
-        Some((index, (one, other))) => format!("record {index} is {one} in one and {other} in the other"),
-        None if one.records.len() == other.records.len() => "their headers differ".to_owned(),
-        None => format!("one has {} records and the other {}", one.records.len(), other.records.len()),
-    })
 }
 
 /// What came of the replays of several seeds.

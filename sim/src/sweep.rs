@@ -5,6 +5,7 @@
 //! What it is not: it prints nothing, saves nothing and knows no server.
 
 use crate::activation::Activations;
+use crate::difference::{Difference, difference};
 use crate::generate::Limits;
 use crate::run::Summary;
 use crate::simulate::{Simulator, Work};
@@ -50,7 +51,12 @@ impl Seeds {
     }
 
     fn seed(&self, index: u64) -> u64 {
-        self.first.wrapping_add(index * self.shard.of + self.shard.index)
+        self.first.wrapping_add(self.place(index))
+    }
+
+    /// Where a seed of this share stands among all.
+    fn place(&self, index: u64) -> u64 {
+        index * self.shard.of + self.shard.index
     }
 }
 
@@ -103,6 +109,8 @@ pub struct Swept {
     pub activations: Activations,
     /// How many runs were made a second time, to compare.
     pub repeated: u64,
+    /// Of the first seeds whose histories were not the same, at most [`DIFFERENCES`]: where they part.
+    pub differences: Vec<(u64, Difference)>,
     /// The first [`FOUND_LIMIT`], by seed.
     pub found: Vec<Found>,
     pub found_count: u64,
@@ -112,6 +120,9 @@ pub struct Swept {
 
 /// How many runs with violations a sweep describes; it counts all.
 pub const FOUND_LIMIT: usize = 100;
+
+/// How many seeds that are not deterministic a sweep describes; it names all.
+pub const DIFFERENCES: usize = 3;
 
 impl Swept {
     /// The first run that broke each property: for each such run, the properties that it was the first to break.
@@ -131,6 +142,8 @@ impl Swept {
         self.simulated_us += other.simulated_us;
         self.activations.add(&other.activations);
         self.repeated += other.repeated;
+        self.differences.extend(other.differences);
+        self.differences.truncate(DIFFERENCES);
         self.found_count += other.found_count;
         self.found.extend(other.found);
         self.found.truncate(FOUND_LIMIT);
@@ -207,7 +220,7 @@ fn sweep_chunks(
         }
         let mut chunk = Chunk { index, swept: Swept::default(), ran: Vec::new() };
         for index in low..high {
-            chunk.run(&mut simulator, works, setting, seeds.seed(index), index % REPEAT_EVERY == 0);
+            chunk.run(&mut simulator, works, setting, seeds.seed(index), seeds.place(index) % REPEAT_EVERY == 0);
         }
         if chunks.send(chunk).is_err() {
             return;
@@ -238,6 +251,9 @@ impl Chunk {
             let mut again = Simulator::default();
             again.run(&work.plan(seed, &setting.limits), work, setting.guards);
             self.swept.sums.hashed(seed, again.history().hash());
+            // Both are in memory: made once more, they might differ elsewhere, or not at all.
+            let difference = difference(simulator.history(), again.history());
+            self.swept.differences.extend(difference.map(|difference| (seed, difference)));
         }
     }
 }

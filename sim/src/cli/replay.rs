@@ -4,10 +4,11 @@ use super::figures::{count, counted, long};
 use super::saved::{self, Circumstances, quoted_path, save};
 use super::{Console, Exit, check, name, scope, server};
 use crate::capsule::Capsule;
+use crate::difference::difference;
 use crate::generate::Limits;
 use crate::plan::{Phase, Plan, PlannedEffect, PlannedFault, When};
 use crate::postgres::one_cpu::OneCpu;
-use crate::replay::{End, Replay, crashes_server, difference, for_server, replay};
+use crate::replay::{End, Replay, crashes_server, for_server, replay};
 use crate::simulate::{Simulator, Work};
 use crate::sweep::{catch, work_of};
 use crate::target::Chooser;
@@ -310,5 +311,5 @@ fn comparison(subject: &Subject, replay: &Replay) -> Option<String> {
 }
 
 fn compare(capsule: &Capsule, history: &History) -> Result<Option<String>> {
-    Ok(difference(&capsule.history()?, history))
+    Ok(difference(&capsule.history()?, history).map(|difference| difference.to_string()))
 }

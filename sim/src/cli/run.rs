@@ -7,6 +7,7 @@ use super::{Console, Exit, name, scope, server};
 use crate::postgres::Error;
 use crate::postgres::one_cpu::OneCpu;
 use crate::replay::{Replays, Sample, replay_all};
+use crate::simulate::Work;
 use crate::sweep::{Seeds, Shard, Swept, processors, sweep, work_of};
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
@@ -52,6 +53,9 @@ pub struct Arguments {
     /// Print one JSON value
     #[arg(long)]
     json: bool,
+    /// Let plans depend on the order of a hash map, to see that a sweep notices
+    #[arg(long, hide = true)]
+    plant_leak: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -74,6 +78,12 @@ impl FromStr for Shard {
 impl Arguments {
     fn seeds(&self) -> Seeds {
         Seeds { first: self.seed, count: self.seeds, shard: self.shard }
+    }
+
+    /// What is swept.
+    fn works(&self) -> Vec<Work> {
+        let works = scope::works(&self.scope.draw.workloads());
+        if self.plant_leak { works.into_iter().map(Work::leaking).collect() } else { works }
     }
 
     fn threads(&self) -> usize {
@@ -128,14 +138,13 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
 
 fn sweep_seeds(arguments: &Arguments, server: &server::Choice, console: &Console) -> (Swept, Sample) {
     let seeds = arguments.seeds();
-    let names = arguments.scope.draw.workloads();
     let mut sample = Sample::new(arguments.replays, server.may_crash());
     let bar = console.bar(seeds.len(), "simulated");
     let swept = sweep(
         seeds,
         arguments.threads(),
         &arguments.scope.setting(),
-        || scope::works(&names),
+        || arguments.works(),
         |swept, ran| {
             ran.iter().for_each(|ran| sample.offer(ran));
             bar.set_position(swept.sums.run_count());

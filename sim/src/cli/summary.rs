@@ -4,6 +4,7 @@ use super::figures::{count, counted, long, rate, wall};
 use super::saved::Saved;
 use super::{Console, Exit, scope};
 use crate::capsule::Tool;
+use crate::difference::Difference;
 use crate::lockstep::Counts;
 use crate::sweep::Swept;
 use serde_json::{Value, json};
@@ -212,9 +213,10 @@ impl Report<'_> {
     /// The first failure comes last, where people look, and the last line is the command that reproduces it.
     fn failures(&self, console: &Console) -> String {
         let again = |seed: u64| self.again(seed, console);
-        let not_deterministic = self.swept.sums.not_deterministic().first();
-        let not_deterministic = not_deterministic
-            .map(|seed| format!("\nseed {seed} gives another history when it is run again:\n{}\n", again(*seed)));
+        let not_deterministic = self.swept.differences.first().map(|(seed, difference)| {
+            let story = difference.story();
+            format!("\nseed {seed} gave two histories, which first differ here:\n\n{story}\n{}\n", again(*seed))
+        });
         let panicked = self.swept.found.iter().find(|found| found.broken.is_empty());
         let panicked =
             panicked.map(|found| format!("\nseed {}: {}\n{}\n", found.seed, found.sentence, again(found.seed)));
@@ -231,6 +233,10 @@ impl Report<'_> {
         let Swept { sums, calls, simulated_us, .. } = self.swept;
         let reach: serde_json::Map<String, Value> =
             self.reach().into_iter().map(|(name, count)| (name, count.into())).collect();
+        let differences: Vec<Value> = self.swept.differences.iter().map(|(seed, difference)| {
+            let Difference { record, before, sides } = difference;
+            json!({"seed": seed, "record": record, "before": before, "sides": sides, "again": self.again(*seed, console)})
+        }).collect();
         json!({
             "tool": Tool::this(),
             "first_seed": self.first_seed,
@@ -244,6 +250,7 @@ impl Report<'_> {
             "sweep_seconds": self.swept_in.as_secs_f64(),
             "run_twice": self.swept.repeated,
             "not_deterministic": sums.not_deterministic(),
+            "differences": differences,
             "unknown": sums.judged(Judgement::Unknown),
             "violation_count": self.swept.found_count,
             "violations": self.violations(console),
