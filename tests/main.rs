@@ -18,6 +18,7 @@ mod history;
 mod readme;
 
 mod hold;
+mod merge;
 mod parity;
 mod postgres;
 mod roles;

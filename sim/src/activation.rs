@@ -8,6 +8,7 @@
 use crate::faults::FaultKind;
 use crate::plan::{Phase, Plan, ProcessPlan, Role};
 use crate::run::Summary;
+use serde::{Deserialize, Serialize};
 use tourbillon_engine::actors::worker::options::{BurialHabit, ClaimHabit, ErrorHabit, HandoffHabit};
 use tourbillon_models::history::History;
 use tourbillon_models::op::Op;
@@ -30,7 +31,7 @@ const POINTS: [(FaultKind, Phase); 10] = [
 ];
 
 /// Counts for one run, or for many.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Activations {
     kinds: [u64; KINDS],
     points: [u64; POINTS.len()],

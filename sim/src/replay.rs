@@ -153,12 +153,7 @@ impl Replays {
     /// Adds those of other seeds.
     pub fn add(&mut self, other: Replays) {
         self.histories += other.histories;
-        self.counts.statements += other.counts.statements;
-        self.counts.blocked += other.counts.blocked;
-        self.counts.crashes += other.counts.crashes;
-        self.counts.lost_commits += other.counts.lost_commits;
-        self.counts.choices += other.counts.choices;
-        self.counts.not_comparable += other.counts.not_comparable;
+        self.counts.add(other.counts);
         self.goals = self.goals.and(other.goals);
         self.failed.extend(other.failed);
         self.failed.truncate(FOUND_LIMIT);

@@ -9,6 +9,7 @@ use crate::difference::{Difference, difference};
 use crate::generate::Limits;
 use crate::run::Summary;
 use crate::simulate::{Simulator, Work};
+use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -78,7 +79,7 @@ pub fn processors() -> usize {
 }
 
 /// A run that something is wrong with.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Found {
     pub seed: u64,
     pub workload: String,
@@ -100,7 +101,7 @@ pub struct Ran {
 }
 
 /// The sums of a sweep.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Swept {
     pub sums: Sweep,
     pub calls: u64,
@@ -134,6 +135,25 @@ impl Swept {
             }
         }
         firsts
+    }
+
+    /// What shards have swept, as one sweep over all their seeds would have it.
+    pub fn merge(parts: impl IntoIterator<Item = Swept>, first_seed: u64) -> Swept {
+        let place = |seed: u64| seed.wrapping_sub(first_seed);
+        let mut whole = Swept::default();
+        let (mut found, mut differences, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        for mut part in parts {
+            found.append(&mut part.found);
+            differences.append(&mut part.differences);
+            unknown.extend(part.first_unknown.take());
+            whole.add(part);
+        }
+        found.sort_by_key(|found| place(found.seed));
+        differences.sort_by_key(|(seed, _)| place(*seed));
+        found.truncate(FOUND_LIMIT);
+        differences.truncate(DIFFERENCES);
+        let first_unknown = unknown.into_iter().min_by_key(|seed| place(*seed));
+        Swept { found, differences, first_unknown, ..whole }
     }
 
     fn add(&mut self, other: Swept) {

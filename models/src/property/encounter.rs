@@ -1,5 +1,5 @@
-//! Goals about meetings: of workers that were taken for dead with those who did, of deadlocks with windows that are held,
-//! of rotations with snapshots. Nothing here judges.
+//! Goals about encounters: of workers that were taken for dead with those who did so, of rotations with snapshots. Nothing here
+//! judges.
 
 use super::Reach;
 use super::checker::{Done, Pass};
@@ -8,7 +8,7 @@ use super::lease::Phase;
 use super::place::{Blow, Place};
 use super::reach::struck;
 use super::transactions::NONE;
-use crate::name::{Micros, Session, WorkerId};
+use crate::name::{Micros, WorkerId};
 use crate::op::Op;
 use crate::record::{Happening, Span};
 
@@ -62,17 +62,6 @@ impl Pass<'_> {
         });
         if asks {
             self.found.sees(Reach::TakeoverTriedWhileHeld);
-        }
-    }
-
-    /// Somebody was the victim of a deadlock: whether a window was held by whom it could have been as well.
-    pub(super) fn see_deadlock(&mut self, victim: Session) {
-        for place in 0..self.memory.used_sessions.len() {
-            let session = self.memory.used_sessions[place];
-            let is_in_it = session == victim || self.session(session).blocked;
-            if is_in_it && self.holds(session) {
-                return self.found.sees(Reach::DeadlockWhileHolding);
-            }
         }
     }
 

@@ -65,6 +65,11 @@ pub use dead_letter::UNDELIVERABLE_STATE;
 pub use reach::{Goals, Reach};
 pub use suffix::ASYNCHRONOUS_COMMIT;
 
+use alloc::format;
+use alloc::string::String;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// Whether a property can be judged on a history that was cut off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -174,6 +179,19 @@ impl Property {
         Property::ALL
             .into_iter()
             .find(|property| property.id().eq_ignore_ascii_case(name) || property.name().eq_ignore_ascii_case(name))
+    }
+}
+
+impl Serialize for Property {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.id())
+    }
+}
+
+impl<'de> Deserialize<'de> for Property {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Property::by_name(&name).ok_or_else(|| D::Error::custom(format!("there is no property {name}")))
     }
 }
 

@@ -196,10 +196,7 @@ impl Pass<'_> {
     fn refused(&mut self, index: u32, session: Session, call: u32, op: &Op<Span>, refusal: Refusal) {
         self.see_refusal(refusal);
         match (op, refusal) {
-            (_, Refusal::Deadlock) => {
-                self.see_deadlock(session);
-                self.judge_deadlock(index, session, call);
-            }
+            (_, Refusal::Deadlock) => self.judge_deadlock(index, session, call),
             (_, Refusal::StaleToken) => self.see_stale(op),
             (Op::Emit { .. }, Refusal::SerializationFailure) => self.found.sees(Reach::EmitSerializationFailure),
             _ => {}
@@ -446,7 +443,7 @@ impl Pass<'_> {
     }
 
     /// Whether the session's open transaction holds a window.
-    pub(super) fn holds(&mut self, session: Session) -> bool {
+    fn holds(&mut self, session: Session) -> bool {
         let history = self.history;
         let state = self.session(session);
         let is_hold = |call: u32| matches!(history.records[call as usize].what, Happening::Call(Op::Hold { .. }));

@@ -12,8 +12,10 @@ mod console;
 mod figures;
 mod guards;
 mod list;
+mod merge;
 mod name;
 mod replay;
+mod replayed;
 mod run;
 mod saved;
 mod scope;
@@ -75,13 +77,14 @@ enum Command {
     Check(check::Arguments),
     /// Remove each guard in turn and show which property catches it, and after how many seeds
     Guards(guards::Arguments),
+    /// What `run --shard k/n --json` printed on many machines, as one run
+    Merge(merge::Arguments),
     /// Workloads, faults, properties, guards and designs, each with one sentence
     List(list::Arguments),
     /// Print the script that installs the engine
     Sql(sql::Arguments),
-    /// The published measurements
-    #[command(subcommand)]
-    Bench(bench::Command),
+    /// The published measurements: all of them as one table, or one by name
+    Bench(bench::Arguments),
 }
 
 /// Runs a command. The first argument is the program's name, as it should be called again.
@@ -127,9 +130,10 @@ fn dispatch(arguments: Arguments, console: &mut Console) -> anyhow::Result<Exit>
         Some(Command::Replay(arguments)) => replay::run(&arguments, console),
         Some(Command::Check(arguments)) => check::run(&arguments, console),
         Some(Command::Guards(arguments)) => guards::run(&arguments, console),
+        Some(Command::Merge(arguments)) => merge::run(&arguments, console),
         Some(Command::List(arguments)) => list::run(&arguments, console),
         Some(Command::Sql(arguments)) => sql::run(&arguments, console),
-        Some(Command::Bench(command)) => bench::run(&command, console),
+        Some(Command::Bench(arguments)) => bench::run(&arguments, console),
     }
 }
 

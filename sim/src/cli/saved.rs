@@ -8,6 +8,7 @@ use crate::plan::Plan;
 use crate::replay::{End, Replay};
 use crate::simulate::{Simulator, Work};
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,7 @@ fn try_to_write(directory: &Path) -> io::Result<()> {
 }
 
 /// A failure, saved if that could be, and what to print of it.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Saved {
     pub seed: u64,
     pub workload: String,

@@ -27,6 +27,7 @@ use connection::Connection;
 use follow::{Follower, Told};
 use order::Order;
 use renaming::{Mismatch, Renaming, Shown};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use tourbillon_engine::engine::{Engine, Environment};
@@ -90,7 +91,7 @@ impl From<Guards> for Sides {
 }
 
 /// What a replay did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     pub statements: u64,
     pub blocked: u64,
@@ -100,6 +101,17 @@ pub struct Counts {
     pub choices: u64,
     /// Replays, of several, that could not be compared to their end.
     pub not_comparable: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: Counts) {
+        self.statements += other.statements;
+        self.blocked += other.blocked;
+        self.crashes += other.crashes;
+        self.lost_commits += other.lost_commits;
+        self.choices += other.choices;
+        self.not_comparable += other.not_comparable;
+    }
 }
 
 /// The model and the server, side by side.
