@@ -16,16 +16,18 @@ use tourbillon_models::record::{Happening, Span};
 
 const KINDS: usize = FaultKind::ALL.len();
 
-/// The faults that fall at a point, and its two sides.
-const POINTS: [(FaultKind, Phase); 10] = [
+/// The faults that fall at a point, and its sides.
+const POINTS: [(FaultKind, Phase); 12] = [
     (FaultKind::WorkerCrash, Phase::Before),
     (FaultKind::WorkerCrash, Phase::After),
+    (FaultKind::WorkerCrash, Phase::Waiting),
     (FaultKind::WorkerPause, Phase::Before),
     (FaultKind::WorkerPause, Phase::After),
     (FaultKind::LostReply, Phase::Before),
     (FaultKind::LostReply, Phase::After),
     (FaultKind::ServerCrash, Phase::Before),
     (FaultKind::ServerCrash, Phase::After),
+    (FaultKind::ServerCrash, Phase::Waiting),
     (FaultKind::IdleTimeout, Phase::Before),
     (FaultKind::IdleTimeout, Phase::After),
 ];
@@ -66,7 +68,11 @@ impl Activations {
         let kinds = FaultKind::ALL.into_iter().zip(self.kinds);
         let kinds = kinds.map(|(kind, count)| (kind, kind.name().to_owned(), count));
         let points = POINTS.iter().zip(self.points).map(|((kind, phase), count)| {
-            let side = if *phase == Phase::Before { "before" } else { "after" };
+            let side = match phase {
+                Phase::Before => "before",
+                Phase::After => "after",
+                Phase::Waiting => "in_blocked",
+            };
             (*kind, format!("{}_{side}_call", kind.name()), count)
         });
         let possible = kinds.chain(points).filter(|(kind, ..)| possible.contains(kind));
@@ -82,7 +88,7 @@ impl Activations {
         self.kinds[kind as usize] += 1;
         if let Some(phase) = phase {
             let point = POINTS.iter().position(|point| *point == (kind, phase));
-            self.points[point.expect("every fault that falls at a call has its two sides")] += 1;
+            self.points[point.expect("every fault that falls at a call has its sides")] += 1;
         }
     }
 }

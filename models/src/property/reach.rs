@@ -275,8 +275,8 @@ goals! {
 
     ;
     Crash {
-        // Not here: what nobody does who dies (a duty, and a client other than who emits; of those who die, none appends). A hold
-        // and a heartbeat wait only for who takes the window over, for one call.
+        // Not here: what nobody does who dies: a duty, and a client other than who emits. A heartbeat waits only for who takes
+        // the window over, and nobody aims at that; a failed transaction is rolled back with the next call.
         Idle CrashIdle "crash-idle"
         Claimed CrashClaimed "crash-claimed"
         Working CrashWorking "crash-working"
@@ -292,6 +292,10 @@ goals! {
         Emitted CrashEmitted "crash-emitted"
         ClientCommitUnheard CrashClientCommitUnheard "crash-client-commit-unheard"
         BlockedClaim CrashBlockedClaim "crash-blocked-claim"
+        BlockedHold CrashBlockedHold "crash-blocked-hold"
+        BlockedHandOut CrashBlockedHandOut "crash-blocked-hand-out"
+        BlockedEmit CrashBlockedEmit "crash-blocked-emit"
+        BlockedStart CrashBlockedStart "crash-blocked-start"
         BlockedHandoff CrashBlockedHandoff "crash-blocked-handoff"
         BlockedReader CrashBlockedReader "crash-blocked-reader"
         CutOff CrashCutOff "crash-cut-off"
@@ -359,7 +363,8 @@ goals! {
         ClientCommitUnheard LostReplyClientCommitUnheard "lost-reply-client-commit-unheard"
     }
     ServerCrash {
-        // Everyone is struck at once, wherever he stands. A wait for whoever takes a window over lasts one call.
+        // Everyone is struck at once, wherever he stands. A hold and a heartbeat wait only for who takes the window over, an
+        // expiry only for who emits: a few of 10,000 runs see the server die then, and a rotation of the audit in a transaction.
         Idle ServerCrashIdle "server-crash-idle"
         Claimed ServerCrashClaimed "server-crash-claimed"
         Working ServerCrashWorking "server-crash-working"
@@ -381,6 +386,10 @@ goals! {
         Drained ServerCrashDrained "server-crash-drained"
         TimersRotated ServerCrashTimersRotated "server-crash-timers-rotated"
         BlockedClaim ServerCrashBlockedClaim "server-crash-blocked-claim"
+        BlockedHandOut ServerCrashBlockedHandOut "server-crash-blocked-hand-out"
+        BlockedEmit ServerCrashBlockedEmit "server-crash-blocked-emit"
+        BlockedAppend ServerCrashBlockedAppend "server-crash-blocked-append"
+        Expired ServerCrashExpired "server-crash-expired"
         BlockedHandoff ServerCrashBlockedHandoff "server-crash-blocked-handoff"
         BlockedStart ServerCrashBlockedStart "server-crash-blocked-start"
         BlockedTick ServerCrashBlockedTick "server-crash-blocked-tick"

@@ -243,7 +243,11 @@ fn in_words(plan: &Plan, fault: &PlannedFault) -> String {
     let when = match fault.when {
         When::Time { at, .. } => format!("at {at}"),
         When::Point { call, nth, phase, .. } => {
-            let phase = if phase == Phase::Before { "before" } else { "after" };
+            let phase = match phase {
+                Phase::Before => "before",
+                Phase::After => "after",
+                Phase::Waiting => "as it waits in",
+            };
             let call =
                 if call == crate::plan::CallKind::Any { "call".to_owned() } else { format!("{call:?}").to_lowercase() };
             format!("{phase} {call} {}", nth + 1)

@@ -105,7 +105,7 @@ impl Running {
     pub(super) fn due_point(&mut self, op: &PlainOp) -> Option<(Phase, Blow)> {
         let mut due = None;
         self.points.retain_mut(|point| {
-            if !point.call.matches(op) {
+            if point.phase == Phase::Waiting || !point.call.matches(op) {
                 return true;
             }
             if point.left > 0 || due.is_some() {
@@ -116,5 +116,19 @@ impl Running {
             false
         });
         due
+    }
+
+    /// The fault that falls as this call waits, if one does.
+    pub(super) fn due_wait(&mut self, op: &PlainOp) -> Option<Blow> {
+        let is_due = |point: &Point| point.phase == Phase::Waiting && point.call.matches(op);
+        let point = self.points.iter_mut().find(|point| is_due(point))?;
+        if point.left > 0 {
+            point.left -= 1;
+            return None;
+        }
+        let blow = point.blow;
+        let place = self.points.iter().position(is_due)?;
+        self.points.remove(place);
+        Some(blow)
     }
 }
