@@ -240,7 +240,13 @@ fn sweep_chunks(
         }
         let mut chunk = Chunk { index, swept: Swept::default(), ran: Vec::new() };
         for index in low..high {
-            chunk.run(&mut simulator, works, setting, seeds.seed(index), seeds.place(index) % REPEAT_EVERY == 0);
+            chunk.run(
+                &mut simulator,
+                works,
+                setting,
+                seeds.seed(index),
+                seeds.place(index).is_multiple_of(REPEAT_EVERY),
+            );
         }
         if chunks.send(chunk).is_err() {
             return;

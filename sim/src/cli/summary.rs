@@ -29,6 +29,8 @@ const RUNS_FOR_EVERYTHING: u64 = 10_000;
 /// How many failures are told in full; so many others are named, and the rest are counted.
 const TOLD: usize = 3;
 const NAMED: usize = 7;
+/// So many goals that were not reached are named in text: of a narrow sweep they are most.
+const NEVER_NAMED: usize = 24;
 
 fn named(others: &[Saved], console: &Console) -> Option<String> {
     let lines = others.iter().take(NAMED).map(|saved| format!("\nalso: {}", saved.brief(console)));
@@ -215,7 +217,12 @@ impl Report<'_> {
 
     fn never(&self) -> Option<String> {
         let (reached, exercised) = (self.never_reached(), self.never_exercised());
-        let reached = (!reached.is_empty()).then(|| format!("reached {}", reached.join(", ")));
+        let named = reached.iter().take(NEVER_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let rest = match reached.len().saturating_sub(NEVER_NAMED) {
+            0 => String::new(),
+            rest => format!(" and {rest} more, which --json names"),
+        };
+        let reached = (!reached.is_empty()).then(|| format!("reached {named}{rest}"));
         let exercised = (!exercised.is_empty()).then(|| format!("exercised {}", exercised.join(", ")));
         let said: Vec<String> = reached.into_iter().chain(exercised).collect();
         (!said.is_empty()).then(|| said.join("; never "))
