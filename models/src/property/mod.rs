@@ -31,6 +31,7 @@ mod emit;
 mod encounter;
 mod end;
 mod fate;
+mod goals;
 mod isolation;
 mod join;
 mod judge;
@@ -62,7 +63,8 @@ mod workflow;
 pub use checker::Checker;
 pub(crate) use clue::Clue;
 pub use dead_letter::UNDELIVERABLE_STATE;
-pub use reach::{Goals, Reach};
+pub use goals::Goals;
+pub use reach::Reach;
 pub use suffix::ASYNCHRONOUS_COMMIT;
 
 use alloc::format;
