@@ -94,7 +94,8 @@ fn names_and_options_that_do_not_exist_are_refused() {
         "replay some.capsule.json --seed 4",
         "guards --only everything",
         "sql --without nobody",
-        "bench",
+        "bench nothing",
+        "bench sim --quick",
     ];
     let said: Vec<String> = refused.iter().map(|arguments| session(arguments, directory.path())).collect();
     for said in &said {

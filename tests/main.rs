@@ -19,6 +19,7 @@ mod history;
 mod readme;
 
 mod hold;
+mod merge;
 mod parity;
 mod postgres;
 mod roles;

@@ -8,6 +8,7 @@
 use crate::faults::FaultKind;
 use crate::plan::{Phase, Plan, ProcessPlan, Role};
 use crate::run::Summary;
+use serde::{Deserialize, Serialize};
 use tourbillon_engine::actors::worker::options::{BurialHabit, ClaimHabit, ErrorHabit, HandoffHabit};
 use tourbillon_models::history::History;
 use tourbillon_models::op::Op;
@@ -15,22 +16,24 @@ use tourbillon_models::record::{Happening, Span};
 
 const KINDS: usize = FaultKind::ALL.len();
 
-/// The faults that fall at a point, and its two sides.
-const POINTS: [(FaultKind, Phase); 10] = [
+/// The faults that fall at a point, and its sides.
+const POINTS: [(FaultKind, Phase); 12] = [
     (FaultKind::WorkerCrash, Phase::Before),
     (FaultKind::WorkerCrash, Phase::After),
+    (FaultKind::WorkerCrash, Phase::Waiting),
     (FaultKind::WorkerPause, Phase::Before),
     (FaultKind::WorkerPause, Phase::After),
     (FaultKind::LostReply, Phase::Before),
     (FaultKind::LostReply, Phase::After),
     (FaultKind::ServerCrash, Phase::Before),
     (FaultKind::ServerCrash, Phase::After),
+    (FaultKind::ServerCrash, Phase::Waiting),
     (FaultKind::IdleTimeout, Phase::Before),
     (FaultKind::IdleTimeout, Phase::After),
 ];
 
 /// Counts for one run, or for many.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Activations {
     kinds: [u64; KINDS],
     points: [u64; POINTS.len()],
@@ -65,7 +68,11 @@ impl Activations {
         let kinds = FaultKind::ALL.into_iter().zip(self.kinds);
         let kinds = kinds.map(|(kind, count)| (kind, kind.name().to_owned(), count));
         let points = POINTS.iter().zip(self.points).map(|((kind, phase), count)| {
-            let side = if *phase == Phase::Before { "before" } else { "after" };
+            let side = match phase {
+                Phase::Before => "before",
+                Phase::After => "after",
+                Phase::Waiting => "in_blocked",
+            };
             (*kind, format!("{}_{side}_call", kind.name()), count)
         });
         let possible = kinds.chain(points).filter(|(kind, ..)| possible.contains(kind));
@@ -81,7 +88,7 @@ impl Activations {
         self.kinds[kind as usize] += 1;
         if let Some(phase) = phase {
             let point = POINTS.iter().position(|point| *point == (kind, phase));
-            self.points[point.expect("every fault that falls at a call has its two sides")] += 1;
+            self.points[point.expect("every fault that falls at a call has its sides")] += 1;
         }
     }
 }

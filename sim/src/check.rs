@@ -133,20 +133,23 @@ impl Check {
         if let Some(found) = swept.found.first() {
             return Err(self.broken(found));
         }
-        let failure = |seed: u64, sentence: &str| Failure {
+        let failure = |seed: u64, sentence: &str, evidence: String| Failure {
             program: self.name(),
             seed: Some(seed),
             sentence: sentence.to_owned(),
-            evidence: String::new(),
+            evidence,
         };
         if let Some(seed) = swept.sums.not_deterministic().first() {
             return Err(failure(
                 *seed,
                 "run twice, the same plan gave two histories: a step's outcome must follow from its state alone",
+                swept.differences.first().map(|(_, difference)| difference.story()).unwrap_or_default(),
             ));
         }
         match swept.first_unknown {
-            Some(seed) => Err(failure(seed, "the history is incomplete, so nobody knows whether it is sound")),
+            Some(seed) => {
+                Err(failure(seed, "the history is incomplete, so nobody knows whether it is sound", String::new()))
+            }
             None => Ok(()),
         }
     }

@@ -33,6 +33,7 @@ pub mod capsule;
 pub mod check;
 pub mod cli;
 pub mod clock;
+pub mod difference;
 pub mod explore;
 pub mod faults;
 pub mod generate;

@@ -152,6 +152,8 @@ pub enum Phase {
     Before,
     /// The server has answered, and nobody has heard it yet.
     After,
+    /// The call waits for a lock; counted are those that do.
+    Waiting,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

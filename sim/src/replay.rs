@@ -4,6 +4,7 @@
 //! target, given the choices that the server made, makes the same history. What it is not: a retry. A replay that
 //! stops halfway says where, and the server is fit for the next one.
 
+use crate::difference::difference;
 use crate::lockstep::{Counts, Lockstep, Sides, Stop};
 use crate::plan::{Plan, PlannedEffect};
 use crate::postgres::Error;
@@ -109,20 +110,6 @@ fn judge(plan: &Plan, work: &Work, guards: Guards, history: &History, summary: S
     End::Agreed { summary, verdict }
 }
 
-/// Where two histories first differ, if they do; which target made them is no difference.
-pub fn difference(one: &History, other: &History) -> Option<String> {
-    if one.hash() == other.hash() {
-        return None;
-    }
-    let pairs = one.lines().skip(1).zip(other.lines().skip(1)).enumerate();
-    let differing = pairs.into_iter().find(|(_, (one, other))| one != other);
-    Some(match differing {
-        Some((index, (one, other))) => format!("record {index} is {one} in one and {other} in the other"),
-        None if one.records.len() == other.records.len() => "their headers differ".to_owned(),
-        None => format!("one has {} records and the other {}", one.records.len(), other.records.len()),
-    })
-}
-
 /// What came of the replays of several seeds.
 #[derive(Default)]
 pub struct Replays {
@@ -166,12 +153,7 @@ impl Replays {
     /// Adds those of other seeds.
     pub fn add(&mut self, other: Replays) {
         self.histories += other.histories;
-        self.counts.statements += other.counts.statements;
-        self.counts.blocked += other.counts.blocked;
-        self.counts.crashes += other.counts.crashes;
-        self.counts.lost_commits += other.counts.lost_commits;
-        self.counts.choices += other.counts.choices;
-        self.counts.not_comparable += other.counts.not_comparable;
+        self.counts.add(other.counts);
         self.goals = self.goals.and(other.goals);
         self.failed.extend(other.failed);
         self.failed.truncate(FOUND_LIMIT);
@@ -194,15 +176,16 @@ impl End {
     }
 }
 
-/// Chooses among the runs of a sweep those that are replayed: those that first reached a goal, up to a half; of the rest a quarter with commits that a crash loses, a quarter with
-/// blocked statements and server crashes, a quarter with blocked statements, the rest as they come. Where the server must
-/// not crash, two thirds are with blocked statements. Of each kind the first ones.
+/// Chooses among the runs of a sweep those that are replayed. Up to a half: of those that first reached a goal, the ones that
+/// together reached the most. Of the rest a quarter with commits that a crash loses, a quarter with blocked statements and
+/// server crashes, a quarter with blocked statements, the rest as they come. Where the server must not crash, two thirds are
+/// with blocked statements. Of each kind the first ones.
 pub struct Sample {
     size: usize,
     server_may_crash: bool,
     /// What those that first reached a goal reached.
     goals: Goals,
-    firsts: Vec<u64>,
+    firsts: Vec<Ran>,
     /// Commits lost, blocked and crashed, blocked, crashed, neither.
     kinds: [Vec<u64>; 5],
 }
@@ -223,26 +206,42 @@ impl Sample {
             (false, false) => 4,
         };
         let goals = self.goals.and(ran.goals);
-        if goals != self.goals && self.firsts.len() < self.size / 2 {
+        if goals != self.goals {
             self.goals = goals;
-            self.firsts.push(ran.seed);
-        } else if self.kinds[kind].len() < self.size {
+            self.firsts.push(*ran);
+        }
+        if self.kinds[kind].len() < self.size {
             self.kinds[kind].push(ran.seed);
         }
     }
 
+    /// Always the one that reaches the most that none before it reached, the first of several.
+    fn covering(&self) -> Vec<u64> {
+        let (mut covered, mut chosen) = (Goals::NONE, Vec::new());
+        while chosen.len() < self.size / 2 {
+            let gain = |ran: &&Ran| covered.and(ran.goals).count() - covered.count();
+            let best = self.firsts.iter().rev().max_by_key(gain).filter(|best| gain(best) > 0);
+            let Some(best) = best else { break };
+            covered = covered.and(best.goals);
+            chosen.push(best.seed);
+        }
+        chosen
+    }
+
     /// In the order of the seeds, and none twice.
     pub fn seeds(&self) -> Vec<u64> {
-        let size = self.size - self.firsts.len();
+        let firsts = self.covering();
+        let size = self.size - firsts.len();
         let (third, quarter) = (size.div_ceil(3), size.div_ceil(4));
         let shares = match self.server_may_crash {
             true => [quarter, quarter, quarter, quarter / 2, quarter],
             false => [0, 0, 2 * third, 0, third],
         };
-        let share = |kind: usize| self.kinds[kind].iter().take(shares[kind]);
-        let rest = |kind: usize| self.kinds[kind].iter().skip(shares[kind]);
+        let of_kind = |kind: usize| self.kinds[kind].iter().filter(|seed| !firsts.contains(seed));
+        let share = |kind: usize| of_kind(kind).take(shares[kind]);
+        let rest = |kind: usize| of_kind(kind).skip(shares[kind]);
         let of_kinds = (0..5).flat_map(share).chain((0..5).flat_map(rest));
-        let mut seeds: Vec<u64> = self.firsts.iter().chain(of_kinds).copied().collect();
+        let mut seeds: Vec<u64> = firsts.iter().chain(of_kinds).copied().collect();
         seeds.truncate(self.size);
         seeds.sort_unstable();
         seeds

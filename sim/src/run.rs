@@ -291,7 +291,8 @@ impl<'a, T: Target> Scheduler<'a, T> {
                 self.lose_call(index, op)
             }
             Some((Phase::Before, blow @ Blow { effect: PlannedEffect::Crash { .. }, .. })) => self.strike(index, blow),
-            Some((Phase::Before, blow)) => {
+            // None is due before its call waits.
+            Some((Phase::Before | Phase::Waiting, blow)) => {
                 self.processes[index].held = Some(op.clone());
                 self.wake(index, self.now);
                 self.strike(index, blow)
@@ -320,7 +321,16 @@ impl<'a, T: Target> Scheduler<'a, T> {
         }
         match self.target.call(slot, op, environment, &mut self.processes[index].answered.reply)? {
             Progress::Returned => self.end_call(index)?,
-            Progress::Blocked => self.block(index),
+            Progress::Blocked => {
+                self.block(index);
+                self.let_in()?;
+                let blow = self.processes[index].due_wait(op, self.now);
+                // To wait may itself have let it in.
+                return match blow.filter(|_| self.processes[index].blocked) {
+                    Some(blow) => self.strike(index, blow),
+                    None => Ok(()),
+                };
+            }
         }
         self.let_in()
     }

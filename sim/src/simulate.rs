@@ -4,15 +4,16 @@
 //! checker between seeds.
 
 use crate::generate::{Limits, generate};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedEffect, PlannedFault, When};
 use crate::run::{Director, Summary, run, run_with};
 use crate::target::{Chooser, Direct, Target};
+use std::collections::HashSet;
 use std::rc::Rc;
 use tourbillon_engine::guard::Guards;
 use tourbillon_engine::schema::FORBIDDEN_STATE;
 use tourbillon_engine::store::unflushed::Durability;
 use tourbillon_models::history::{FORMAT, Header, History};
-use tourbillon_models::name::Step;
+use tourbillon_models::name::{Micros, Process, Step};
 use tourbillon_models::property::{ASYNCHRONOUS_COMMIT, Checker, UNDELIVERABLE_STATE};
 use tourbillon_models::verdict::Verdict;
 use tourbillon_models::workload::{Expected, Program, StepInput, StepOutcome};
@@ -22,6 +23,7 @@ use tourbillon_models::workload::{Expected, Program, StepInput, StepOutcome};
 pub struct Work {
     pub name: String,
     pub program: Option<Rc<dyn Program>>,
+    leaks: bool,
 }
 
 impl Work {
@@ -29,12 +31,12 @@ impl Work {
     pub fn named(name: &str) -> Option<Work> {
         let workload = tourbillon_models::workload::Workload::by_name(name)?;
         let program = workload.program().map(|program| Rc::new(BuiltIn(program)) as Rc<dyn Program>);
-        Some(Work { name: name.to_owned(), program })
+        Some(Work { name: name.to_owned(), program, leaks: false })
     }
 
     /// A program of one's own.
     pub fn own(program: impl Program + 'static) -> Work {
-        Work { name: program.name().to_owned(), program: Some(Rc::new(program)) }
+        Work { name: program.name().to_owned(), program: Some(Rc::new(program)), leaks: false }
     }
 
     /// What a plan runs that was made of one of this workload: shrinking may have put a briefer program in its place.
@@ -52,8 +54,28 @@ impl Work {
     }
 
     pub fn plan(&self, seed: u64, limits: &Limits) -> Plan {
-        generate(seed, &self.name, self.program.as_deref(), limits)
+        let mut plan = generate(seed, &self.name, self.program.as_deref(), limits);
+        if self.leaks {
+            plant_leak(&mut plan);
+        }
+        plan
     }
+
+    /// The same, and its plans are not the same twice: a leak planted on purpose, so that a sweep can show that it would
+    /// notice one.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn leaking(self) -> Work {
+        Work { leaks: true, ..self }
+    }
+}
+
+/// One process stands still for a moment, for as long as the order of a hash map says.
+fn plant_leak(plan: &mut Plan) {
+    let order: HashSet<u64> = (1..=1_000).collect();
+    let duration = Micros(order.into_iter().next().unwrap_or_default());
+    let when = When::Time { at: Micros(plan.faults_end.0 / 2), process: Process(0) };
+    plan.faults.push(PlannedFault { when, what: PlannedEffect::Pause { duration }, kind: None });
 }
 
 /// One of the project's own programs.

@@ -5,9 +5,11 @@
 //! What it is not: it prints nothing, saves nothing and knows no server.
 
 use crate::activation::Activations;
+use crate::difference::{Difference, difference};
 use crate::generate::Limits;
 use crate::run::Summary;
 use crate::simulate::{Simulator, Work};
+use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -50,7 +52,12 @@ impl Seeds {
     }
 
     fn seed(&self, index: u64) -> u64 {
-        self.first.wrapping_add(index * self.shard.of + self.shard.index)
+        self.first.wrapping_add(self.place(index))
+    }
+
+    /// Where a seed of this share stands among all.
+    fn place(&self, index: u64) -> u64 {
+        index * self.shard.of + self.shard.index
     }
 }
 
@@ -72,7 +79,7 @@ pub fn processors() -> usize {
 }
 
 /// A run that something is wrong with.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Found {
     pub seed: u64,
     pub workload: String,
@@ -94,7 +101,7 @@ pub struct Ran {
 }
 
 /// The sums of a sweep.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Swept {
     pub sums: Sweep,
     pub calls: u64,
@@ -103,6 +110,8 @@ pub struct Swept {
     pub activations: Activations,
     /// How many runs were made a second time, to compare.
     pub repeated: u64,
+    /// Of the first seeds whose histories were not the same, at most [`DIFFERENCES`]: where they part.
+    pub differences: Vec<(u64, Difference)>,
     /// The first [`FOUND_LIMIT`], by seed.
     pub found: Vec<Found>,
     pub found_count: u64,
@@ -112,6 +121,9 @@ pub struct Swept {
 
 /// How many runs with violations a sweep describes; it counts all.
 pub const FOUND_LIMIT: usize = 100;
+
+/// How many seeds that are not deterministic a sweep describes; it names all.
+pub const DIFFERENCES: usize = 3;
 
 impl Swept {
     /// The first run that broke each property: for each such run, the properties that it was the first to break.
@@ -125,12 +137,33 @@ impl Swept {
         firsts
     }
 
+    /// What shards have swept, as one sweep over all their seeds would have it.
+    pub fn merge(parts: impl IntoIterator<Item = Swept>, first_seed: u64) -> Swept {
+        let place = |seed: u64| seed.wrapping_sub(first_seed);
+        let mut whole = Swept::default();
+        let (mut found, mut differences, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        for mut part in parts {
+            found.append(&mut part.found);
+            differences.append(&mut part.differences);
+            unknown.extend(part.first_unknown.take());
+            whole.add(part);
+        }
+        found.sort_by_key(|found| place(found.seed));
+        differences.sort_by_key(|(seed, _)| place(*seed));
+        found.truncate(FOUND_LIMIT);
+        differences.truncate(DIFFERENCES);
+        let first_unknown = unknown.into_iter().min_by_key(|seed| place(*seed));
+        Swept { found, differences, first_unknown, ..whole }
+    }
+
     fn add(&mut self, other: Swept) {
         self.sums.merge(&other.sums);
         self.calls += other.calls;
         self.simulated_us += other.simulated_us;
         self.activations.add(&other.activations);
         self.repeated += other.repeated;
+        self.differences.extend(other.differences);
+        self.differences.truncate(DIFFERENCES);
         self.found_count += other.found_count;
         self.found.extend(other.found);
         self.found.truncate(FOUND_LIMIT);
@@ -207,7 +240,13 @@ fn sweep_chunks(
         }
         let mut chunk = Chunk { index, swept: Swept::default(), ran: Vec::new() };
         for index in low..high {
-            chunk.run(&mut simulator, works, setting, seeds.seed(index), index % REPEAT_EVERY == 0);
+            chunk.run(
+                &mut simulator,
+                works,
+                setting,
+                seeds.seed(index),
+                seeds.place(index).is_multiple_of(REPEAT_EVERY),
+            );
         }
         if chunks.send(chunk).is_err() {
             return;
@@ -238,6 +277,9 @@ impl Chunk {
             let mut again = Simulator::default();
             again.run(&work.plan(seed, &setting.limits), work, setting.guards);
             self.swept.sums.hashed(seed, again.history().hash());
+            // Both are in memory: made once more, they might differ elsewhere, or not at all.
+            let difference = difference(simulator.history(), again.history());
+            self.swept.differences.extend(difference.map(|difference| (seed, difference)));
         }
     }
 }

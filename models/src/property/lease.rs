@@ -148,6 +148,7 @@ impl Pass<'_> {
 
     fn taken_over(&mut self, done: Done, consumer: u8, thief: WorkerId, window: (Tick, Tick), victim: WorkerId) {
         self.found.sees(Reach::Takeover);
+        self.see_takeover(done, victim);
         self.found.exercised(Property::Q8);
         self.found.exercised(Property::L2);
         if self.memory.workers.get(victim.0).is_none_or(|known| known.phase != Phase::Open) {
@@ -365,9 +366,10 @@ impl Pass<'_> {
         if is_own && matches!(phase, Phase::Open) {
             known.phase = Phase::Finished;
             known.ended = done.commit;
+            let (heartbeat, since) = (known.heartbeat, known.heartbeat_record);
             let at = self.memory.server_clock.at(self.history, done.commit);
-            if done.commit != NONE && at - known.heartbeat >= self.history.header.dead_interval {
-                self.found.sees(Reach::HandoffAfterDeadInterval);
+            if done.commit != NONE && at - heartbeat >= self.history.header.dead_interval {
+                self.see_late_handoff(done, heartbeat, since);
             }
             return Some((consumer, window));
         }

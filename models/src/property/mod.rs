@@ -28,8 +28,10 @@ mod deadlock;
 mod delivery;
 mod dense;
 mod emit;
+mod encounter;
 mod end;
 mod fate;
+mod goals;
 mod isolation;
 mod join;
 mod judge;
@@ -38,6 +40,7 @@ mod liveness;
 mod log;
 mod lost;
 mod observe;
+mod place;
 mod reach;
 mod results;
 mod retry;
@@ -60,8 +63,14 @@ mod workflow;
 pub use checker::Checker;
 pub(crate) use clue::Clue;
 pub use dead_letter::UNDELIVERABLE_STATE;
-pub use reach::{Goals, Reach};
+pub use goals::Goals;
+pub use reach::Reach;
 pub use suffix::ASYNCHRONOUS_COMMIT;
+
+use alloc::format;
+use alloc::string::String;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Whether a property can be judged on a history that was cut off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,6 +181,19 @@ impl Property {
         Property::ALL
             .into_iter()
             .find(|property| property.id().eq_ignore_ascii_case(name) || property.name().eq_ignore_ascii_case(name))
+    }
+}
+
+impl Serialize for Property {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.id())
+    }
+}
+
+impl<'de> Deserialize<'de> for Property {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Property::by_name(&name).ok_or_else(|| D::Error::custom(format!("there is no property {name}")))
     }
 }
 

@@ -69,6 +69,7 @@ impl Rotation {
 impl Pass<'_> {
     pub(super) fn rotated(&mut self, done: Done, queue: Queue, table: u8, horizon: Tick) {
         self.found.sees(Reach::RotationDone);
+        self.see_rotation(done);
         let (at, period) = (Clue(self.history).at(done.record()), self.history.header.rotation_period);
         let log = self.queue(queue);
         log.current_table = table;

@@ -9,13 +9,14 @@
 use super::{Property, Reach};
 use crate::verdict::{Judgement, Verdict};
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// What a sweep has seen so far.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(into = "Form", try_from = "Form")]
 pub struct Sweep {
     run_count: u64,
     record_count: u64,
@@ -32,7 +33,7 @@ pub struct Sweep {
 }
 
 /// The first run that broke a property.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct First {
     pub seed: u64,
     pub sentence: String,
@@ -101,6 +102,7 @@ impl Sweep {
                 self.different.push(*seed);
             }
         }
+        self.different.sort_unstable();
     }
 
     pub fn run_count(&self) -> u64 {
@@ -163,24 +165,71 @@ fn add_all<const N: usize>(sums: &mut [u64; N], others: &[u64; N]) {
     }
 }
 
-impl Serialize for Sweep {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let property = |property: Property| property.id();
-        let exercised: BTreeMap<&str, u64> =
-            Property::ALL.into_iter().map(|each| (property(each), self.exercised(each))).collect();
-        let broken: BTreeMap<&str, u64> =
-            Property::ALL.into_iter().map(|each| (property(each), self.broken(each))).collect();
-        let first: BTreeMap<&str, &First> = self.first.iter().map(|(each, first)| (property(*each), first)).collect();
-        let reach: BTreeMap<&str, u64> = Reach::ALL.into_iter().map(|each| (each.name(), self.reach(each))).collect();
-        let mut fields = serializer.serialize_struct("sweep", 8)?;
-        fields.serialize_field("runs", &self.run_count)?;
-        fields.serialize_field("records", &self.record_count)?;
-        fields.serialize_field("judgements", &self.judgements)?;
-        fields.serialize_field("exercised", &exercised)?;
-        fields.serialize_field("broken", &broken)?;
-        fields.serialize_field("first", &first)?;
-        fields.serialize_field("reach", &reach)?;
-        fields.serialize_field("not_deterministic", &self.different)?;
-        fields.end()
+/// A sweep as text: counts by name, so that it can be read and added up elsewhere.
+#[derive(Serialize, Deserialize)]
+struct Form {
+    runs: u64,
+    records: u64,
+    judgements: [u64; 3],
+    exercised: BTreeMap<String, u64>,
+    broken: BTreeMap<String, u64>,
+    first: BTreeMap<String, First>,
+    reach: BTreeMap<String, u64>,
+    /// Of each seed that was run twice: the hash of its history.
+    hashes: BTreeMap<u64, String>,
+    not_deterministic: Vec<u64>,
+}
+
+impl From<Sweep> for Form {
+    fn from(sweep: Sweep) -> Form {
+        let of_properties = |count: fn(&Sweep, Property) -> u64| {
+            Property::ALL.into_iter().map(|each| (String::from(each.id()), count(&sweep, each))).collect()
+        };
+        Form {
+            runs: sweep.run_count,
+            records: sweep.record_count,
+            judgements: sweep.judgements,
+            exercised: of_properties(Sweep::exercised),
+            broken: of_properties(Sweep::broken),
+            first: sweep.first.iter().map(|(each, first)| (String::from(each.id()), first.clone())).collect(),
+            reach: Reach::ALL.into_iter().map(|each| (String::from(each.name()), sweep.reach(each))).collect(),
+            hashes: sweep.hashes.iter().map(|(seed, hash)| (*seed, format!("{hash:016x}"))).collect(),
+            not_deterministic: sweep.different,
+        }
+    }
+}
+
+impl TryFrom<Form> for Sweep {
+    type Error = String;
+
+    /// Of the same properties and goals as this build has: sums of anything else mean something else.
+    fn try_from(form: Form) -> Result<Sweep, String> {
+        let mut sweep = Sweep {
+            run_count: form.runs,
+            record_count: form.records,
+            judgements: form.judgements,
+            different: form.not_deterministic,
+            ..Sweep::new()
+        };
+        let property = |id: &String| Property::by_name(id).ok_or_else(|| format!("there is no property {id}"));
+        for (id, count) in &form.exercised {
+            sweep.exercised[property(id)? as usize] = *count;
+        }
+        for (id, count) in &form.broken {
+            sweep.broken[property(id)? as usize] = *count;
+        }
+        for (id, first) in form.first {
+            sweep.first.insert(property(&id)?, first);
+        }
+        for (name, count) in &form.reach {
+            let goal = Reach::by_name(name).ok_or_else(|| format!("there is no goal {name}"))?;
+            sweep.reach[goal as usize] = *count;
+        }
+        for (seed, hash) in form.hashes {
+            let number =
+                u64::from_str_radix(&hash, 16).map_err(|_| format!("{hash:?} is not the hash of a history"))?;
+            sweep.hashes.insert(seed, number);
+        }
+        Ok(sweep)
     }
 }

@@ -13,6 +13,7 @@ mod lease;
 mod log;
 mod meeting;
 mod observe;
+mod place;
 mod retry;
 mod server_clock;
 mod sound;

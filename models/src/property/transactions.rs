@@ -9,6 +9,8 @@
 use super::checker::{Done, Pass};
 use super::clue::{Clue, holder};
 use super::fate::Known;
+use super::place::{Blow, waiting};
+use super::reach::struck;
 use super::{Property, Reach};
 use crate::name::{Micros, Process, Session, Xid};
 use crate::op::{Isolation, Op};
@@ -72,6 +74,16 @@ impl SessionState {
             lost_reply: false,
             never_asked: false,
         }
+    }
+
+    /// Since when its transaction may have had its snapshot, if it keeps one.
+    pub(super) fn snapshot_since(&self) -> Option<u32> {
+        (self.in_transaction && self.repeatable_read && !self.dead).then_some(self.begun)
+    }
+
+    /// Whether a statement of its transaction was refused.
+    pub(super) const fn failed(&self) -> bool {
+        self.failed
     }
 
     /// As new, and keeps its memory.
@@ -185,6 +197,7 @@ impl Pass<'_> {
         self.see_refusal(refusal);
         match (op, refusal) {
             (_, Refusal::Deadlock) => self.judge_deadlock(index, session, call),
+            (_, Refusal::StaleToken) => self.see_stale(op),
             (Op::Emit { .. }, Refusal::SerializationFailure) => self.found.sees(Reach::EmitSerializationFailure),
             _ => {}
         }
@@ -374,13 +387,14 @@ impl Pass<'_> {
     pub(super) fn fault(&mut self, index: u32, record: &Record, fault: &Fault) {
         match fault {
             Fault::Crash => self.process_crashed(index, record.process, record.session),
-            Fault::Pause { .. } => self.found.sees(Reach::Pause),
+            Fault::Pause { until } => self.paused(index, record.process, *until),
             Fault::LostReply => self.reply_withheld(index, record.process),
-            Fault::SessionEnd => self.session_ended(index, record.session),
+            Fault::SessionEnd => self.session_ended(index, record.process, record.session),
             Fault::ClockStep(_) => self.found.sees(Reach::ServerClockStep),
             Fault::LogFlush | Fault::ServerRestart | Fault::End => {}
             Fault::ServerCrash => {
                 self.found.sees(Reach::ServerCrash);
+                self.befalls_all(index);
                 self.memory.joins.crashed = index;
                 self.judge_suffix(index);
                 for place in 0..self.memory.used_sessions.len() {
@@ -394,6 +408,8 @@ impl Pass<'_> {
     /// says counts, and the session ends here.
     fn reply_withheld(&mut self, index: u32, process: Process) {
         let Some(session) = self.memory.session_of_process[process.0 as usize] else { return };
+        let is_request = self.session(session).call != NONE;
+        self.befalls(index, if is_request { Blow::LostRequest } else { Blow::LostReply }, process);
         let state = self.session(session);
         if state.call != NONE || state.dead {
             return;
@@ -406,6 +422,7 @@ impl Pass<'_> {
 
     fn process_crashed(&mut self, index: u32, process: Process, session: Session) {
         self.found.sees(Reach::Crash);
+        self.befalls(index, Blow::Crash, process);
         let session = self.memory.session_of_process[process.0 as usize].unwrap_or(session);
         let state = self.session(session);
         if state.in_transaction && !state.dead {
@@ -417,7 +434,8 @@ impl Pass<'_> {
         self.session_died(index, session);
     }
 
-    fn session_ended(&mut self, index: u32, session: Session) {
+    fn session_ended(&mut self, index: u32, process: Process, session: Session) {
+        self.befalls(index, Blow::SessionEnd, process);
         if self.holds(session) {
             self.found.sees(Reach::SessionEndWhileHolding);
         }
@@ -435,7 +453,11 @@ impl Pass<'_> {
     pub(super) fn blocked(&mut self, session: Session) {
         self.found.sees(Reach::BlockedCall);
         self.found.exercised(Property::L6);
-        self.session(session).blocked = true;
+        let state = self.session(session);
+        state.blocked = true;
+        let call = state.call;
+        let goal = Clue(self.history).op(call).and_then(|op| struck(Blow::Wait, waiting(&op)));
+        goal.into_iter().for_each(|goal| self.found.sees(goal));
     }
 }
 

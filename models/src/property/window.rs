@@ -105,6 +105,11 @@ impl Range {
 
 impl Progress {
     pub(super) const NEW: Progress = Progress { last: 0, count: 0, fingerprint: 0, is_broken: false };
+
+    /// Whether nothing was read.
+    pub(super) const fn is_new(&self) -> bool {
+        self.count == 0
+    }
 }
 
 impl Pass<'_> {

@@ -3,10 +3,11 @@
 use super::Console;
 use super::Exit;
 use anyhow::Result;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use nix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
+mod all;
 mod checker;
 mod connected;
 mod handoff;
@@ -17,8 +18,20 @@ mod sim;
 mod storage;
 mod timers;
 
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[group(skip)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    all: all::Arguments,
+}
+
 #[derive(Subcommand)]
 pub enum Command {
+    /// Every measurement, as one table, each with its floor; also without a name
+    All(all::Arguments),
     /// Runs a second in the simulator, on one thread, and how that grows with the size of a run
     Sim(sim::Arguments),
     /// Checking a history of 10 million records
@@ -37,8 +50,16 @@ pub enum Command {
     Parity(parity::Arguments),
 }
 
-pub fn run(command: &Command, console: &mut Console) -> Result<Exit> {
+pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
+    match &arguments.command {
+        None => all::run(&arguments.all, console),
+        Some(command) => run_one(command, console),
+    }
+}
+
+fn run_one(command: &Command, console: &mut Console) -> Result<Exit> {
     match command {
+        Command::All(arguments) => all::run(arguments, console),
         Command::Sim(arguments) => sim::run(arguments, console),
         Command::Checker(arguments) => checker::run(arguments, console),
         Command::Replay(arguments) => replay::run(arguments, console),

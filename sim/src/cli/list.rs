@@ -1,4 +1,4 @@
-//! `list`: what there is to choose from, each with one sentence; or the shape of one workload.
+//! `list`: what there is to choose from, and the goals of a sweep, each with one sentence; or the shape of one workload.
 
 use super::{Console, Exit, name};
 use crate::faults::FaultKind;
@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 use tourbillon_engine::guard::{Design, Guard};
-use tourbillon_models::property::Property;
+use tourbillon_models::property::{Property, Reach};
 use tourbillon_models::workload::Workload;
 use tourbillon_models::workload::shape::explore;
 
@@ -30,6 +30,7 @@ struct Catalogue {
     properties: Vec<Entry>,
     guards: Vec<Entry>,
     designs: Vec<Entry>,
+    goals: Vec<Entry>,
 }
 
 #[derive(Serialize)]
@@ -38,7 +39,7 @@ struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'static str>,
     name: &'static str,
-    summary: &'static str,
+    summary: String,
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
@@ -67,26 +68,29 @@ fn shape(workload: &'static str) -> Result<String> {
 }
 
 fn catalogue() -> Catalogue {
-    let entry = |name, summary| Entry { id: None, name, summary };
-    let property = |it: Property| Entry { id: Some(it.id()), name: it.name(), summary: it.summary() };
+    let entry = |name, summary: &str| Entry { id: None, name, summary: summary.to_owned() };
+    let property = |it: Property| Entry { id: Some(it.id()), name: it.name(), summary: it.summary().to_owned() };
+    let goal = |it: Reach| Entry { id: None, name: it.name(), summary: it.summary() };
     Catalogue {
         workloads: Workload::ALL.iter().map(|workload| entry(workload.name(), workload.summary())).collect(),
         faults: FaultKind::ALL.iter().map(|kind| entry(kind.name(), kind.summary())).collect(),
         properties: Property::ALL.into_iter().map(property).collect(),
         guards: Guard::ALL.iter().map(|guard| entry(guard.name(), guard.summary())).collect(),
         designs: Design::ALL.iter().map(|design| entry(design.name, design.summary)).collect(),
+        goals: Reach::ALL.into_iter().map(goal).collect(),
     }
 }
 
 impl Catalogue {
     fn text(&self) -> String {
-        let Catalogue { workloads, faults, properties, guards, designs } = self;
+        let Catalogue { workloads, faults, properties, guards, designs, goals } = self;
         let sections = [
             ("workloads (--workload)", workloads),
             ("faults (--faults)", faults),
             ("properties", properties),
             ("guards (--without): what goes wrong without each", guards),
             ("designs (--design)", designs),
+            ("goals: what a sweep should have seen at least once", goals),
         ];
         sections.map(|(title, entries)| section(title, entries)).join("\n")
     }

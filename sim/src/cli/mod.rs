@@ -13,8 +13,10 @@ mod explore;
 mod figures;
 mod guards;
 mod list;
+mod merge;
 mod name;
 mod replay;
+mod replayed;
 mod run;
 mod saved;
 mod scope;
@@ -81,13 +83,14 @@ enum Command {
     Guards(guards::Arguments),
     /// Run all schedules of a small configuration, up to bounds, and say what was covered
     Explore(explore::Arguments),
+    /// What `run --shard k/n --json` printed on many machines, as one run
+    Merge(merge::Arguments),
     /// Workloads, faults, properties, guards and designs, each with one sentence
     List(list::Arguments),
     /// Print the script that installs the engine
     Sql(sql::Arguments),
-    /// The published measurements
-    #[command(subcommand)]
-    Bench(bench::Command),
+    /// The published measurements: all of them as one table, or one by name
+    Bench(bench::Arguments),
 }
 
 /// Runs a command. The first argument is the program's name, as it should be called again.
@@ -135,9 +138,10 @@ fn dispatch(arguments: Arguments, console: &mut Console) -> anyhow::Result<Exit>
         Some(Command::Check(arguments)) => check::run(&arguments, console),
         Some(Command::Guards(arguments)) => guards::run(&arguments, console),
         Some(Command::Explore(arguments)) => explore::run(&arguments, console),
+        Some(Command::Merge(arguments)) => merge::run(&arguments, console),
         Some(Command::List(arguments)) => list::run(&arguments, console),
         Some(Command::Sql(arguments)) => sql::run(&arguments, console),
-        Some(Command::Bench(command)) => bench::run(&command, console),
+        Some(Command::Bench(arguments)) => bench::run(&arguments, console),
     }
 }
 

@@ -4,10 +4,11 @@ use super::figures::{count, counted, long};
 use super::saved::{self, Circumstances, quoted_path, save};
 use super::{Console, Exit, check, name, scope, server};
 use crate::capsule::Capsule;
+use crate::difference::difference;
 use crate::generate::Limits;
 use crate::plan::{Phase, Plan, PlannedEffect, PlannedFault, When};
 use crate::postgres::one_cpu::OneCpu;
-use crate::replay::{End, Replay, crashes_server, difference, for_server, replay};
+use crate::replay::{End, Replay, crashes_server, for_server, replay};
 use crate::simulate::{Simulator, Work};
 use crate::sweep::{catch, work_of};
 use crate::target::Chooser;
@@ -243,7 +244,11 @@ fn in_words(plan: &Plan, fault: &PlannedFault) -> String {
     let when = match fault.when {
         When::Time { at, .. } => format!("at {at}"),
         When::Point { call, nth, phase, .. } => {
-            let phase = if phase == Phase::Before { "before" } else { "after" };
+            let phase = match phase {
+                Phase::Before => "before",
+                Phase::After => "after",
+                Phase::Waiting => "as it waits in",
+            };
             let call =
                 if call == crate::plan::CallKind::Any { "call".to_owned() } else { format!("{call:?}").to_lowercase() };
             format!("{phase} {call} {}", nth + 1)
@@ -311,5 +316,5 @@ fn comparison(subject: &Subject, replay: &Replay) -> Option<String> {
 }
 
 fn compare(capsule: &Capsule, history: &History) -> Result<Option<String>> {
-    Ok(difference(&capsule.history()?, history))
+    Ok(difference(&capsule.history()?, history).map(|difference| difference.to_string()))
 }

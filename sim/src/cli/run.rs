@@ -1,12 +1,17 @@
 //! `run`: sweep seeds in the simulator, replay a sample of the histories on a real server, say what came of it.
 
 use super::figures::counted;
+use super::merge::Part;
+use super::replayed::Replayed;
 use super::saved::{self, Circumstances, Saved, save, save_seed};
-use super::summary::{Replayed, Report};
+use super::summary::Report;
 use super::{Console, Exit, name, scope, server};
+use crate::capsule::Tool;
+use crate::generate::Limits;
 use crate::postgres::Error;
 use crate::postgres::one_cpu::OneCpu;
 use crate::replay::{Replays, Sample, replay_all};
+use crate::simulate::Work;
 use crate::sweep::{Seeds, Shard, Swept, processors, sweep, work_of};
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
@@ -52,6 +57,9 @@ pub struct Arguments {
     /// Print one JSON value
     #[arg(long)]
     json: bool,
+    /// Let plans depend on the order of a hash map, to see that a sweep notices
+    #[arg(long, hide = true)]
+    plant_leak: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -76,6 +84,12 @@ impl Arguments {
         Seeds { first: self.seed, count: self.seeds, shard: self.shard }
     }
 
+    /// What is swept.
+    fn works(&self) -> Vec<Work> {
+        let works = scope::works(&self.scope.draw.workloads());
+        if self.plant_leak { works.into_iter().map(Work::leaking).collect() } else { works }
+    }
+
     fn threads(&self) -> usize {
         self.threads.map_or_else(processors, usize::from)
     }
@@ -96,46 +110,35 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let begun = Instant::now();
     let (swept, sample) = sweep_seeds(arguments, &server, console);
     let swept_in = begun.elapsed();
-    let mut failures = save_found(arguments, &swept);
+    let mut failures = save_found(&arguments.scope, &arguments.saved, arguments.server.again(), &swept);
     let (replayed, replays) = replay_sample(arguments, &server, &sample.seeds(), console);
-    failures.extend(save_failed(arguments, &replays));
-    let report = Report {
-        scope: &arguments.scope,
+    let replay_failures = save_failed(arguments, &replays);
+    failures.extend(replay_failures.iter().cloned());
+    let part = Part {
+        tool: Tool::this(),
+        options: arguments.scope.again(),
         first_seed: arguments.seed,
-        swept: &swept,
+        seeds: arguments.seeds,
+        shards: vec![arguments.shard.index + 1],
+        of: arguments.shard.of,
+        swept,
         swept_in,
-        replayed: &replayed,
-        failures: &failures,
         wall: begun.elapsed(),
+        replayed,
+        replay_failures,
     };
-    if let Replayed::On { histories, stopped: Some(reason), .. } = &replayed {
-        let number = if *histories == 0 { "nothing was".to_owned() } else { format!("only {histories} were") };
-        console.say(&format!("error: {number} replayed on a real server: {reason} (--postgres off does without)"));
-    }
-    if let Some(objection) = report.vacuous() {
-        console.say(&format!("error: {objection}"));
-    }
-    match arguments.json {
-        true => {
-            let unsaved = failures.iter().filter_map(|saved| saved.capsule.as_ref().err());
-            unsaved.for_each(|reason| console.say(&format!("error: not saved: {reason}")));
-            console.print_json(&report.json(console));
-        }
-        false => console.print(&report.text(console)),
-    }
-    Ok(report.exit())
+    Report { scope: &arguments.scope, part: &part, failures: &failures }.tell(arguments.json, console)
 }
 
 fn sweep_seeds(arguments: &Arguments, server: &server::Choice, console: &Console) -> (Swept, Sample) {
     let seeds = arguments.seeds();
-    let names = arguments.scope.draw.workloads();
     let mut sample = Sample::new(arguments.replays, server.may_crash());
     let bar = console.bar(seeds.len(), "simulated");
     let swept = sweep(
         seeds,
         arguments.threads(),
         &arguments.scope.setting(),
-        || scope::works(&names),
+        || arguments.works(),
         |swept, ran| {
             ran.iter().for_each(|ran| sample.offer(ran));
             bar.set_position(swept.sums.run_count());
@@ -215,28 +218,26 @@ fn add_up(shares: Vec<Share>, wall: Duration) -> (Replayed, Replays) {
 }
 
 /// The first run that broke each property becomes a capsule.
-fn save_found(arguments: &Arguments, swept: &Swept) -> Vec<Saved> {
-    let works = scope::works(&arguments.scope.draw.workloads());
-    let limits = arguments.scope.draw.limits();
-    let with = circumstances(arguments, &limits);
-    let guards = arguments.scope.guards();
+pub fn save_found(scope: &scope::Arguments, saved: &saved::Arguments, server: String, swept: &Swept) -> Vec<Saved> {
+    let (works, limits) = (scope::works(&scope.draw.workloads()), scope.draw.limits());
+    let with = circumstances(scope, saved, server, &limits);
+    let guards = scope.guards();
     let save = |(seed, broken): (u64, Vec<Property>)| save_seed(seed, work_of(&works, seed), guards, &broken, &with);
     swept.firsts().into_iter().map(save).collect()
 }
 
 fn save_failed(arguments: &Arguments, replays: &Replays) -> Vec<Saved> {
     let limits = arguments.scope.draw.limits();
-    let with = circumstances(arguments, &limits);
+    let with = circumstances(&arguments.scope, &arguments.saved, arguments.server.again(), &limits);
     replays.failed.iter().filter_map(|(plan, replay)| save(plan, replay, &[], &with)).collect()
 }
 
-fn circumstances<'a>(arguments: &'a Arguments, limits: &'a crate::generate::Limits) -> Circumstances<'a> {
-    Circumstances {
-        limits,
-        design: arguments.scope.design(),
-        directory: arguments.saved.directory(),
-        server: arguments.server.again(),
-        shrinks: arguments.saved.shrinks(),
-        again: arguments.scope.again(),
-    }
+fn circumstances<'a>(
+    scope: &scope::Arguments,
+    saved: &'a saved::Arguments,
+    server: String,
+    limits: &'a Limits,
+) -> Circumstances<'a> {
+    let (directory, shrinks) = (saved.directory(), saved.shrinks());
+    Circumstances { limits, design: scope.design(), directory, server, again: scope.again(), shrinks }
 }

@@ -11,6 +11,7 @@ use crate::shrink::subject::Subject;
 use crate::shrink::{Limit, Shrunk};
 use crate::simulate::{Simulator, Work};
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
@@ -69,6 +70,7 @@ fn try_to_write(directory: &Path) -> io::Result<()> {
 }
 
 /// A failure, saved if that could be, and what to print of it.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Saved {
     pub seed: u64,
     pub workload: String,
@@ -87,7 +89,7 @@ pub struct Saved {
 }
 
 /// How much shrinking a failure has brought.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Size {
     pub lines: u64,
     pub lines_before: u64,

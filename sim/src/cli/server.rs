@@ -57,6 +57,15 @@ fn has_password(url: &str) -> bool {
 }
 
 impl Choice {
+    /// As it is asked for.
+    pub fn named(&self) -> String {
+        match self {
+            Choice::Auto => "auto".to_owned(),
+            Choice::Off => "off".to_owned(),
+            Choice::Url(url) => url.clone(),
+        }
+    }
+
     /// A server of ours can be killed; somebody else's cannot.
     pub fn may_crash(&self) -> bool {
         *self == Choice::Auto

@@ -1,42 +1,26 @@
 //! The summary of a run: as text for people, as JSON for programs, and as an exit code.
 
 use super::figures::{count, counted, long, rate, wall};
+use super::merge::Part;
+use super::replayed::Replayed;
 use super::saved::Saved;
 use super::{Console, Exit, scope};
 use crate::capsule::Tool;
+use crate::difference::Difference;
 use crate::lockstep::Counts;
 use crate::sweep::Swept;
+use anyhow::Result;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tourbillon_models::property::{Goals, Property, Reach};
 use tourbillon_models::verdict::Judgement;
 
-/// Everything that a run came to.
+/// Everything that a run came to, or the runs of all its shares together.
 pub struct Report<'a> {
     pub scope: &'a scope::Arguments,
-    pub first_seed: u64,
-    pub swept: &'a Swept,
-    pub swept_in: Duration,
-    pub replayed: &'a Replayed,
+    pub part: &'a Part,
     /// Those of the sweep by seed, then those of the replays.
     pub failures: &'a [Saved],
-    pub wall: Duration,
-}
-
-/// What became of the second half.
-pub enum Replayed {
-    /// Nobody asked for it.
-    Off,
-    On {
-        /// None if there was no server to be had.
-        server_version: Option<String>,
-        histories: u64,
-        counts: Counts,
-        goals: Goals,
-        wall: Duration,
-        /// Why there were not more.
-        stopped: Option<String>,
-    },
 }
 
 /// So many runs of every workload under every fault reach every goal and exercise every property.
@@ -45,6 +29,8 @@ const RUNS_FOR_EVERYTHING: u64 = 10_000;
 /// How many failures are told in full; so many others are named, and the rest are counted.
 const TOLD: usize = 3;
 const NAMED: usize = 7;
+/// So many goals that were not reached are named in text: of a narrow sweep they are most.
+const NEVER_NAMED: usize = 24;
 
 fn named(others: &[Saved], console: &Console) -> Option<String> {
     let lines = others.iter().take(NAMED).map(|saved| format!("\nalso: {}", saved.brief(console)));
@@ -54,9 +40,29 @@ fn named(others: &[Saved], console: &Console) -> Option<String> {
 }
 
 impl Report<'_> {
+    /// Says all of it, once.
+    pub fn tell(&self, as_json: bool, console: &mut Console) -> Result<Exit> {
+        if let Replayed::On { histories, stopped: Some(reason), .. } = &self.part.replayed {
+            let number = if *histories == 0 { "nothing was".to_owned() } else { format!("only {histories} were") };
+            console.say(&format!("error: {number} replayed on a real server: {reason} (--postgres off does without)"));
+        }
+        if let Some(objection) = self.vacuous() {
+            console.say(&format!("error: {objection}"));
+        }
+        match as_json {
+            true => {
+                let unsaved = self.failures.iter().filter_map(|saved| saved.capsule.as_ref().err());
+                unsaved.for_each(|reason| console.say(&format!("error: not saved: {reason}")));
+                console.print_json(&self.json(console));
+            }
+            false => console.print(&self.text(console)),
+        }
+        Ok(self.exit())
+    }
+
     pub fn exit(&self) -> Exit {
-        let sums = &self.swept.sums;
-        match self.replayed {
+        let sums = &self.part.swept.sums;
+        match &self.part.replayed {
             _ if self.is_broken() || self.vacuous().is_some() => Exit::Broken,
             Replayed::On { stopped: Some(_), .. } => Exit::CouldNotRun,
             _ if sums.judged(Judgement::Unknown) > 0 => Exit::Unknown,
@@ -65,13 +71,17 @@ impl Report<'_> {
     }
 
     fn is_broken(&self) -> bool {
-        self.swept.found_count > 0 || !self.failures.is_empty() || !self.swept.sums.not_deterministic().is_empty()
+        self.part.swept.found_count > 0
+            || !self.failures.is_empty()
+            || !self.part.swept.sums.not_deterministic().is_empty()
     }
 
-    /// Why a sweep that should have seen everything proves less than it should. One that is narrower only reports.
+    /// Why a sweep that should have seen everything proves less than it should. One that is narrower only reports, and so
+    /// does a share: what it missed, another may have seen.
     pub fn vacuous(&self) -> Option<String> {
-        let should = self.scope.is_everything() && self.swept.sums.run_count() >= RUNS_FOR_EVERYTHING;
-        let runs = counted(self.swept.sums.run_count(), "run");
+        let should =
+            self.scope.is_everything() && self.part.of == 1 && self.part.swept.sums.run_count() >= RUNS_FOR_EVERYTHING;
+        let runs = counted(self.part.swept.sums.run_count(), "run");
         self.never().filter(|_| should).map(|never| format!("{runs} with every workload and fault never {never}"))
     }
 
@@ -98,27 +108,27 @@ impl Report<'_> {
         let without = scope::without(self.scope.guards(), self.scope.design());
         format!(
             "tourbillon {version} ({commit}): seeds from {}; {}; {faults}; {without}",
-            self.first_seed,
+            self.part.first_seed,
             workloads.join(", ")
         )
     }
 
     fn simulated(&self) -> String {
-        let Swept { sums, calls, simulated_us, .. } = self.swept;
-        let speed = rate(*simulated_us as f64 / 1e6, self.swept_in);
+        let Swept { sums, calls, simulated_us, .. } = &self.part.swept;
+        let speed = rate(*simulated_us as f64 / 1e6, self.part.swept_in);
         format!(
             "{}, {}, {}: {} of virtual time in {}, {} times as fast",
             counted(sums.run_count(), "run"),
             counted(*calls, "call"),
             counted(sums.record_count(), "record"),
             long(*simulated_us),
-            wall(self.swept_in),
+            wall(self.part.swept_in),
             count(speed as u64),
         )
     }
 
     fn checked(&self) -> String {
-        let sums = &self.swept.sums;
+        let sums = &self.part.swept.sums;
         let broken = Property::ALL.into_iter().filter(|property| sums.broken(*property) > 0);
         let broken: Vec<String> = broken
             .map(|property| format!("{property} {} in {}", property.name(), count(sums.broken(property))))
@@ -129,31 +139,35 @@ impl Report<'_> {
             [] if sums.run_count() == 0 => "nothing: no run came to its end".to_owned(),
             [] => format!("{properties}, no violation"),
             broken => {
-                format!("{properties}, violated in {}: {}", counted(self.swept.found_count, "run"), broken.join(", "))
+                format!(
+                    "{properties}, violated in {}: {}",
+                    counted(self.part.swept.found_count, "run"),
+                    broken.join(", ")
+                )
             }
         };
         // What was found is a violation or a panic.
-        let panicked = self.swept.found_count - sums.judged(Judgement::Violated);
+        let panicked = self.part.swept.found_count - sums.judged(Judgement::Violated);
         if panicked > 0 {
             said += &format!(", {} panicked", counted(panicked, "run"));
         }
         if unknown > 0 {
-            let first = self.swept.first_unknown.unwrap_or_default();
+            let first = self.part.swept.first_unknown.unwrap_or_default();
             said += &format!(", unknown in {} (the first is seed {first})", counted(unknown, "run"));
         }
         said
     }
 
     fn repeated(&self) -> String {
-        let runs = counted(self.swept.repeated, "run");
-        match self.swept.sums.not_deterministic() {
+        let runs = counted(self.part.swept.repeated, "run");
+        match self.part.swept.sums.not_deterministic() {
             [] => format!("{runs}, the same history each time"),
             seeds => format!("{runs}, and another history for seeds {seeds:?}"),
         }
     }
 
     fn replays(&self) -> String {
-        match self.replayed {
+        match &self.part.replayed {
             Replayed::Off => "nothing (not asked for)".to_owned(),
             Replayed::On { server_version: None, .. } => "NOTHING: there is no server".to_owned(),
             Replayed::On { server_version: Some(server_version), histories, counts, goals, wall: time, stopped } => {
@@ -187,8 +201,8 @@ impl Report<'_> {
 
     /// How often every fault that can be drawn, and every goal, came about.
     fn reach(&self) -> Vec<(String, u64)> {
-        let faults = self.swept.activations.named(&self.scope.draw.limits().faults);
-        let goals = Reach::ALL.into_iter().map(|goal| (goal.name().to_owned(), self.swept.sums.reach(goal)));
+        let faults = self.part.swept.activations.named(&self.scope.draw.limits().faults);
+        let goals = Reach::ALL.into_iter().map(|goal| (goal.name().to_owned(), self.part.swept.sums.reach(goal)));
         faults.into_iter().chain(goals).collect()
     }
 
@@ -198,12 +212,17 @@ impl Report<'_> {
     }
 
     fn never_exercised(&self) -> Vec<&'static str> {
-        self.swept.sums.never_exercised().map(Property::id).collect()
+        self.part.swept.sums.never_exercised().map(Property::id).collect()
     }
 
     fn never(&self) -> Option<String> {
         let (reached, exercised) = (self.never_reached(), self.never_exercised());
-        let reached = (!reached.is_empty()).then(|| format!("reached {}", reached.join(", ")));
+        let named = reached.iter().take(NEVER_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let rest = match reached.len().saturating_sub(NEVER_NAMED) {
+            0 => String::new(),
+            rest => format!(" and {rest} more, which --json names"),
+        };
+        let reached = (!reached.is_empty()).then(|| format!("reached {named}{rest}"));
         let exercised = (!exercised.is_empty()).then(|| format!("exercised {}", exercised.join(", ")));
         let said: Vec<String> = reached.into_iter().chain(exercised).collect();
         (!said.is_empty()).then(|| said.join("; never "))
@@ -212,10 +231,11 @@ impl Report<'_> {
     /// The first failure comes last, where people look, and the last line is the command that reproduces it.
     fn failures(&self, console: &Console) -> String {
         let again = |seed: u64| self.again(seed, console);
-        let not_deterministic = self.swept.sums.not_deterministic().first();
-        let not_deterministic = not_deterministic
-            .map(|seed| format!("\nseed {seed} gives another history when it is run again:\n{}\n", again(*seed)));
-        let panicked = self.swept.found.iter().find(|found| found.broken.is_empty());
+        let not_deterministic = self.part.swept.differences.first().map(|(seed, difference)| {
+            let story = difference.story();
+            format!("\nseed {seed} gave two histories, which first differ here:\n\n{story}\n{}\n", again(*seed))
+        });
+        let panicked = self.part.swept.found.iter().find(|found| found.broken.is_empty());
         let panicked =
             panicked.map(|found| format!("\nseed {}: {}\n{}\n", found.seed, found.sentence, again(found.seed)));
         let (told, others) = self.failures.split_at(self.failures.len().min(TOLD));
@@ -228,49 +248,57 @@ impl Report<'_> {
     }
 
     pub fn json(&self, console: &Console) -> Value {
-        let Swept { sums, calls, simulated_us, .. } = self.swept;
+        let Swept { sums, calls, simulated_us, .. } = &self.part.swept;
         let reach: serde_json::Map<String, Value> =
             self.reach().into_iter().map(|(name, count)| (name, count.into())).collect();
+        let differences: Vec<Value> = self.part.swept.differences.iter().map(|(seed, difference)| {
+            let Difference { record, before, sides } = difference;
+            json!({"seed": seed, "record": record, "before": before, "sides": sides, "again": self.again(*seed, console)})
+        }).collect();
         json!({
             "tool": Tool::this(),
-            "first_seed": self.first_seed,
+            "first_seed": self.part.first_seed,
             "seeds": sums.run_count(),
             "workloads": self.scope.draw.workloads(),
             "without": self.scope.guards().removed().map(|guard| guard.name()).collect::<Vec<_>>(),
             "calls": calls,
             "records": sums.record_count(),
             "simulated_seconds": *simulated_us as f64 / 1e6,
-            "wall_seconds": self.wall.as_secs_f64(),
-            "sweep_seconds": self.swept_in.as_secs_f64(),
-            "run_twice": self.swept.repeated,
+            "wall_seconds": self.part.wall.as_secs_f64(),
+            "sweep_seconds": self.part.swept_in.as_secs_f64(),
+            "run_twice": self.part.swept.repeated,
             "not_deterministic": sums.not_deterministic(),
+            "differences": differences,
             "unknown": sums.judged(Judgement::Unknown),
-            "violation_count": self.swept.found_count,
+            "violation_count": self.part.swept.found_count,
             "violations": self.violations(console),
             "reach": reach,
             "never_reached": self.never_reached(),
             "never_exercised": self.never_exercised(),
             "vacuous": self.vacuous().is_some(),
             "replay": self.replay_json(console),
+            "part": self.part,
         })
     }
 
     /// Those of the sweep that it describes, then what was saved of the others.
     fn violations(&self, console: &Console) -> Vec<Value> {
-        let swept = self.swept.found.iter().map(|found| {
+        let swept = self.part.swept.found.iter().map(|found| {
             let saved = self.failures.iter().find(|saved| saved.seed == found.seed && saved.target == "direct");
             let again = saved.map_or_else(|| self.again(found.seed, console), |saved| saved.command(console));
             json!({"seed": found.seed, "workload": found.workload, "target": "direct", "properties": ids(&found.broken),
                    "sentence": found.sentence, "capsule": saved.and_then(Saved::path), "again": again})
         });
-        let is_told = |seed| self.swept.found.iter().any(|found| found.seed == seed);
-        let others = self.failures.iter().filter(|saved| !saved.broken.is_empty() && !is_told(saved.seed));
+        let is_told = |saved: &Saved| {
+            saved.target == "direct" && self.part.swept.found.iter().any(|found| found.seed == saved.seed)
+        };
+        let others = self.failures.iter().filter(|saved| !saved.broken.is_empty() && !is_told(saved));
         swept.chain(others.map(|saved| saved_json(saved, console))).collect()
     }
 
     fn replay_json(&self, console: &Console) -> Value {
         let divergences: Vec<Value> = self.divergences().map(|saved| saved_json(saved, console)).collect();
-        let (version, histories, counts, goals, time, skipped) = match self.replayed {
+        let (version, histories, counts, goals, time, skipped) = match &self.part.replayed {
             Replayed::On { server_version, histories, counts, goals, wall, stopped } => {
                 (server_version.as_deref(), *histories, *counts, *goals, *wall, stopped.as_deref())
             }
@@ -308,6 +336,7 @@ mod tests {
     use super::super::saved::{Circumstances, save_seed};
     use super::*;
     use crate::simulate::{Simulator, Work};
+    use crate::sweep::Found;
     use clap::Parser;
     use tourbillon_engine::guard::{Guard, Guards};
 
@@ -321,9 +350,27 @@ mod tests {
         Only::parse_from(std::iter::once("run").chain(options.split_whitespace())).scope
     }
 
-    fn report<'a>(scope: &'a scope::Arguments, swept: &'a Swept, failures: &'a [Saved]) -> Report<'a> {
-        let (swept_in, wall) = (Duration::from_secs(1), Duration::from_secs(1));
-        Report { scope, first_seed: 0, swept, swept_in, replayed: &Replayed::Off, failures, wall }
+    fn part(swept: Swept) -> Part {
+        let (tool, replayed, second) = (Tool::this(), Replayed::Off, Duration::from_secs(1));
+        let (options, seeds, replay_failures) = (String::new(), swept.sums.run_count(), Vec::new());
+        let (swept_in, wall) = (second, second);
+        Part {
+            tool,
+            options,
+            first_seed: 0,
+            seeds,
+            shards: vec![1],
+            of: 1,
+            swept,
+            swept_in,
+            wall,
+            replayed,
+            replay_failures,
+        }
+    }
+
+    fn report<'a>(scope: &'a scope::Arguments, part: &'a Part, failures: &'a [Saved]) -> Report<'a> {
+        Report { scope, part, failures }
     }
 
     /// One run, counted so often.
@@ -338,14 +385,16 @@ mod tests {
 
     #[test]
     fn a_large_sweep_of_everything_that_never_reached_something_is_broken() {
-        let (everything, large) = (scope(""), swept(14));
+        let (everything, large) = (scope(""), part(swept(14)));
         let sentence = report(&everything, &large, &[]).vacuous().expect("one seed reaches few goals");
         assert!(
             sentence.starts_with("16,384 runs with every workload and fault never reached worker_crash"),
             "{sentence}"
         );
         assert_eq!(report(&everything, &large, &[]).exit(), Exit::Broken);
-        assert_eq!(report(&everything, &swept(13), &[]).exit(), Exit::Clean);
+        assert_eq!(report(&everything, &part(swept(13)), &[]).exit(), Exit::Clean);
+        let share = Part { of: 2, ..large.clone() };
+        assert_eq!(report(&everything, &share, &[]).exit(), Exit::Clean);
         for narrower in ["--workload chain", "--faults lost_reply", "--without tick_lock"] {
             let narrower = scope(narrower);
             assert_eq!(report(&narrower, &large, &[]).exit(), Exit::Clean);
@@ -355,7 +404,7 @@ mod tests {
 
     #[test]
     fn over_no_runs_nothing_is_checked() {
-        let (everything, none) = (scope(""), Swept::default());
+        let (everything, none) = (scope(""), part(Swept::default()));
         assert_eq!(report(&everything, &none, &[]).checked(), "nothing: no run came to its end");
     }
 
@@ -377,7 +426,18 @@ mod tests {
         let mut saved = (0..100).map(|seed| save_seed(seed, &chain, broken, &[], &with));
         let saved = saved.find(|saved| saved.capsule.is_ok()).expect("some seed breaks it");
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let violations = report(&everything, &Swept::default(), &[saved]).violations(&Console::to(&mut out, &mut err));
+        let console = Console::to(&mut out, &mut err);
+        let none = part(Swept::default());
+        let violations = report(&everything, &none, std::slice::from_ref(&saved)).violations(&console);
         assert_eq!((violations.len(), &violations[0]["target"]), (1, &Value::from("direct")));
+        // What the same seed broke on a server is told beside it.
+        let (workload, broken, sentence) = (saved.workload.clone(), saved.broken.clone(), saved.sentence.clone());
+        let found = vec![Found { seed: saved.seed, workload, broken, sentence }];
+        let mut lockstep = saved.clone();
+        lockstep.target = "lockstep".to_owned();
+        let some = part(Swept { found, ..Swept::default() });
+        let violations = report(&everything, &some, &[saved, lockstep]).violations(&console);
+        let targets: Vec<&Value> = violations.iter().map(|violation| &violation["target"]).collect();
+        assert_eq!(targets, ["direct", "lockstep"]);
     }
 }

@@ -6,6 +6,7 @@ use super::{START, crowd, resurrection};
 use crate::faults::FaultKind;
 use crate::plan::{CallKind, Phase, Plan, PlannedEffect, PlannedFault, When};
 use crate::random::Stream;
+use std::collections::BTreeSet;
 use tourbillon_engine::store::unflushed::Durability;
 use tourbillon_models::name::{Micros, Process};
 use tourbillon_models::record::ClockOffset;
@@ -100,6 +101,7 @@ pub fn add_faults(plan: &mut Plan, options: &Options) {
     if options.has(FaultKind::IdleTimeout) {
         faults.extend(idle_timeouts(plan.seed, options, &workers));
     }
+    faults.extend(rarities(plan, options, &workers, &mortals, &callers));
     plan.faults = faults;
     if options.is_resurrection {
         resurrection::add_to(plan, options);
@@ -159,6 +161,63 @@ fn idle_timeouts(seed: u64, options: &Options, workers: &[Process]) -> Vec<Plann
         PlannedFault { when, what: PlannedEffect::IdleTimeout { idle, duration }, kind: Some(FaultKind::IdleTimeout) }
     };
     (0..stream.between(1, 4)).map(|_| timeout(&mut stream)).collect()
+}
+
+/// What would fall too rarely if nobody aimed at it: on who waits for a lock that few have to wait for, on a duty's open
+/// transaction, on the moment between a wait's registration and its commit. Each falls only where there is such a moment.
+fn rarities(
+    plan: &Plan,
+    options: &Options,
+    workers: &[Process],
+    mortals: &[Process],
+    callers: &[Process],
+) -> Vec<PlannedFault> {
+    use CallKind::{Append, Emit, ExpireWaits, HandOut, Handoff, Hold, Start};
+    let mut stream = Stream::new(plan.seed, "rarity", 0);
+    let dead = options.dead_interval.0;
+    let mut faults = Vec::new();
+    let mut aim = |process: Process, call, (nth, phase), what, kind| {
+        let when = When::Point { process, call, nth, phase, from: Micros(0) };
+        faults.push(PlannedFault { when, what, kind: Some(kind) });
+    };
+    if options.has(FaultKind::WorkerCrash) {
+        let restart_after = stream.span(Micros::from_millis(10), Micros(2 * dead));
+        for process in mortals {
+            for call in [Hold, HandOut, Emit, Start] {
+                aim(
+                    *process,
+                    call,
+                    (0, Phase::Waiting),
+                    PlannedEffect::Crash { restart_after },
+                    FaultKind::WorkerCrash,
+                );
+            }
+        }
+    }
+    if options.has(FaultKind::ServerCrash) {
+        let down_for = stream.span(Micros::from_millis(20), Micros::from_millis(800));
+        let crash = PlannedEffect::ServerCrash { down_for };
+        for call in [HandOut, Emit, Append] {
+            let aimed = if stream.chance(1, 2) { callers.iter().collect() } else { BTreeSet::new() };
+            for process in aimed {
+                aim(*process, call, (0, Phase::Waiting), crash, FaultKind::ServerCrash);
+            }
+        }
+        let in_transaction = plan.processes.iter().position(|process| process.name == "duty-in-transaction");
+        if let Some(process) = in_transaction {
+            aim(Process(process as u8), ExpireWaits, (0, Phase::After), crash, FaultKind::ServerCrash);
+        }
+    }
+    if options.has(FaultKind::WorkerPause) && options.waits.is_some() {
+        for process in workers {
+            for _ in 0..2 {
+                let (nth, duration) = (stream.below(6) as u32, Micros(stream.between(dead / 10, dead)));
+                let pause = PlannedEffect::Pause { duration };
+                aim(*process, Handoff, (nth, Phase::After), pause, FaultKind::WorkerPause);
+            }
+        }
+    }
+    faults
 }
 
 /// Outside the step's transaction and inside it.

@@ -110,7 +110,8 @@ impl Running {
     pub(super) fn due_point(&mut self, op: &PlainOp, now: Micros) -> Option<(Phase, Blow)> {
         let mut due = None;
         self.points.retain_mut(|point| {
-            if now < point.from || !point.call.matches(op) {
+            let is_other = point.phase == Phase::Waiting || now < point.from;
+            if is_other || !point.call.matches(op) {
                 return true;
             }
             if point.left > 0 || due.is_some() {
@@ -121,5 +122,19 @@ impl Running {
             false
         });
         due
+    }
+
+    /// The fault that falls as this call waits, if one does.
+    pub(super) fn due_wait(&mut self, op: &PlainOp, now: Micros) -> Option<Blow> {
+        let is_due = |point: &Point| point.phase == Phase::Waiting && now >= point.from && point.call.matches(op);
+        let point = self.points.iter_mut().find(|point| is_due(point))?;
+        if point.left > 0 {
+            point.left -= 1;
+            return None;
+        }
+        let blow = point.blow;
+        let place = self.points.iter().position(is_due)?;
+        self.points.remove(place);
+        Some(blow)
     }
 }

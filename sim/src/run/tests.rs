@@ -205,4 +205,15 @@ fn a_fault_after_a_blocked_call_does_not_outlive_the_faults() {
         records.iter().filter(|record| record.what == Happening::Fault(Fault::LostReply)).count()
     };
     assert_eq!([lost_replies(millis(4_000)), lost_replies(millis(2_500))], [1, 0]);
+
+    // A fault that is aimed at the wait falls as it begins.
+    let when =
+        When::Point { process: Process(2), call: CallKind::Append, nth: 0, phase: Phase::Waiting, from: Micros(0) };
+    let what = PlannedEffect::Crash { restart_after: millis(100) };
+    plan.faults = vec![PlannedFault { when, what, kind: None }];
+    let mut simulator = Simulator::default();
+    simulator.run(&plan, &work, Guards::ALL);
+    let records = &simulator.history().records;
+    let waits = records.iter().position(|record| record.what == Happening::Blocked).expect("somebody waits");
+    assert_eq!((records[waits + 1].what, records[waits + 1].at), (Happening::Fault(Fault::Crash), records[waits].at));
 }

@@ -30,6 +30,7 @@ pub(super) const DEAD: Micros = Micros(10_000_000);
 /// A process with its session.
 pub(super) type Who = u8;
 
+#[derive(Clone)]
 pub(super) struct Tale {
     pub(super) history: History,
     pub(super) now: Micros,
