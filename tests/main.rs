@@ -9,6 +9,7 @@ mod determinism;
 mod plans;
 mod scenarios;
 
+mod brute;
 mod capsules;
 mod guards;
 

@@ -21,6 +21,7 @@
 #![no_std]
 extern crate alloc;
 
+pub mod brute;
 pub mod history;
 pub mod name;
 pub mod op;

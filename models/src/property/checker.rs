@@ -335,7 +335,7 @@ impl Pass<'_> {
             if let Happening::Call(Op::Effect { workflow, sequence, step }) = &history.records[write.call as usize].what
             {
                 let done = Done { call: write.call, ret: write.ret, ..done };
-                self.effect(done, *workflow, *sequence, *step, is_fenced);
+                self.effect(done, (*workflow, *sequence, *step), is_fenced, writes);
             }
         }
         for write in writes {
