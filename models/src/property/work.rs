@@ -56,7 +56,7 @@ impl Pass<'_> {
             return;
         }
         let (continuation, advanced, ended) = match self.memory.workflows.get(workflow.0) {
-            Some(known) if known.continuation_count > 1 => {
+            Some(known) if self.found.is_broken(Property::W1) || self.found.is_broken(Property::W3) => {
                 let own = self.handed_off_with(writes, workflow, sequence);
                 (own.unwrap_or(known.continuation), known.advanced, known.ended)
             }
@@ -84,7 +84,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Of a workflow that goes on twice: which of its events with that sequence the transaction hands off.
+    /// Where workflows have gone on twice: which of its events with that sequence the transaction hands off.
     #[cold]
     fn handed_off_with(&self, writes: &[Write], workflow: WorkflowId, sequence: u32) -> Option<u32> {
         let (history, clue) = (self.history, Clue(self.history));
