@@ -22,6 +22,7 @@
 extern crate alloc;
 
 pub mod brute;
+pub mod export;
 pub mod history;
 pub mod name;
 pub mod op;

@@ -34,6 +34,7 @@ pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod faults;
+pub mod fuzz;
 pub mod generate;
 pub mod hunt;
 pub mod lockstep;

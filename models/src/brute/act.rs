@@ -12,10 +12,10 @@ use crate::reply::{Outcome, Reply};
 use alloc::vec::Vec;
 
 /// Stands for "no record".
-pub(super) const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     Committed,
     /// Rolled back, refused, or over with its session; or still open when the history ends.
     Undone,
@@ -26,34 +26,34 @@ pub(super) enum Fate {
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Act {
-    pub(super) op: Op<Span>,
+pub(crate) struct Act {
+    pub(crate) op: Op<Span>,
     /// None if the answer never came.
-    pub(super) reply: Option<Reply<Span, Span, Span>>,
-    pub(super) call: u32,
-    pub(super) ret: u32,
+    pub(crate) reply: Option<Reply<Span, Span, Span>>,
+    pub(crate) call: u32,
+    pub(crate) ret: u32,
     /// The call that began the transaction, the one that ended it, and the record by which that was known.
-    pub(super) begun: u32,
-    pub(super) commit_call: u32,
-    pub(super) commit: u32,
-    pub(super) fate: Fate,
-    pub(super) xid: Xid,
-    pub(super) session: Session,
-    pub(super) process: Process,
-    pub(super) is_alone: bool,
+    pub(crate) begun: u32,
+    pub(crate) commit_call: u32,
+    pub(crate) commit: u32,
+    pub(crate) fate: Fate,
+    pub(crate) xid: Xid,
+    pub(crate) session: Session,
+    pub(crate) process: Process,
+    pub(crate) is_alone: bool,
 }
 
 impl Act {
-    pub(super) const fn is_committed(&self) -> bool {
+    pub(crate) const fn is_committed(&self) -> bool {
         matches!(self.fate, Fate::Committed)
     }
 
     /// The record that tells of it best.
-    pub(super) const fn record(&self) -> u32 {
+    pub(crate) const fn record(&self) -> u32 {
         if self.ret == NONE { self.call } else { self.ret }
     }
 
-    pub(super) fn is_same_transaction(&self, other: &Act) -> bool {
+    pub(crate) fn is_same_transaction(&self, other: &Act) -> bool {
         self.commit == other.commit && self.session == other.session
     }
 }
@@ -67,18 +67,18 @@ struct Said {
 }
 
 /// A history as its acts.
-pub(super) struct Account<'h> {
-    pub(super) history: &'h History,
-    pub(super) acts: Vec<Act>,
+pub(crate) struct Account<'h> {
+    pub(crate) history: &'h History,
+    pub(crate) acts: Vec<Act>,
     /// Some call's effect is not told in full, so that what is missing may be in it.
-    pub(super) is_vague: bool,
+    pub(crate) is_vague: bool,
     /// A commit was asked for, or a call was under way, and nobody told what came of it.
-    pub(super) has_doubts: bool,
-    pub(super) has_lost: bool,
+    pub(crate) has_doubts: bool,
+    pub(crate) has_lost: bool,
 }
 
 impl<'h> Account<'h> {
-    pub(super) fn of(history: &'h History) -> Self {
+    pub(crate) fn of(history: &'h History) -> Self {
         let mut account =
             Account { history, acts: Vec::new(), is_vague: false, has_doubts: false, has_lost: false };
         let mut sessions: Vec<Session> = history.records.iter().map(|record| record.session).collect();
@@ -94,15 +94,15 @@ impl<'h> Account<'h> {
         account
     }
 
-    pub(super) fn record(&self, index: u32) -> Option<&'h Record> {
+    pub(crate) fn record(&self, index: u32) -> Option<&'h Record> {
         self.history.records.get(index as usize)
     }
 
-    pub(super) fn at(&self, index: u32) -> Micros {
+    pub(crate) fn at(&self, index: u32) -> Micros {
         self.record(index).map_or(Micros(0), |record| record.at)
     }
 
-    pub(super) fn committed(&self) -> impl Iterator<Item = &Act> {
+    pub(crate) fn committed(&self) -> impl Iterator<Item = &Act> {
         self.acts.iter().filter(|act| act.is_committed())
     }
 
@@ -264,7 +264,7 @@ impl<'h> Account<'h> {
     }
 
     /// All that the server's clock may have shown between two records.
-    pub(super) fn server_times(&self, from: u32, to: u32) -> (Micros, Micros) {
+    pub(crate) fn server_times(&self, from: u32, to: u32) -> (Micros, Micros) {
         let mut offset = ClockOffset::NONE;
         let (mut least, mut most) = (Micros(u64::MAX), Micros(0));
         for (record, index) in self.history.records.iter().zip(0u32..) {
@@ -289,7 +289,7 @@ impl<'h> Account<'h> {
     }
 
     /// Between the call and its answer, or else what is known to come after it.
-    pub(super) fn times_of(&self, act: &Act) -> (Micros, Micros) {
+    pub(crate) fn times_of(&self, act: &Act) -> (Micros, Micros) {
         let end = if act.ret != NONE { act.ret } else { act.commit };
         match end {
             NONE => (self.server_times(act.call, act.call).0, Micros(u64::MAX)),

@@ -9,51 +9,51 @@ use crate::record::{Happening, Span};
 use crate::reply::{Event, Reply, SnapshotOf};
 use alloc::vec::Vec;
 
-pub(super) struct Facts<'h> {
-    pub(super) account: Account<'h>,
-    pub(super) mints: Vec<Mint>,
-    pub(super) appearances: Vec<Appearance>,
-    pub(super) endings: Vec<Ending>,
-    pub(super) ticks: Vec<Taken>,
-    pub(super) claims: Vec<Claim>,
-    pub(super) deliveries: Vec<Delivery>,
+pub(crate) struct Facts<'h> {
+    pub(crate) account: Account<'h>,
+    pub(crate) mints: Vec<Mint>,
+    pub(crate) appearances: Vec<Appearance>,
+    pub(crate) endings: Vec<Ending>,
+    pub(crate) ticks: Vec<Taken>,
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) deliveries: Vec<Delivery>,
 }
 
 /// A committed tick.
 #[derive(Clone, Copy)]
-pub(super) struct Taken {
-    pub(super) queue: Queue,
-    pub(super) number: Tick,
-    pub(super) at: Micros,
-    pub(super) snapshot: SnapshotOf<Span>,
-    pub(super) act: Act,
+pub(crate) struct Taken {
+    pub(crate) queue: Queue,
+    pub(crate) number: Tick,
+    pub(crate) at: Micros,
+    pub(crate) snapshot: SnapshotOf<Span>,
+    pub(crate) act: Act,
 }
 
 /// A window, given out to a worker under a token: in whatever transaction.
 #[derive(Clone, Copy)]
-pub(super) struct Claim {
-    pub(super) worker: WorkerId,
-    pub(super) consumer: Option<Consumer>,
-    pub(super) token: Token,
-    pub(super) prev: Tick,
-    pub(super) next: Tick,
-    pub(super) victim: WorkerId,
-    pub(super) isolated: bool,
-    pub(super) act: Act,
+pub(crate) struct Claim {
+    pub(crate) worker: WorkerId,
+    pub(crate) consumer: Option<Consumer>,
+    pub(crate) token: Token,
+    pub(crate) prev: Tick,
+    pub(crate) next: Tick,
+    pub(crate) victim: WorkerId,
+    pub(crate) isolated: bool,
+    pub(crate) act: Act,
 }
 
 /// A page of a window, or the one event of an isolated one, as somebody was handed it.
-pub(super) struct Delivery {
-    pub(super) act: Act,
-    pub(super) worker: WorkerId,
-    pub(super) token: Token,
-    pub(super) events: Vec<Event>,
+pub(crate) struct Delivery {
+    pub(crate) act: Act,
+    pub(crate) worker: WorkerId,
+    pub(crate) token: Token,
+    pub(crate) events: Vec<Event>,
     /// Of a page: where it began, and how many it may hold.
-    pub(super) page: Option<(EventId, u32)>,
+    pub(crate) page: Option<(EventId, u32)>,
 }
 
 impl<'h> Facts<'h> {
-    pub(super) fn of(history: &'h History) -> Self {
+    pub(crate) fn of(history: &'h History) -> Self {
         let account = Account::of(history);
         let (mints, endings) = (account.mints(), account.endings());
         let appearances = mints.iter().flat_map(|mint| account.appearances_of(mint)).collect();
@@ -64,35 +64,35 @@ impl<'h> Facts<'h> {
     }
 
     /// Its first mint: a second is another's crime.
-    pub(super) fn mint(&self, id: EventId) -> Option<&Mint> {
+    pub(crate) fn mint(&self, id: EventId) -> Option<&Mint> {
         self.mints.iter().find(|mint| mint.id == id)
     }
 
-    pub(super) fn appearance(&self, id: EventId) -> Option<&Appearance> {
+    pub(crate) fn appearance(&self, id: EventId) -> Option<&Appearance> {
         self.appearances.iter().find(|it| it.id == id)
     }
 
-    pub(super) fn sees(&self, tick: &Taken, xid: Xid) -> bool {
+    pub(crate) fn sees(&self, tick: &Taken, xid: Xid) -> bool {
         xid < tick.snapshot.xmax && !self.account.history.ids(tick.snapshot.in_progress).contains(&xid.0)
     }
 
-    pub(super) fn tick(&self, queue: Queue, number: Tick) -> Option<&Taken> {
+    pub(crate) fn tick(&self, queue: Queue, number: Tick) -> Option<&Taken> {
         self.ticks.iter().find(|tick| (tick.queue, tick.number) == (queue, number))
     }
 
     /// Whether an event is visible at the end of a window and not at its start; none if a tick of it is not known.
-    pub(super) fn belongs(&self, event: &Appearance, (prev, next): (Tick, Tick)) -> Option<bool> {
+    pub(crate) fn belongs(&self, event: &Appearance, (prev, next): (Tick, Tick)) -> Option<bool> {
         let queue = event.queue?;
         let (start, end) = (self.tick(queue, prev)?, self.tick(queue, next)?);
         Some(self.sees(end, event.xid) && !self.sees(start, event.xid))
     }
 
-    pub(super) fn queue_of_worker(&self, worker: WorkerId) -> Option<Queue> {
+    pub(crate) fn queue_of_worker(&self, worker: WorkerId) -> Option<Queue> {
         self.account.consumer_of(worker).and_then(|consumer| self.account.queue_of(consumer))
     }
 
     /// The window that stands for a token where it is used: the committed claim's, or that of the user's own transaction.
-    pub(super) fn window_of(&self, user: &Act, worker: WorkerId, token: Token) -> Option<&Claim> {
+    pub(crate) fn window_of(&self, user: &Act, worker: WorkerId, token: Token) -> Option<&Claim> {
         let is_it = |claim: &&Claim| {
             let is_seen = claim.act.is_committed() && claim.act.commit <= user.commit.min(NONE);
             let is_own = claim.act.session == user.session && claim.act.begun == user.begun;
@@ -102,12 +102,12 @@ impl<'h> Facts<'h> {
     }
 
     /// The first ending of that id which is of the whole event, not of one consumer's copy.
-    pub(super) fn ending(&self, id: EventId) -> Option<&Ending> {
+    pub(crate) fn ending(&self, id: EventId) -> Option<&Ending> {
         self.endings.iter().find(|it| it.id == id)
     }
 
     /// By which act the workflow ended first; none while it lives.
-    pub(super) fn end_of(&self, workflow: WorkflowId) -> Option<&Ending> {
+    pub(crate) fn end_of(&self, workflow: WorkflowId) -> Option<&Ending> {
         self.endings.iter().find(|it| {
             it.ends_workflow() && self.mint(it.id).is_some_and(|mint| mint.workflow == workflow && workflow.0 != 0)
         })

@@ -61,13 +61,13 @@ fn unique(facts: &Facts<'_>, court: &mut Court) {
 fn delivered(facts: &Facts<'_>, court: &mut Court) {
     for delivery in &facts.deliveries {
         for event in &delivery.events {
-            match facts.appearance(event.id) {
-                Some(_) => {}
-                // A timer, a wait or a join that nobody put into the log, as far as anybody was told.
-                None if facts.mint(event.id).is_some() => stranger(facts, court, event),
-                None => stranger(facts, court, event),
+            let Some(known) = facts.appearance(event.id) else {
+                stranger(facts, court, event);
+                continue;
+            };
+            if known.act.commit_call > delivery.act.ret {
+                court.broken(Property::D2, format!("{} was delivered before it was committed", event.id));
             }
-            let Some(known) = facts.appearance(event.id) else { continue };
             let mint = facts.mint(event.id).filter(|mint| mint.workflow.0 == 0 && event.workflow.0 == 0);
             let is_message = mint.filter(|mint| mint.kind == super::mint::Kind::Event);
             if is_message.is_some_and(|mint| mint.state != event.state) {
@@ -167,6 +167,12 @@ fn causal(facts: &Facts<'_>, court: &mut Court) {
 }
 
 fn monotone(facts: &Facts<'_>, court: &mut Court) {
+    for act in facts.account.committed() {
+        let (Op::Subscribe { queue, .. }, Some(Reply::Subscribed { cursor })) = (act.op, act.reply) else { continue };
+        if facts.tick(queue, cursor).is_some_and(|tick| tick.act.commit_call > act.commit) {
+            court.broken(Property::Q14, format!("{cursor} was a cursor, and was taken after that"));
+        }
+    }
     for (place, tick) in facts.ticks.iter().enumerate() {
         for other in facts.ticks[..place].iter().filter(|other| other.queue == tick.queue) {
             if other.number == tick.number {

@@ -6,7 +6,7 @@
 //! - **A1** A wait is put into the log once.
 //! - **A2** An emit resumes an open wait of its workflow and name; a deadline one that had one, which had passed; an await
 //!   goes on at once only by a promise. An emit's id is taken once while its workflow lives, a repetition answers as it did,
-//!   and what was taken is kept.
+//!   and what was taken is kept. What arrives says how the wait ended.
 //! - **A3** No emit leaves a promise while a wait is open that would take it, no await opens a wait while such a promise
 //!   lies there; at the end no such two lie side by side, and each promise has its row. Who comes second finds one.
 //! - **A4** At the end each open wait of a live workflow has its row, and each row is of one.
@@ -65,6 +65,7 @@ impl super::act::Account<'_> {
 pub(super) fn judge(facts: &Facts<'_>, court: &mut Court) {
     let boxes = Boxes { facts, emits: facts.account.emits() };
     boxes.resumed(court);
+    boxes.delivered(court);
     boxes.taken(court);
     boxes.met(court);
     boxes.overwritten(court);
@@ -172,6 +173,16 @@ impl Boxes<'_, '_> {
                     }
                     _ => court.missing(account, Property::A2, format!("e{id} was resumed, and is no wait")),
                 }
+            }
+        }
+    }
+
+    /// What is delivered of a wait says how it ended.
+    fn delivered(&self, court: &mut Court) {
+        for event in self.facts.deliveries.iter().flat_map(|delivery| &delivery.events) {
+            let known = self.facts.appearance(event.id).filter(|_| self.waits().any(|(mint, _)| mint.id == event.id));
+            if known.is_some_and(|known| known.arrival != event.arrival) {
+                court.missing(&self.facts.account, Property::A2, format!("{} arrived otherwise", event.id));
             }
         }
     }

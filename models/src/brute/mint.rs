@@ -13,7 +13,7 @@ use crate::reply::{Arrival, EmitAnswer, Reply};
 use alloc::vec::Vec;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Event,
     /// Due after so long; the server may have said when.
     Timer(Micros, Option<Micros>),
@@ -22,40 +22,40 @@ pub(super) enum Kind {
 }
 
 #[derive(Clone)]
-pub(super) struct Mint {
-    pub(super) id: EventId,
-    pub(super) act: Act,
-    pub(super) kind: Kind,
-    pub(super) queue: Option<Queue>,
-    pub(super) workflow: WorkflowId,
+pub(crate) struct Mint {
+    pub(crate) id: EventId,
+    pub(crate) act: Act,
+    pub(crate) kind: Kind,
+    pub(crate) queue: Option<Queue>,
+    pub(crate) workflow: WorkflowId,
     /// None of a start, which does not say it.
-    pub(super) sequence: Option<u32>,
-    pub(super) step: Step,
-    pub(super) attempt: u16,
-    pub(super) state: u64,
-    pub(super) arrival: Arrival,
+    pub(crate) sequence: Option<u32>,
+    pub(crate) step: Step,
+    pub(crate) attempt: u16,
+    pub(crate) state: u64,
+    pub(crate) arrival: Arrival,
     /// The decision that it follows on.
-    pub(super) decision: Option<Decision>,
+    pub(crate) decision: Option<Decision>,
     /// Of a join: its children, and their first decisions.
-    pub(super) children: Vec<(WorkflowId, Decision)>,
-    pub(super) parent: Option<Parent>,
-    pub(super) key: Option<Key>,
+    pub(crate) children: Vec<(WorkflowId, Decision)>,
+    pub(crate) parent: Option<Parent>,
+    pub(crate) key: Option<Key>,
     /// It begins a workflow.
-    pub(super) begins: bool,
+    pub(crate) begins: bool,
 }
 
 /// A mint in the log.
 #[derive(Clone, Copy)]
-pub(super) struct Appearance {
-    pub(super) id: EventId,
-    pub(super) act: Act,
-    pub(super) xid: Xid,
-    pub(super) queue: Option<Queue>,
-    pub(super) arrival: Arrival,
+pub(crate) struct Appearance {
+    pub(crate) id: EventId,
+    pub(crate) act: Act,
+    pub(crate) xid: Xid,
+    pub(crate) queue: Option<Queue>,
+    pub(crate) arrival: Arrival,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum How {
+pub(crate) enum How {
     /// By that decision, with what follows on it, if the reply says so.
     Decided(Verb, Option<EventId>),
     /// A hand-out, a drain or whoever ended its wait or join called it dead.
@@ -64,18 +64,18 @@ pub(super) enum How {
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Ending {
-    pub(super) id: EventId,
-    pub(super) act: Act,
-    pub(super) how: How,
-    pub(super) decision: Option<Decision>,
+pub(crate) struct Ending {
+    pub(crate) id: EventId,
+    pub(crate) act: Act,
+    pub(crate) how: How,
+    pub(crate) decision: Option<Decision>,
     /// For whom; none of a timer.
-    pub(super) consumer: Option<Consumer>,
+    pub(crate) consumer: Option<Consumer>,
 }
 
 impl Ending {
     /// Whether its workflow is over with it, and the event a dead letter.
-    pub(super) const fn is_dead(&self) -> bool {
+    pub(crate) const fn is_dead(&self) -> bool {
         match self.how {
             How::Dead | How::Decided(Verb::Reject, _) => true,
             How::Decided(verb, Some(EventId(0))) => verb.continues(),
@@ -83,21 +83,21 @@ impl Ending {
         }
     }
 
-    pub(super) const fn ends_workflow(&self) -> bool {
+    pub(crate) const fn ends_workflow(&self) -> bool {
         self.is_dead() || matches!(self.how, How::Decided(Verb::Complete | Verb::Fail, _))
     }
 }
 
 /// One decision with what the reply says about it.
-pub(super) struct Decided<'h> {
-    pub(super) decision: Decision,
-    pub(super) id: Option<EventId>,
-    pub(super) children: Vec<(&'h Decision, Option<EventId>, Option<WorkflowId>)>,
+pub(crate) struct Decided<'h> {
+    pub(crate) decision: Decision,
+    pub(crate) id: Option<EventId>,
+    pub(crate) children: Vec<(&'h Decision, Option<EventId>, Option<WorkflowId>)>,
 }
 
 impl<'h> Account<'h> {
     /// What a handoff says, decision by decision, children with their spawn.
-    pub(super) fn decided(&self, act: &Act) -> Vec<Decided<'h>> {
+    pub(crate) fn decided(&self, act: &Act) -> Vec<Decided<'h>> {
         let Op::Handoff { decisions, .. } = act.op else { return Vec::new() };
         let (mut ids, mut started) = match act.reply {
             Some(Reply::HandedOff { appended, children, .. }) => {
@@ -119,14 +119,14 @@ impl<'h> Account<'h> {
         told
     }
 
-    pub(super) fn consumer_of(&self, worker: WorkerId) -> Option<Consumer> {
+    pub(crate) fn consumer_of(&self, worker: WorkerId) -> Option<Consumer> {
         self.committed().find_map(|act| match (act.op, act.reply) {
             (Op::Register { consumer }, Some(Reply::Registered { worker: other })) if other == worker => Some(consumer),
             _ => None,
         })
     }
 
-    pub(super) fn queue_of(&self, consumer: Consumer) -> Option<Queue> {
+    pub(crate) fn queue_of(&self, consumer: Consumer) -> Option<Queue> {
         self.committed().find_map(|act| match act.op {
             Op::Subscribe { queue, consumer: other } if other == consumer => Some(queue),
             _ => None,
@@ -134,7 +134,7 @@ impl<'h> Account<'h> {
     }
 
     /// The consumers of a queue, in the order in which they subscribed.
-    pub(super) fn consumers_of(&self, queue: Queue) -> Vec<Consumer> {
+    pub(crate) fn consumers_of(&self, queue: Queue) -> Vec<Consumer> {
         let mut consumers = Vec::new();
         for act in self.committed() {
             if let Op::Subscribe { queue: other, consumer } = act.op
@@ -148,7 +148,7 @@ impl<'h> Account<'h> {
     }
 
     /// All ids that committed acts minted, twins included.
-    pub(super) fn mints(&self) -> Vec<Mint> {
+    pub(crate) fn mints(&self) -> Vec<Mint> {
         let mut mints: Vec<Mint> = Vec::new();
         for act in self.acts.iter().filter(|act| act.is_committed()) {
             self.mints_of(act, &mut mints);
@@ -156,7 +156,7 @@ impl<'h> Account<'h> {
         mints
     }
 
-    pub(super) fn mints_of(&self, act: &Act, mints: &mut Vec<Mint>) {
+    pub(crate) fn mints_of(&self, act: &Act, mints: &mut Vec<Mint>) {
         let plain = |id: EventId, kind: Kind, queue: Option<Queue>, state: u64| Mint {
             id,
             act: *act,
@@ -243,7 +243,7 @@ impl<'h> Account<'h> {
     }
 
     /// What its step is told, once it is in the log.
-    pub(super) fn arrival_of(&self, mint: &Mint) -> Arrival {
+    pub(crate) fn arrival_of(&self, mint: &Mint) -> Arrival {
         if mint.kind != Kind::Wait {
             return mint.arrival;
         }
@@ -251,7 +251,7 @@ impl<'h> Account<'h> {
     }
 
     /// Each time that something put it in the log.
-    pub(super) fn appearances_of(&self, mint: &Mint) -> Vec<Appearance> {
+    pub(crate) fn appearances_of(&self, mint: &Mint) -> Vec<Appearance> {
         let appearance =
             |act: &Act, arrival: Arrival| Appearance { id: mint.id, act: *act, xid: act.xid, queue: mint.queue, arrival };
         if mint.kind == Kind::Event {
@@ -289,7 +289,7 @@ impl<'h> Account<'h> {
     }
 
     /// Everything that ended something: decisions, dead letters, cancellations.
-    pub(super) fn endings(&self) -> Vec<Ending> {
+    pub(crate) fn endings(&self) -> Vec<Ending> {
         let mut endings = Vec::new();
         for act in self.committed() {
             let consumer = match act.op {
@@ -329,7 +329,7 @@ impl<'h> Account<'h> {
 }
 
 /// The joins (and, of handoffs and duties, waits) that a reply says to have gone on.
-pub(super) const fn resumed_by(reply: &Reply<Span, Span, Span>) -> Option<Span> {
+pub(crate) const fn resumed_by(reply: &Reply<Span, Span, Span>) -> Option<Span> {
     match *reply {
         Reply::HandedOff { resumed, .. }
         | Reply::HandedOut { resumed, .. }

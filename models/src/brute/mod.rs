@@ -18,16 +18,16 @@
 //! their definitions are procedures over the run, so that saying them again would be writing them again. W7 and W10 are
 //! half here, by the parts of them that T5, Q11 and Q12 share; T4 is a bound like the L's.
 
-mod act;
+pub(crate) mod act;
 mod court;
 mod dead_letter;
-mod facts;
+pub(crate) mod facts;
 mod fate;
 mod join;
 mod lease;
 mod log;
 mod mailbox;
-mod mint;
+pub(crate) mod mint;
 mod timer;
 mod window;
 mod workflow;

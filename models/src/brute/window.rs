@@ -26,7 +26,7 @@ pub(super) fn judge(facts: &Facts<'_>, court: &mut Court) {
 
 impl Facts<'_> {
     /// How often the event was acknowledged for the subscription.
-    pub(super) fn acknowledgements(&self, event: EventId, consumer: Consumer) -> usize {
+    pub(crate) fn acknowledgements(&self, event: EventId, consumer: Consumer) -> usize {
         let is_it = |it: &&super::mint::Ending| {
             it.id == event && it.consumer == Some(consumer) && !matches!(it.how, How::Cancelled)
         };
@@ -99,6 +99,10 @@ fn disjoint(facts: &Facts<'_>, court: &mut Court) {
             if queue.is_some_and(|queue| facts.tick(queue, end).is_none()) && !is_cursor {
                 court.missing(&facts.account, Property::Q4, format!("{window} is bounded by {end}, which nobody took"));
             }
+        }
+        let start = facts.subscribers().find(|(other, _)| *other == consumer).map(|(_, cursor)| cursor);
+        if claim.victim.0 == 0 && start.is_some_and(|start| claim.prev < start) {
+            court.broken(Property::Q4, format!("{window} lies before the subscription"));
         }
         if claim.next <= claim.prev {
             court.broken(Property::Q4, format!("{window} ends before it starts"));

@@ -126,8 +126,11 @@ fn effects(facts: &Facts<'_>, program: Option<&dyn Program>, court: &mut Court) 
     });
     let fenced: Vec<(&Act, WorkflowId, u32)> = fenced.collect();
     for (act, workflow, sequence) in &fenced {
+        // The first event's sequence may never have been told: then it is none that another of its events has.
+        let says_it = |mint: &&Mint| mint.workflow == *workflow && sequence_of(facts, mint) == Some(*sequence);
+        let is_told = facts.mints.iter().any(|mint| says_it(&mint));
         let of_step = facts.mints.iter().filter(|mint| {
-            mint.workflow == *workflow && sequence_of(facts, mint).is_none_or(|own| own == *sequence)
+            says_it(mint) || (!is_told && mint.workflow == *workflow && sequence_of(facts, mint).is_none())
         });
         let ids: Vec<_> = of_step.map(|mint| mint.id).collect();
         let handoffs = facts.endings.iter().filter(|ending| ids.contains(&ending.id) && ending.decision.is_some());

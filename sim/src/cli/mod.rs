@@ -9,6 +9,7 @@
 mod bench;
 mod check;
 mod console;
+mod export;
 mod figures;
 mod guards;
 mod list;
@@ -73,6 +74,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Check a history from anywhere
     Check(check::Arguments),
+    /// Print a history as Jepsen or Elle reads it
+    Export(export::Arguments),
     /// Remove each guard in turn and show which property catches it, and after how many seeds
     Guards(guards::Arguments),
     /// Workloads, faults, properties, guards and designs, each with one sentence
@@ -126,6 +129,7 @@ fn dispatch(arguments: Arguments, console: &mut Console) -> anyhow::Result<Exit>
         Some(Command::Run(arguments)) => run::run(&arguments, console),
         Some(Command::Replay(arguments)) => replay::run(&arguments, console),
         Some(Command::Check(arguments)) => check::run(&arguments, console),
+        Some(Command::Export(arguments)) => export::run(&arguments, console),
         Some(Command::Guards(arguments)) => guards::run(&arguments, console),
         Some(Command::List(arguments)) => list::run(&arguments, console),
         Some(Command::Sql(arguments)) => sql::run(&arguments, console),
