@@ -1,83 +1,149 @@
-//! The checker against the definitions, on small histories.
+//! The checker against the definitions, on thousands of small histories: as they are, and with small lies in them.
 
-use crate::stage::{all_faults, works};
-use std::collections::BTreeMap;
-use tourbillon::plan::{Plan, Role};
-use tourbillon::simulate::Simulator;
-use tourbillon_engine::actors::script::ScriptOptions;
+use crate::plans::{fixed, limits};
+use crate::stage::all_faults;
+use proptest::prelude::*;
+use tourbillon::faults::FaultKind;
+use tourbillon::fuzz::Bytes;
+use tourbillon::fuzz::checker::{RECORDS, differences, disagreement, small};
+use tourbillon::fuzz::edit::Draft;
+use tourbillon::generate::Limits;
 use tourbillon_engine::guard::{Guard, Guards};
 use tourbillon_models::brute::{COVERED, judge};
 use tourbillon_models::history::History;
 use tourbillon_models::property::Checker;
+use tourbillon_models::record::Happening;
 use tourbillon_models::verdict::Judgement;
+use tourbillon_models::workload::Workload;
 
-fn small(plan: &mut Plan) {
-    for process in &mut plan.processes {
-        if let Role::Script(ScriptOptions::Once { rounds }) = &mut process.role
-            && process.name != "setup"
-        {
-            rounds.truncate(3);
-        }
-    }
+/// Histories in which nobody dies with an answer on its way: nothing in them is unknown.
+fn told_in_full() -> Limits {
+    let is_vague = |kind: &FaultKind| {
+        matches!(kind, FaultKind::LostReply | FaultKind::ServerCrash | FaultKind::WorkerCrash | FaultKind::AsyncCommitLoss)
+    };
+    Limits { faults: FaultKind::ALL.into_iter().filter(|kind| !is_vague(kind)).collect() }
 }
 
-pub fn differences(history: &History) -> Vec<String> {
-    let verdict = Checker::new().check(history);
-    let opinion = judge(history);
-    let mut told = Vec::new();
-    for property in COVERED {
-        let (checker, brute) = (verdict.of(property).judgement, opinion.of(property).unwrap());
-        let agrees = match brute {
-            Judgement::Violated | Judgement::Holds => checker == brute,
-            Judgement::Unknown => true,
-        };
-        if !agrees {
-            let says = verdict.of(property).violations.first().map(|it| it.sentence.clone()).unwrap_or_default();
-            let evidence = opinion.evidence(property).next().unwrap_or_default().to_owned();
-            told.push(format!("{property} checker {checker:?} [{says}], brute {brute:?} [{evidence}]"));
-        }
+fn workload(seed: u64) -> Workload {
+    Workload::ALL[seed as usize % Workload::ALL.len()]
+}
+
+/// Judges some, and says how many properties were judged at all, and how many broken.
+fn agree(histories: impl Iterator<Item = (u64, History)>) -> (u64, u64, u64) {
+    let (mut count, mut known, mut broken) = (0, 0, 0);
+    for (seed, history) in histories {
+        assert_eq!(differences(&history), [""; 0], "seed {seed} of {} without {:?}", history.header.workload, history.header.without);
+        let opinion = judge(&history);
+        let judged = |judgement| COVERED.iter().filter(|it| opinion.of(**it) == Some(judgement)).count() as u64;
+        count += 1;
+        known += judged(Judgement::Holds);
+        broken += judged(Judgement::Violated);
     }
-    told
+    (count, known, broken)
 }
 
 #[test]
-fn explore() {
-    let n: u64 = std::env::var("N").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
-    let sound = std::env::var("SOUND").is_ok();
-    let mut counts: BTreeMap<String, (u64, String)> = BTreeMap::new();
-    let (mut judged, mut records, mut known, mut broken) = (0u64, 0u64, 0u64, 0u64);
-    for seed in 0..n {
-        let work = &works()[seed as usize % works().len()];
-        let mut plan = work.plan(seed, &all_faults());
-        small(&mut plan);
-        let guards = if sound { Guards::ALL } else { Guards::without(&[Guard::ALL[(seed / 23) as usize % 50]]) };
-        let mut simulator = Simulator::default();
-        simulator.run(&plan, work, guards);
-        let history = simulator.history();
-        if history.records.len() > 1000 {
-            continue;
+fn of_the_sound_engine_both_say_that_all_holds() {
+    let any = (0..1_500).filter_map(|seed| Some((seed, small(seed, workload(seed), &all_faults(), Guards::ALL)?)));
+    let (count, known, broken) = agree(any);
+    assert!(count > 200 && known > 5_000, "{count} histories, {known} judgements");
+    assert_eq!(broken, 0);
+    let full = (1_500..4_500).filter_map(|seed| Some((seed, small(seed, workload(seed), &told_in_full(), Guards::ALL)?)));
+    let (count, known, broken) = agree(full);
+    assert!(count > 800 && known > 800 * 38, "{count} histories, {known} judgements");
+    assert_eq!(broken, 0);
+}
+
+#[test]
+fn of_an_engine_without_a_guard_both_say_what_is_broken() {
+    let without = |seed: u64| Guards::without(&[Guard::ALL[(seed / 23) as usize % Guard::ALL.len()]]);
+    let all = (0..2_300).map(|seed| (seed, all_faults())).chain((2_300..6_900).map(|seed| (seed, told_in_full())));
+    let broken = all.filter_map(|(seed, limits)| Some((seed, small(seed, workload(seed), &limits, without(seed))?)));
+    let (count, _, broken) = agree(broken);
+    assert!(count > 1_000 && broken > 100, "{count} histories, {broken} properties broken");
+}
+
+proptest! {
+    #![proptest_config(fixed(3_000))]
+
+    #[test]
+    fn of_an_edited_history_both_say_whether_anything_is_wrong(
+        seed in 0..3_000u64, edit in proptest::collection::vec(any::<u8>(), 4..16),
+    ) {
+        let Some(history) = small(seed, workload(seed), &told_in_full(), Guards::ALL) else { return Ok(()) };
+        let mut draft = Draft::of(&history);
+        draft.edit(&mut Bytes::new(&edit));
+        prop_assert_eq!(disagreement(&draft.history()), None);
+    }
+}
+
+proptest! {
+    #![proptest_config(fixed(600))]
+
+    /// Of a history that holds, or breaks something, cut off anywhere: what is broken by then both find.
+    #[test]
+    fn of_a_history_that_stops_early_both_say_the_same(
+        seed in 0..3_000u64, guard in 0..Guard::ALL.len(), limits in limits(), at: prop::sample::Index,
+    ) {
+        let guards = Guards::without(&[Guard::ALL[guard]]);
+        let Some(history) = small(seed, workload(seed), &limits, guards) else { return Ok(()) };
+        let mut draft = Draft::of(&history);
+        draft.records.truncate(at.index(history.records.len()));
+        draft.state = None;
+        prop_assert_eq!(differences(&draft.history()), Vec::<String>::new());
+    }
+
+    /// An answer that nobody told may have been the one that breaks it.
+    #[test]
+    fn what_nobody_told_is_not_called_true(
+        seed in 0..3_000u64, guard in 0..Guard::ALL.len(), at: prop::sample::Index,
+    ) {
+        let guards = Guards::without(&[Guard::ALL[guard]]);
+        let Some(history) = small(seed, workload(seed), &told_in_full(), guards) else { return Ok(()) };
+        let answers: Vec<usize> = hidden_places(&Draft::of(&history));
+        if answers.is_empty() {
+            return Ok(());
         }
-        judged += 1;
-        if let Ok(dir) = std::env::var("DUMP") {
-            let removed: Vec<_> = guards.removed().map(|guard| guard.name()).collect();
-            let name = format!("{dir}/{seed}-{}-{}.jsonl", work.name, removed.join("+"));
-            std::fs::write(name, history.lines().collect::<Vec<_>>().join("\n")).unwrap();
-            continue;
-        }
-        records += history.records.len() as u64;
-        let opinion = judge(history);
-        known += COVERED.iter().filter(|it| opinion.of(**it) == Some(Judgement::Holds)).count() as u64;
-        broken += COVERED.iter().filter(|it| opinion.of(**it) == Some(Judgement::Violated)).count() as u64;
-        for difference in differences(history) {
-            let removed: Vec<_> = guards.removed().map(|guard| guard.name()).collect();
-            let key = difference.split(" [").next().unwrap().to_owned();
-            let entry = counts.entry(key).or_default();
-            entry.0 += 1;
-            if entry.0 <= 2 { entry.1.push_str(&format!("\n     seed {seed} {} {removed:?} {difference}", work.name)); }
+        let mut draft = Draft::of(&history);
+        draft.hide(answers[at.index(answers.len())]);
+        let hidden = draft.history();
+        let (verdict, opinion) = (Checker::new().check(&hidden), judge(&history));
+        prop_assert_ne!(verdict.judgement(), Judgement::Holds, "somebody waits for an answer");
+        for property in COVERED {
+            // That history itself is one way in which the answer may have been.
+            if opinion.of(property) == Some(Judgement::Violated) {
+                prop_assert_ne!(verdict.of(property).judgement, Judgement::Holds, "{}", property);
+            }
         }
     }
-    eprintln!("{judged} judged, {records} records, {known} hold, {broken} broken");
-    for (key, (count, first)) in counts {
-        eprintln!("{count} {key} {first}");
-    }
+}
+
+/// Answers to calls that may have changed something, and are transactions of their own; and to commits.
+fn hidden_places(draft: &Draft) -> Vec<usize> {
+    use tourbillon_models::op::Op;
+    use tourbillon_models::reply::Reply;
+    let calls = draft.records.iter().enumerate().filter_map(|(place, record)| match &record.what {
+        Happening::Call(op) => Some((place, op)),
+        _ => None,
+    });
+    let told = calls.filter_map(|(place, op)| {
+        let answer = draft.answer(place)?;
+        let Happening::Return(reply) = &draft.records[answer].what else { return None };
+        let is_write = matches!(
+            op,
+            Op::Append { .. } | Op::Start { .. } | Op::Handoff { .. } | Op::Tick { .. } | Op::Claim { .. } | Op::Emit { .. }
+                | Op::Drain { .. } | Op::Schedule { .. }
+        );
+        let is_alone = is_write && !draft.is_in_transaction(place);
+        let is_done = !matches!(reply, Reply::Idle | Reply::Refused(_) | Reply::RolledBack);
+        let is_commit = matches!(op, Op::Commit) && draft.records[answer].xid.0 != 0;
+        ((is_alone || is_commit) && is_done).then_some(answer)
+    });
+    told.collect()
+}
+
+#[test]
+fn small_is_small() {
+    let history = small(0, workload(0), &all_faults(), Guards::ALL);
+    assert!(history.is_none_or(|history| history.records.len() <= RECORDS));
 }

@@ -10,6 +10,8 @@ mod plans;
 mod scenarios;
 
 mod brute;
+mod planted;
+
 mod capsules;
 mod guards;
 

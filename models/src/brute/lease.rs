@@ -54,10 +54,6 @@ impl Facts<'_> {
         }
         until
     }
-
-    fn is_worker(&self, worker: WorkerId) -> bool {
-        self.account.consumer_of(worker).is_some()
-    }
 }
 
 fn accepted(facts: &Facts<'_>, court: &mut Court) {
@@ -70,9 +66,6 @@ fn accepted(facts: &Facts<'_>, court: &mut Court) {
             | Op::HandOut { worker, token, .. } => (worker, token),
             _ => continue,
         };
-        if !facts.is_worker(worker) {
-            continue;
-        }
         match facts.current_until(act, worker, token) {
             None => court.missing(
                 &facts.account,
@@ -96,9 +89,6 @@ fn fenced(facts: &Facts<'_>, court: &mut Court) {
             }
             _ => continue,
         };
-        if !facts.is_worker(worker) {
-            continue;
-        }
         match facts.current_until(act, worker, token) {
             None => {
                 court.missing(&facts.account, Property::Q9, format!("{worker} committed under {token}, never its own"));

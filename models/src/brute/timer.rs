@@ -73,7 +73,7 @@ fn rounds(facts: &Facts<'_>, court: &mut Court) {
             // Whatever was being committed beside the round counts as well.
             let is_over = facts.appearances.iter().any(|it| it.id == mint.id && it.act.commit_call <= act.commit)
                 || facts.endings.iter().any(|it| it.id == mint.id && it.act.commit_call <= act.commit);
-            if is_due && is_seen && !is_over {
+            if is_due && is_seen && !is_over && mint.act.commit < act.commit {
                 court.missing(&facts.account, Property::T2, format!("{} was left behind at {tick}", mint.id));
             }
         }

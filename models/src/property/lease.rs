@@ -375,7 +375,13 @@ impl Pass<'_> {
         self.found.exercised(Property::Q9);
         self.handed_off_by_holder(done, worker, token);
         let clue = Clue(self.history);
-        let known = self.memory.workers.get_mut(worker.0)?;
+        let Some(known) = self.memory.workers.get_mut(worker.0) else {
+            self.found.violated(Property::Q9, &[done.record(), done.commit], || {
+                let (at, process) = (clue.at(done.commit), clue.process(done.record()));
+                format!("a handoff of {process} as {worker} under token {token} committed at {at}, although nobody had been registered as that")
+            });
+            return None;
+        };
         let (consumer, window, ended, phase) = (known.consumer, known.window, known.ended, known.phase);
         let is_own = known.token == token;
         if is_own && matches!(phase, Phase::Open) && finish == Finish::Event {
