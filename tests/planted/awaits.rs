@@ -84,10 +84,9 @@ fn deadline_early(draft: &mut Draft) -> Option<Planted> {
 }
 
 fn promise_beside(draft: &mut Draft) -> Option<Planted> {
-    let (_, place, op, event) = emits(draft, EmitAnswer::Resumed).into_iter().next()?;
+    let (_, place, op, _) = emits(draft, EmitAnswer::Resumed).into_iter().next()?;
     let Op::Emit { workflow, payload, .. } = op else { return None };
     answer(draft, place, emitted(EmitAnswer::Promised, EventId(0)));
-    let _ = event;
     planted(Property::A3, [name_of(draft, workflow)?, payload.to_string()])
 }
 

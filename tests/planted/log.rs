@@ -56,9 +56,9 @@ pub fn ask(draft: &mut Draft, place: usize, op: PlainOp) {
 }
 
 fn lose_event(draft: &mut Draft) -> Option<Planted> {
-    let (_, place, _, mut events) = calls(draft).into_iter().find_map(|(call, place, op, reply)| match (op, reply) {
+    let (place, mut events) = calls(draft).into_iter().find_map(|(_, place, op, reply)| match (op, reply) {
         (Op::Read { limit, .. }, Reply::Events(events)) if events.len() > 1 && events.len() < limit as usize => {
-            Some((call, place, limit, events))
+            Some((place, events))
         }
         _ => None,
     })?;
@@ -208,29 +208,55 @@ fn ticks(draft: &Draft) -> Vec<(usize, usize, PlainOp, PlainReply)> {
     calls(draft).into_iter().filter(|(.., reply)| matches!(reply, Reply::Ticked { .. })).collect()
 }
 
+/// An append that committed.
+struct Appended {
+    answer: usize,
+    event: EventId,
+    table: u8,
+    /// The call that began its transaction, and the record by which it had committed.
+    begun: usize,
+    committed: usize,
+    xid: Xid,
+}
+
+fn appends(draft: &Draft) -> Vec<Appended> {
+    let calls = calls(draft);
+    let appends = calls.iter().filter_map(|(call, answer, _, reply)| {
+        let Reply::Appended { event, table } = reply else { return None };
+        let session = draft.records[*call].session;
+        let own = || calls.iter().filter(|(place, ..)| draft.records[*place].session == session);
+        let (begun, committed) = match draft.is_in_transaction(*call) {
+            false => (*call, *answer),
+            true => {
+                let begin = own().rfind(|(place, _, op, _)| place < call && matches!(op, Op::Begin { .. }))?;
+                let end = own().find(|(place, _, op, _)| place > call && matches!(op, Op::Commit | Op::Rollback))?;
+                matches!(end.3, Reply::Committed).then_some((begin.0, end.1))?
+            }
+        };
+        let xid = draft.records[committed].xid;
+        // Not of a part that was rolled back to a savepoint.
+        pages(draft).iter().flat_map(|(_, events)| events).find(|delivered| delivered.id == *event)?;
+        Some(Appended { answer: *answer, event: *event, table: *table, begun, committed, xid })
+    });
+    appends.collect()
+}
+
 fn tick_out_of_order(draft: &mut Draft) -> Option<Planted> {
-    let appends = calls(draft).into_iter().filter_map(|(call, place, _, reply)| match reply {
-        Reply::Appended { event, .. } if !draft.is_in_transaction(call) => Some((place, event, draft.records[place].xid)),
-        _ => None,
-    });
-    let appends: Vec<_> = appends.collect();
-    let (_, place, _, reply) = ticks(draft).into_iter().find(|(call, ..)| {
-        appends.iter().filter(|(appended, ..)| appended < call).count() > 1
+    let appends = appends(draft);
+    let ticks = ticks(draft);
+    // Two that one tick is the first to see, the one committed before the other was begun.
+    let (place, first, second) = ticks.iter().enumerate().find_map(|(index, (call, place, ..))| {
+        let since = index.checked_sub(1).map_or(0, |before| ticks[before].1);
+        let mut new = appends.iter().filter(|it| it.begun > since && it.committed < *call && it.xid.0 != 0);
+        let first = new.next()?;
+        let second = new.find(|it| it.begun > first.committed)?;
+        Some((*place, first, second))
     })?;
-    let Reply::Ticked { tick, at, mut snapshot } = reply else { return None };
-    let seen: Vec<_> = appends.iter().filter(|(appended, ..)| *appended < place).collect();
-    let ((_, first, xid), (_, second, _)) = (seen[seen.len() - 2], seen[seen.len() - 1]);
-    snapshot.in_progress.push(xid.0);
+    let Reply::Ticked { tick, at, mut snapshot } = ticks.iter().find(|it| it.1 == place)?.3.clone() else { return None };
+    snapshot.in_progress.push(first.xid.0);
     snapshot.in_progress.sort_unstable();
-    snapshot.in_progress.dedup();
-    let is_first = ticks(draft).iter().filter(|(call, ..)| *call < place).all(|(_, earlier, ..)| {
-        appends.iter().any(|(appended, event, _)| event == first && appended > earlier)
-    });
     answer(draft, place, Reply::Ticked { tick, at, snapshot });
-    if !is_first {
-        return None;
-    }
-    planted(Property::Q7, [first.to_string(), second.to_string()])
+    planted(Property::Q7, [first.event.to_string(), second.event.to_string()])
 }
 
 fn tick_again(draft: &mut Draft) -> Option<Planted> {
@@ -259,11 +285,10 @@ fn token_again(draft: &mut Draft) -> Option<Planted> {
 }
 
 fn id_again(draft: &mut Draft) -> Option<Planted> {
-    let appends: Vec<_> = calls(draft).into_iter().filter(|(.., reply)| matches!(reply, Reply::Appended { .. })).collect();
-    let alone: Vec<_> = appends.into_iter().filter(|(call, ..)| !draft.is_in_transaction(*call)).collect();
-    let (Reply::Appended { event, table }, (_, place, ..)) = (alone.first()?.3.clone(), alone.get(1)?) else { return None };
-    answer(draft, *place, Reply::Appended { event, table });
-    planted(Property::D5, [event.to_string()])
+    let appends = appends(draft);
+    let (first, second) = (appends.first()?, appends.iter().find(|it| it.begun > appends[0].committed)?);
+    answer(draft, second.answer, Reply::Appended { event: first.event, table: second.table });
+    planted(Property::D5, [first.event.to_string()])
 }
 
 fn another_token(draft: &mut Draft) -> Option<Planted> {
@@ -300,18 +325,14 @@ fn takeover_early(draft: &mut Draft) -> Option<Planted> {
 }
 
 fn truncate(draft: &mut Draft) -> Option<Planted> {
-    // At once after an append, its table goes.
-    let (call, place, event, table) = calls(draft).into_iter().find_map(|(call, place, _, reply)| match reply {
-        Reply::Appended { event, table } if !draft.is_in_transaction(call) => Some((call, place, event, table)),
-        _ => None,
-    })?;
+    // At once after an append has committed, its table goes.
+    let Appended { event, table, committed, .. } = appends(draft).into_iter().next()?;
     let session = draft.spare_session();
-    let at = draft.records[place].at;
-    let copies = [call, place].map(|from| RecordOf { at, session, ..draft.records[from].clone() });
-    draft.records.splice(place + 1..place + 1, copies);
+    let copy = RecordOf { session, ..draft.records[committed].clone() };
+    draft.records.splice(committed + 1..committed + 1, [copy.clone(), copy]);
     let queue = tourbillon::generate::QUEUE;
-    ask(draft, place + 1, Op::Rotate { queue, lock_timeout: Micros(1_000) });
-    answer(draft, place + 2, Reply::Rotated { table, horizon: tourbillon_models::name::Tick(1) });
+    ask(draft, committed + 1, Op::Rotate { queue, lock_timeout: Micros(1_000) });
+    answer(draft, committed + 2, Reply::Rotated { table, horizon: tourbillon_models::name::Tick(1) });
     planted(Property::Q13, [event.to_string()])
 }
 

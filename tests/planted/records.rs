@@ -33,11 +33,11 @@ fn take_back(draft: &mut Draft) -> Option<Planted> {
 
 fn contradict(draft: &mut Draft) -> Option<Planted> {
     let (place, xid) = draft.records.iter().enumerate().find_map(|(place, record)| match record.what {
-        Happening::Note(Note::Resolved { outcome: Outcome::Committed }) if record.xid.0 != 0 => Some((place, record.xid)),
+        Happening::Note(Note::Resolved { outcome: Outcome::Aborted }) if record.xid.0 != 0 => Some((place, record.xid)),
         _ => None,
     })?;
-    note(draft, place, xid, Outcome::Aborted);
-    planted(Property::D3, [xid.to_string(), "Aborted".to_owned()])
+    note(draft, place, xid, Outcome::Committed);
+    planted(Property::D3, [xid.to_string(), "Committed".to_owned()])
 }
 
 /// Of those that were acknowledged before a crash and not flushed, the first is lost, and the last is not.

@@ -3,7 +3,7 @@
 use super::workflows::name_of;
 use super::{Mutator, Planted, Soil, mutator, planted};
 use tourbillon::fuzz::edit::Draft;
-use tourbillon_models::history::{BoxContent, DeadReason, LedgerRow, WorkflowRow};
+use tourbillon_models::history::{BoxContent, DeadReason, LedgerRow, TickRow, WorkflowRow};
 use tourbillon_models::name::Xid;
 use tourbillon_models::property::Property;
 
@@ -41,23 +41,17 @@ fn forge_ledger(draft: &mut Draft) -> Option<Planted> {
 }
 
 fn lose_event(draft: &mut Draft) -> Option<Planted> {
-    use tourbillon_models::history::History;
-    // One that a tick sees and nobody has acknowledged.
-    let history: History = draft.history();
+    // One that the last tick sees and the cursor's does not, while nobody holds a window.
     let state = draft.state.as_mut()?;
-    let open: Vec<(u32, u32)> = state.workers.iter().filter_map(|row| row.window).map(|(_, prev, next)| (prev.0, next.0)).collect();
     let cursor = state.subscriptions.iter().map(|row| row.cursor).min()?;
-    if !open.is_empty() {
+    if state.workers.iter().any(|row| row.window.is_some()) {
         return None;
     }
     let tick = state.ticks.iter().find(|row| row.tick == cursor)?.clone();
     let last = state.ticks.last()?.clone();
-    let sees = |row: &tourbillon_models::history::TickRow, xid: Xid| {
-        xid < row.snapshot.xmax && !row.snapshot.in_progress.contains(&xid.0)
-    };
+    let sees = |row: &TickRow, xid: Xid| xid < row.snapshot.xmax && !row.snapshot.in_progress.contains(&xid.0);
     let place = state.events.iter().position(|row| sees(&last, row.event.xid) && !sees(&tick, row.event.xid))?;
     let row = state.events.remove(place);
-    let _ = history;
     planted(Property::Q1, [row.event.id.to_string()])
 }
 

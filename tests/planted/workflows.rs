@@ -34,11 +34,10 @@ pub const MUTATORS: &[Mutator] = &[
 ];
 
 fn start_again(draft: &mut Draft) -> Option<Planted> {
-    let (place, key, op) = calls(draft).into_iter().find_map(|(_, place, op, reply)| match (&op, reply) {
-        (Op::Start { key, .. }, Reply::Started { event: EventId(0), .. }) => Some((place, *key, op.clone())),
+    let (place, key) = calls(draft).into_iter().find_map(|(_, place, op, reply)| match (op, reply) {
+        (Op::Start { key, .. }, Reply::Started { event: EventId(0), .. }) => Some((place, key)),
         _ => None,
     })?;
-    let _ = op;
     answer(draft, place, Reply::Started { workflow: WorkflowId(90_001), event: EventId(90_001), table: 0 });
     planted(Property::W9, [key.to_string(), "f90001".to_owned()])
 }
@@ -264,10 +263,7 @@ fn fire_late(draft: &mut Draft) -> Option<Planted> {
     let (call, .., fired) = drains(draft).pop()?;
     let late = Micros::from_secs(3_600);
     draft.records.iter_mut().skip(call).for_each(|record| record.at = record.at + late);
-    planted(Property::T4, [EventId(fired[0]).to_string(), "late".to_owned()]).map(|it| Planted {
-        names: vec![EventId(fired[0]).to_string()],
-        ..it
-    })
+    planted(Property::T4, [EventId(fired[0]).to_string()])
 }
 
 fn after_the_end(draft: &mut Draft) -> Option<Planted> {
@@ -277,5 +273,5 @@ fn after_the_end(draft: &mut Draft) -> Option<Planted> {
     let Op::Handoff { worker, token, mut decisions } = calls(draft).into_iter().find(|it| it.0 == call)?.2 else { return None };
     decisions.push(end);
     ask(draft, call, Op::Handoff { worker, token, decisions });
-    planted(Property::W3, [name_of(draft, end.workflow)?])
+    planted(Property::W3, [end.event.to_string(), "two successors".to_owned()])
 }

@@ -15,7 +15,7 @@ use super::act::Act;
 use super::court::Court;
 use super::facts::Facts;
 use super::mint::{Ending, How, Kind, Mint};
-use crate::name::{Queue, WorkflowId};
+use crate::name::{EventId, Queue, WorkflowId};
 use crate::op::{Op, Verb};
 use crate::property::Property;
 use crate::record::{Happening, Note};
@@ -125,38 +125,40 @@ fn effects(facts: &Facts<'_>, program: Option<&dyn Program>, court: &mut Court) 
         _ => None,
     });
     let fenced: Vec<(&Act, WorkflowId, u32)> = fenced.collect();
-    for (act, workflow, sequence) in &fenced {
+    // Of each effect: which events its transaction hands off that it may be of, and which there are at all.
+    let mut steps: Vec<(&Act, Vec<EventId>, Vec<EventId>)> = Vec::new();
+    for (act, workflow, sequence) in fenced {
         // The first event's sequence may never have been told: then it is none that another of its events has.
-        let says_it = |mint: &&Mint| mint.workflow == *workflow && sequence_of(facts, mint) == Some(*sequence);
+        let says_it = |mint: &&Mint| mint.workflow == workflow && sequence_of(facts, mint) == Some(sequence);
         let is_told = facts.mints.iter().any(|mint| says_it(&mint));
         let of_step = facts.mints.iter().filter(|mint| {
-            says_it(mint) || (!is_told && mint.workflow == *workflow && sequence_of(facts, mint).is_none())
+            says_it(mint) || (!is_told && mint.workflow == workflow && sequence_of(facts, mint).is_none())
         });
-        let ids: Vec<_> = of_step.map(|mint| mint.id).collect();
+        let ids: Vec<EventId> = of_step.map(|mint| mint.id).collect();
         let handoffs = facts.endings.iter().filter(|ending| ids.contains(&ending.id) && ending.decision.is_some());
         let handoffs: Vec<&Ending> = handoffs.collect();
-        if handoffs.iter().any(|ending| ending.act.commit < act.commit_call) {
+        let own = handoffs.iter().filter(|ending| ending.act.is_same_transaction(act));
+        let own: Vec<EventId> = own.map(|ending| ending.id).collect();
+        let is_past = |id: &EventId| handoffs.iter().any(|it| it.id == *id && it.act.commit < act.commit_call);
+        let of_which = if own.is_empty() { &ids } else { &own };
+        if !of_which.is_empty() && of_which.iter().all(is_past) {
             court.broken(Property::W5, format!("the effect of {workflow} step {sequence} was committed again"));
-        }
-        let has_handoff = handoffs.iter().any(|ending| ending.act.is_same_transaction(act));
-        let is_past = handoffs.iter().any(|ending| ending.act.commit < act.commit_call);
-        if !has_handoff && !is_past && !ids.is_empty() {
+        } else if own.is_empty() && !ids.is_empty() {
             let sentence = format!("the effect of {workflow} step {sequence} was committed without its handoff");
             court.missing(&facts.account, Property::W2, sentence);
         }
+        steps.push((act, own, ids));
     }
     for ending in &facts.endings {
         let (Some(decision), Some(mint)) = (ending.decision, facts.mint(ending.id)) else { continue };
         if mint.workflow.0 == 0 || decision.verb == Verb::Acknowledge || facts.appearance(ending.id).is_none() {
             continue;
         }
-        let is_own = |it: &&(&Act, WorkflowId, u32)| {
-            let (act, workflow, sequence) = **it;
-            act.commit <= ending.act.commit
-                && workflow == mint.workflow
-                && sequence_of(facts, mint).is_none_or(|own| own == sequence)
+        let is_own = |(act, own, ids): &&(&Act, Vec<EventId>, Vec<EventId>)| match own.is_empty() {
+            false => act.is_same_transaction(&ending.act) && own.contains(&mint.id),
+            true => act.commit <= ending.act.commit && ids.contains(&mint.id),
         };
-        let count = fenced.iter().filter(is_own).count();
+        let count = steps.iter().filter(is_own).count();
         let asked = program.and_then(|program| asks_for_effect(facts, program, mint, ending));
         if count > 1 || (count == 0 && asked == Some(true)) {
             court.broken(Property::W5, format!("{} was handed off with {count} effects", ending.id));

@@ -355,6 +355,7 @@ impl Pass<'_> {
         self.history.state.iter().for_each(|state| self.find_waits(state));
         self.history.state.iter().for_each(|state| self.find_undeliverable(state));
         self.judge_complete_joins();
+        self.judge_unseen();
         let doubts = self.doubts();
         let has_doubts = !doubts.is_empty();
         if has_doubts {
