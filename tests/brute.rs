@@ -19,7 +19,10 @@ use tourbillon_models::workload::Workload;
 /// Histories in which nobody dies with an answer on its way: nothing in them is unknown.
 fn told_in_full() -> Limits {
     let is_vague = |kind: &FaultKind| {
-        matches!(kind, FaultKind::LostReply | FaultKind::ServerCrash | FaultKind::WorkerCrash | FaultKind::AsyncCommitLoss)
+        matches!(
+            kind,
+            FaultKind::LostReply | FaultKind::ServerCrash | FaultKind::WorkerCrash | FaultKind::AsyncCommitLoss
+        )
     };
     Limits { faults: FaultKind::ALL.into_iter().filter(|kind| !is_vague(kind)).collect() }
 }
@@ -32,7 +35,13 @@ fn workload(seed: u64) -> Workload {
 fn agree(histories: impl Iterator<Item = (u64, History)>) -> (u64, u64, u64) {
     let (mut count, mut known, mut broken) = (0, 0, 0);
     for (seed, history) in histories {
-        assert_eq!(differences(&history), [""; 0], "seed {seed} of {} without {:?}", history.header.workload, history.header.without);
+        assert_eq!(
+            differences(&history),
+            [""; 0],
+            "seed {seed} of {} without {:?}",
+            history.header.workload,
+            history.header.without
+        );
         let opinion = judge(&history);
         let judged = |judgement| COVERED.iter().filter(|it| opinion.of(**it) == Some(judgement)).count() as u64;
         count += 1;
@@ -48,7 +57,8 @@ fn of_the_sound_engine_both_say_that_all_holds() {
     let (count, known, broken) = agree(any);
     assert!(count > 200 && known > 5_000, "{count} histories, {known} judgements");
     assert_eq!(broken, 0);
-    let full = (1_500..4_500).filter_map(|seed| Some((seed, small(seed, workload(seed), &told_in_full(), Guards::ALL)?)));
+    let full =
+        (1_500..4_500).filter_map(|seed| Some((seed, small(seed, workload(seed), &told_in_full(), Guards::ALL)?)));
     let (count, known, broken) = agree(full);
     assert!(count > 600 && known > 600 * 40, "{count} histories, {known} judgements");
     assert_eq!(broken, 0);
@@ -130,8 +140,14 @@ fn hidden_places(draft: &Draft) -> Vec<usize> {
         let Happening::Return(reply) = &draft.records[answer].what else { return None };
         let is_write = matches!(
             op,
-            Op::Append { .. } | Op::Start { .. } | Op::Handoff { .. } | Op::Tick { .. } | Op::Claim { .. } | Op::Emit { .. }
-                | Op::Drain { .. } | Op::Schedule { .. }
+            Op::Append { .. }
+                | Op::Start { .. }
+                | Op::Handoff { .. }
+                | Op::Tick { .. }
+                | Op::Claim { .. }
+                | Op::Emit { .. }
+                | Op::Drain { .. }
+                | Op::Schedule { .. }
         );
         let is_alone = is_write && !draft.is_in_transaction(place);
         let is_done = !matches!(reply, Reply::Idle | Reply::Refused(_) | Reply::RolledBack);

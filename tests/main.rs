@@ -17,6 +17,8 @@ mod guards;
 
 mod check;
 mod cli;
+mod export;
+mod fuzz;
 mod history;
 mod readme;
 

@@ -93,12 +93,13 @@ fn check(mutator: &Mutator) -> String {
         let verdict = Checker::new().check(&history);
         assert_eq!(verdict.ill_formed(), [], "{}: seed {seed} is a history", mutator.name);
         let told = || verdict.violations().map(ToString::to_string).collect::<Vec<_>>().join("\n  ");
-        let found = verdict.of(property).violations.iter().find(|violation| {
-            names.iter().all(|name| violation.sentence.contains(name.as_str()))
-        });
-        let found = found.unwrap_or_else(|| {
-            panic!("{}, seed {seed}: {property} must name {names:?}\n  {}", mutator.name, told())
-        });
+        let found = verdict
+            .of(property)
+            .violations
+            .iter()
+            .find(|violation| names.iter().all(|name| violation.sentence.contains(name.as_str())));
+        let found = found
+            .unwrap_or_else(|| panic!("{}, seed {seed}: {property} must name {names:?}\n  {}", mutator.name, told()));
         sentence.get_or_insert_with(|| found.to_string());
         count += 1;
         if count == PLANTED {

@@ -30,9 +30,7 @@ pub const MUTATORS: &[Mutator] = &[
 /// Emits that are transactions of their own.
 fn emits(draft: &Draft, wanted: EmitAnswer) -> Vec<(usize, usize, PlainOp, EventId)> {
     let emits = calls(draft).into_iter().filter_map(|(call, place, op, reply)| match reply {
-        Reply::Emitted { answer, repeated: false, event, .. }
-            if answer == wanted && !draft.is_in_transaction(call) =>
-        {
+        Reply::Emitted { answer, repeated: false, event, .. } if answer == wanted && !draft.is_in_transaction(call) => {
             Some((call, place, op, event))
         }
         _ => None,
@@ -98,9 +96,9 @@ fn promise_over(draft: &mut Draft) -> Option<Planted> {
 }
 
 fn promise_to_dead(draft: &mut Draft) -> Option<Planted> {
-    let (_, place, op, _) = emits(draft, EmitAnswer::Dead).into_iter().find(|(_, _, op, _)| {
-        matches!(op, Op::Emit { workflow, .. } if name_of(draft, *workflow).is_some())
-    })?;
+    let (_, place, op, _) = emits(draft, EmitAnswer::Dead)
+        .into_iter()
+        .find(|(_, _, op, _)| matches!(op, Op::Emit { workflow, .. } if name_of(draft, *workflow).is_some()))?;
     let Op::Emit { workflow, emit, .. } = op else { return None };
     answer(draft, place, emitted(EmitAnswer::Promised, EventId(0)));
     planted(Property::A6, [emit.to_string(), name_of(draft, workflow)?, "promised".to_owned()])
@@ -114,9 +112,9 @@ fn call_dead(draft: &mut Draft) -> Option<Planted> {
 }
 
 fn forget_token(draft: &mut Draft) -> Option<Planted> {
-    let (call, _, op, _) = emits(draft, EmitAnswer::Resumed).into_iter().find(|(_, _, op, _)| {
-        matches!(op, Op::Emit { token, .. } if *token != WaitToken::NONE)
-    })?;
+    let (call, _, op, _) = emits(draft, EmitAnswer::Resumed)
+        .into_iter()
+        .find(|(_, _, op, _)| matches!(op, Op::Emit { token, .. } if *token != WaitToken::NONE))?;
     let Op::Emit { workflow, name, payload, emit, actor, .. } = op else { return None };
     ask(draft, call, Op::Emit { workflow, name, payload, emit, token: WaitToken::NONE, actor });
     planted(Property::A7, [name_of(draft, workflow)?, emit.to_string(), "no token".to_owned()])

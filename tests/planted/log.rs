@@ -111,7 +111,8 @@ fn aborted(draft: &mut Draft) -> Option<Planted> {
         }
         _ => None,
     })?;
-    let (place, mut events) = pages(draft).into_iter().find(|(place, events)| *place > begun && events[0].id > event)?;
+    let (place, mut events) =
+        pages(draft).into_iter().find(|(place, events)| *place > begun && events[0].id > event)?;
     let is_known = |other: &(usize, Vec<tourbillon_models::reply::Event>)| other.1.iter().any(|it| it.id == event);
     if pages(draft).iter().any(is_known) {
         return None;
@@ -169,8 +170,10 @@ fn claims(draft: &Draft) -> Vec<(usize, usize, PlainOp, PlainReply)> {
 fn swap_windows(draft: &mut Draft) -> Option<Planted> {
     let claims = claims(draft);
     let (one, other) = (claims.first()?, claims.get(1)?);
-    let (Reply::Claimed { prev: a, next: b, token: t, victim: v, .. }, Reply::Claimed { prev: c, next: d, token: u, victim: w, .. }) =
-        (&one.3, &other.3)
+    let (
+        Reply::Claimed { prev: a, next: b, token: t, victim: v, .. },
+        Reply::Claimed { prev: c, next: d, token: u, victim: w, .. },
+    ) = (&one.3, &other.3)
     else {
         return None;
     };
@@ -252,7 +255,9 @@ fn tick_out_of_order(draft: &mut Draft) -> Option<Planted> {
         let second = new.find(|it| it.begun > first.committed)?;
         Some((*place, first, second))
     })?;
-    let Reply::Ticked { tick, at, mut snapshot } = ticks.iter().find(|it| it.1 == place)?.3.clone() else { return None };
+    let Reply::Ticked { tick, at, mut snapshot } = ticks.iter().find(|it| it.1 == place)?.3.clone() else {
+        return None;
+    };
     snapshot.in_progress.push(first.xid.0);
     snapshot.in_progress.sort_unstable();
     answer(draft, place, Reply::Ticked { tick, at, snapshot });

@@ -24,7 +24,8 @@ fn note(draft: &mut Draft, after: usize, xid: tourbillon_models::name::Xid, outc
 }
 
 fn take_back(draft: &mut Draft) -> Option<Planted> {
-    let commits = calls(draft).into_iter().filter(|(.., op, reply)| matches!((op, reply), (Op::Commit, Reply::Committed)));
+    let commits =
+        calls(draft).into_iter().filter(|(.., op, reply)| matches!((op, reply), (Op::Commit, Reply::Committed)));
     let (_, place, ..) = commits.into_iter().find(|(_, place, ..)| draft.records[*place].xid.0 != 0)?;
     let xid = draft.records[place].xid;
     note(draft, place, xid, Outcome::Aborted);
@@ -46,7 +47,8 @@ fn lose_among(draft: &mut Draft) -> Option<Planted> {
     let crash = is(Fault::ServerCrash)?;
     let mut before = draft.records[..crash].iter();
     let flushed = before.rposition(|record| record.what == Happening::Fault(Fault::LogFlush)).unwrap_or(0);
-    let notes = draft.records[crash..].iter().filter(|record| matches!(record.what, Happening::Note(Note::Resolved { .. })));
+    let notes =
+        draft.records[crash..].iter().filter(|record| matches!(record.what, Happening::Note(Note::Resolved { .. })));
     let lost: Vec<_> = notes.map(|record| record.xid).filter(|xid| xid.0 != 0).collect();
     let commits = calls(draft).into_iter().filter_map(|(call, place, op, reply)| {
         let is_commit = matches!((op, reply), (Op::Commit, Reply::Committed));

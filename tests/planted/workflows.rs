@@ -54,7 +54,9 @@ fn start_otherwise(draft: &mut Draft) -> Option<Planted> {
 /// The name under which a workflow was started.
 pub fn name_of(draft: &Draft, workflow: WorkflowId) -> Option<String> {
     calls(draft).into_iter().find_map(|(.., op, reply)| match (op, reply) {
-        (Op::Start { key, .. }, Reply::Started { workflow: started, .. }) if started == workflow => Some(key.to_string()),
+        (Op::Start { key, .. }, Reply::Started { workflow: started, .. }) if started == workflow => {
+            Some(key.to_string())
+        }
         _ => None,
     })
 }
@@ -105,7 +107,8 @@ fn decision_of(draft: &Draft, verb: Verb) -> Option<(usize, usize, Decision, Pla
 fn lose_handoff(draft: &mut Draft) -> Option<Planted> {
     let (call, .., workflow) = first_effect(draft)?;
     let session = draft.records[call].session;
-    let (handoff, ..) = handoffs(draft).into_iter().find(|(other, ..)| *other > call && draft.records[*other].session == session)?;
+    let (handoff, ..) =
+        handoffs(draft).into_iter().find(|(other, ..)| *other > call && draft.records[*other].session == session)?;
     draft.lose(handoff);
     planted(Property::W2, [name_of(draft, workflow)?, "without its handoff".to_owned()])
 }
@@ -160,9 +163,9 @@ fn retry(draft: &Draft, is_dead: bool) -> Option<(usize, usize, Decision, PlainR
     handoffs(draft).into_iter().find_map(|(call, place, decisions, reply)| {
         let Reply::HandedOff { appended, .. } = &reply else { return None };
         let with_ids = decisions.iter().filter(|decision| decision.verb.has_id());
-        let (index, decision) = with_ids.enumerate().find(|(index, decision)| {
-            decision.verb == Verb::Retry && (appended[*index] == 0) == is_dead
-        })?;
+        let (index, decision) = with_ids
+            .enumerate()
+            .find(|(index, decision)| decision.verb == Verb::Retry && (appended[*index] == 0) == is_dead)?;
         Some((call, place, *decision, reply.clone(), index))
     })
 }
@@ -187,7 +190,9 @@ fn dead_early(draft: &mut Draft) -> Option<Planted> {
 
 fn replay_again(draft: &mut Draft) -> Option<Planted> {
     let (call, event) = calls(draft).into_iter().find_map(|(call, _, op, reply)| match (op, reply) {
-        (Op::ReplayDeadLetter { event, .. }, Reply::Replayed { .. }) if !draft.is_in_transaction(call) => Some((call, event)),
+        (Op::ReplayDeadLetter { event, .. }, Reply::Replayed { .. }) if !draft.is_in_transaction(call) => {
+            Some((call, event))
+        }
         _ => None,
     })?;
     let at = draft.answer(call)? + 1;
@@ -206,10 +211,12 @@ fn drains(draft: &Draft) -> Vec<(usize, usize, PlainReply, Vec<u32>)> {
 
 fn fire_early(draft: &mut Draft) -> Option<Planted> {
     let fired: Vec<u32> = drains(draft).into_iter().flat_map(|(.., fired)| fired).collect();
-    let (call, place, op, reply) = calls(draft).into_iter().find(|(.., reply)| {
-        matches!(reply, Reply::Scheduled { event, .. } if fired.contains(&event.0))
-    })?;
-    let (Op::Schedule { queue, payload, delay }, Reply::Scheduled { event, due, table }) = (op, reply) else { return None };
+    let (call, place, op, reply) = calls(draft)
+        .into_iter()
+        .find(|(.., reply)| matches!(reply, Reply::Scheduled { event, .. } if fired.contains(&event.0)))?;
+    let (Op::Schedule { queue, payload, delay }, Reply::Scheduled { event, due, table }) = (op, reply) else {
+        return None;
+    };
     let late = Micros::from_secs(3_600);
     ask(draft, call, Op::Schedule { queue, payload, delay: delay + late });
     answer(draft, place, Reply::Scheduled { event, due: due + late, table });
@@ -223,9 +230,9 @@ fn fire_again(draft: &mut Draft) -> Option<Planted> {
 }
 
 fn leave_timer(draft: &mut Draft) -> Option<Planted> {
-    let (_, place, reply, _) = drains(draft).into_iter().find(|(_, _, reply, fired)| {
-        matches!(reply, Reply::Drained { is_done: true, .. }) && fired.len() == 1
-    })?;
+    let (_, place, reply, _) = drains(draft)
+        .into_iter()
+        .find(|(_, _, reply, fired)| matches!(reply, Reply::Drained { is_done: true, .. }) && fired.len() == 1)?;
     let Reply::Drained { tick, mut fired, dead, resumed, undeliverable, table, is_done } = reply else { return None };
     let lost = fired.pop()?;
     answer(draft, place, Reply::Drained { tick, fired, dead, resumed, undeliverable, table, is_done });
@@ -270,7 +277,9 @@ fn after_the_end(draft: &mut Draft) -> Option<Planted> {
     // What completed one workflow completes it again, in a later window.
     let (_, _, end, _) = decision_of(draft, Verb::Complete)?;
     let (call, ..) = handoffs(draft).into_iter().rfind(|(_, _, decisions, _)| decisions[0].event != end.event)?;
-    let Op::Handoff { worker, token, mut decisions } = calls(draft).into_iter().find(|it| it.0 == call)?.2 else { return None };
+    let Op::Handoff { worker, token, mut decisions } = calls(draft).into_iter().find(|it| it.0 == call)?.2 else {
+        return None;
+    };
     decisions.push(end);
     ask(draft, call, Op::Handoff { worker, token, decisions });
     planted(Property::W3, [end.event.to_string(), "two successors".to_owned()])

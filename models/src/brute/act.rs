@@ -79,8 +79,7 @@ pub(crate) struct Account<'h> {
 
 impl<'h> Account<'h> {
     pub(crate) fn of(history: &'h History) -> Self {
-        let mut account =
-            Account { history, acts: Vec::new(), is_vague: false, has_doubts: false, has_lost: false };
+        let mut account = Account { history, acts: Vec::new(), is_vague: false, has_doubts: false, has_lost: false };
         let mut sessions: Vec<Session> = history.records.iter().map(|record| record.session).collect();
         sessions.sort_unstable();
         sessions.dedup();
@@ -136,7 +135,9 @@ impl<'h> Account<'h> {
             let Some((ret, reply)) = answer else {
                 // In flight when the session, or the history, ends.
                 match (&op, open) {
-                    (Op::Commit, Some(_)) if !failed => self.close(&mut pending, call, self.told_later(session, call), xid),
+                    (Op::Commit, Some(_)) if !failed => {
+                        self.close(&mut pending, call, self.told_later(session, call), xid)
+                    }
                     (_, None) if may_write(&op) => {
                         pending.push(act(call, true));
                         self.close(&mut pending, call, self.told_later(session, call), xid);
@@ -322,6 +323,10 @@ fn tells(op: &Op<Span>) -> bool {
     may_write(op)
         && !matches!(
             op,
-            Op::Heartbeat { .. } | Op::Hold { .. } | Op::Effect { .. } | Op::CreateQueue { .. } | Op::RotateAudit { .. }
+            Op::Heartbeat { .. }
+                | Op::Hold { .. }
+                | Op::Effect { .. }
+                | Op::CreateQueue { .. }
+                | Op::RotateAudit { .. }
         )
 }

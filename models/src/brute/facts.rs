@@ -83,8 +83,15 @@ impl<'h> Facts<'h> {
     /// Whether an event is visible at the end of a window and not at its start; none if a tick of it is not known.
     pub(crate) fn belongs(&self, event: &Appearance, (prev, next): (Tick, Tick)) -> Option<bool> {
         let queue = event.queue?;
-        let (start, end) = (self.tick(queue, prev)?, self.tick(queue, next)?);
-        Some(self.sees(end, event.xid) && !self.sees(start, event.xid))
+        let end = self.tick(queue, next)?;
+        // A queue begins with a tick that nobody took, and that sees nothing.
+        let is_first = self.ticks.iter().all(|tick| tick.queue != queue || tick.number > prev);
+        let was_seen = match self.tick(queue, prev) {
+            Some(start) => self.sees(start, event.xid),
+            None if is_first => false,
+            None => return None,
+        };
+        Some(self.sees(end, event.xid) && !was_seen)
     }
 
     pub(crate) fn queue_of_worker(&self, worker: WorkerId) -> Option<Queue> {

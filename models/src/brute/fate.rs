@@ -84,7 +84,8 @@ fn resolved(account: &Account<'_>, told: &[Told], court: &mut Court) {
     let is_final = |outcome: Outcome| outcome != Outcome::InProgress;
     for (place, one) in told.iter().enumerate().filter(|(_, one)| one.asked == NONE) {
         let others = told[place + 1..].iter().filter(|other| other.xid == one.xid);
-        if others.clone().any(|other| is_final(other.outcome) && is_final(one.outcome) && other.outcome != one.outcome) {
+        if others.clone().any(|other| is_final(other.outcome) && is_final(one.outcome) && other.outcome != one.outcome)
+        {
             court.broken(Property::D3, format!("{} has two fates", one.xid));
         }
     }
@@ -114,12 +115,16 @@ fn resolved(account: &Account<'_>, told: &[Told], court: &mut Court) {
 }
 
 fn suffix(account: &Account<'_>, court: &mut Court) {
-    let crashes = account.history.records.iter().zip(0u32..).filter_map(|(record, index)| {
-        (record.what == Happening::Fault(Fault::ServerCrash)).then_some(index)
-    });
+    let crashes = account
+        .history
+        .records
+        .iter()
+        .zip(0u32..)
+        .filter_map(|(record, index)| (record.what == Happening::Fault(Fault::ServerCrash)).then_some(index));
     for crash in crashes {
         let lost = account.acts.iter().filter(|act| act.fate == Fate::Lost && act.commit < crash);
-        let first = lost.filter(|act| !account.acts.iter().any(|other| other.commit < act.commit && other.xid == act.xid));
+        let first =
+            lost.filter(|act| !account.acts.iter().any(|other| other.commit < act.commit && other.xid == act.xid));
         for gone in first {
             // In that crash, not in one before.
             let between = account.history.records[gone.commit as usize..crash as usize].iter();

@@ -111,9 +111,10 @@ fn read(facts: &Facts<'_>, court: &mut Court) {
         let Some(window) = facts.window_of(act, worker, token) else { continue };
         let results = facts.account.history.results(results);
         let queue = facts.queue_of_worker(worker);
-        let held = facts.appearances.iter().filter(|it| {
-            it.queue == queue && facts.belongs(it, (window.prev, window.next)) == Some(true)
-        });
+        let held = facts
+            .appearances
+            .iter()
+            .filter(|it| it.queue == queue && facts.belongs(it, (window.prev, window.next)) == Some(true));
         let held: Vec<_> = held.filter_map(|it| Some((it.id, joined(it.arrival)?))).collect();
         for result in results {
             if !held.iter().any(|(_, join)| *join == result.join) {
@@ -148,7 +149,8 @@ fn rows(facts: &Facts<'_>, mint: &Mint, court: &mut Court) {
     let is_over = facts.appearance(id).is_some() || facts.ending(id).is_some();
     match state.joins.iter().find(|row| row.join == id) {
         Some(row) => {
-            let is_same = (row.workflow, row.step, row.state, row.total) == (mint.workflow, mint.step, mint.state, total);
+            let is_same =
+                (row.workflow, row.step, row.state, row.total) == (mint.workflow, mint.step, mint.state, total);
             if is_settled(facts, id, NONE) {
                 return court.missing(account, Property::D2, format!("{id} is open again"));
             }

@@ -86,7 +86,11 @@ fn delivered(facts: &Facts<'_>, court: &mut Court) {
     }
     for ending in &facts.endings {
         if ending.decision.is_some() && facts.appearance(ending.id).is_none() {
-            court.missing(&facts.account, Property::Q2, format!("{} was handed off, and nobody appended it", ending.id));
+            court.missing(
+                &facts.account,
+                Property::Q2,
+                format!("{} was handed off, and nobody appended it", ending.id),
+            );
         }
     }
 }

@@ -103,9 +103,8 @@ impl Boxes<'_, '_> {
 
     /// The call and the commit of what took a promise out of its box.
     fn left(&self, promise: &Emitted) -> (u32, u32) {
-        let of_box = self.waits().filter(|(_, decision)| {
-            (decision.workflow, decision.name) == (promise.workflow, promise.name)
-        });
+        let of_box =
+            self.waits().filter(|(_, decision)| (decision.workflow, decision.name) == (promise.workflow, promise.name));
         let takers = of_box.filter(|(mint, decision)| {
             let is_after = mint.act.commit > promise.act.commit;
             let goes_on = self.closed(mint.id).1 == mint.act.commit;
@@ -193,7 +192,8 @@ impl Boxes<'_, '_> {
         for (place, it) in self.emits.iter().enumerate() {
             let is_own = |other: &&Emitted| (other.workflow, other.emit) == (it.workflow, it.emit);
             let end = self.end_of(it.workflow).1;
-            let first = self.emits[..place].iter().filter(is_taking).find(is_own).filter(|first| first.act.commit < end);
+            let first =
+                self.emits[..place].iter().filter(is_taking).find(is_own).filter(|first| first.act.commit < end);
             match (it.repeated, first) {
                 (false, Some(_)) if is_taking(&it) => {
                     court.broken(Property::A2, format!("{} to {} was taken twice", it.emit, it.workflow));
@@ -223,8 +223,7 @@ impl Boxes<'_, '_> {
                     continue;
                 }
                 let is_unseen_wait = mint.act.commit < promise.act.call && promise.act.commit < closing;
-                let is_unseen_promise =
-                    promise.act.commit < mint.act.call && self.left(promise).0 > mint.act.commit;
+                let is_unseen_promise = promise.act.commit < mint.act.call && self.left(promise).0 > mint.act.commit;
                 // Neither has seen the other, and both are there when somebody else comes, or at the end.
                 let since = mint.act.commit.max(promise.act.commit);
                 let both_end = closing.min(self.left(promise).0);
@@ -241,7 +240,8 @@ impl Boxes<'_, '_> {
         }
         for it in self.emits.iter().filter(|it| it.answer == EmitAnswer::Second && !it.repeated) {
             let mut promises = self.promises().filter(|other| (other.workflow, other.name) == (it.workflow, it.name));
-            let is_there = promises.any(|other| other.act.commit_call < it.act.ret && self.left(other).1 >= it.act.call);
+            let is_there =
+                promises.any(|other| other.act.commit_call < it.act.ret && self.left(other).1 >= it.act.call);
             if !is_there && self.end_of(it.workflow).1 > it.act.commit {
                 court.missing(&self.facts.account, Property::A3, format!("{} came second to nobody", it.emit));
             }
@@ -251,7 +251,8 @@ impl Boxes<'_, '_> {
     fn overwritten(&self, court: &mut Court) {
         let promises: Vec<&Emitted> = self.promises().collect();
         for (place, it) in promises.iter().enumerate() {
-            let of_box = promises[..place].iter().filter(|other| (other.workflow, other.name) == (it.workflow, it.name));
+            let of_box =
+                promises[..place].iter().filter(|other| (other.workflow, other.name) == (it.workflow, it.name));
             for other in of_box.filter(|other| self.left(other).0 > it.act.commit) {
                 let sentence = format!("{} was left beside {}", it.emit, other.emit);
                 court.missing(&self.facts.account, Property::A5, sentence);
@@ -264,7 +265,9 @@ impl Boxes<'_, '_> {
             let begun = self.facts.mints.iter().find(|mint| mint.begins && mint.workflow == it.workflow);
             let (ending, ended) = self.end_of(it.workflow);
             match it.answer {
-                EmitAnswer::Dead if begun.is_some_and(|begun| begun.act.commit < it.act.call) && ending > it.act.ret => {
+                EmitAnswer::Dead
+                    if begun.is_some_and(|begun| begun.act.commit < it.act.call) && ending > it.act.ret =>
+                {
                     let sentence = format!("{} to {} was answered dead", it.emit, it.workflow);
                     court.missing(&self.facts.account, Property::A6, sentence);
                 }
@@ -279,7 +282,8 @@ impl Boxes<'_, '_> {
 
     fn forged(&self, court: &mut Court) {
         for it in self.emits.iter().filter(|it| it.answer == EmitAnswer::Forged) {
-            let mut own = self.waits().filter(|(_, decision)| (decision.workflow, decision.name) == (it.workflow, it.name));
+            let mut own =
+                self.waits().filter(|(_, decision)| (decision.workflow, decision.name) == (it.workflow, it.name));
             let is_right = own.any(|(mint, decision)| {
                 let was_open = mint.act.call < it.act.ret && self.closed(mint.id).1 >= it.act.call;
                 was_open && !takes(&decision, it.token)
@@ -351,7 +355,8 @@ impl Boxes<'_, '_> {
                 court.missing(account, Property::A6, sentence);
                 continue;
             }
-            let mut first = self.emits.iter().filter(|it| !it.repeated && (it.workflow, it.emit) == (row.workflow, row.emit));
+            let mut first =
+                self.emits.iter().filter(|it| !it.repeated && (it.workflow, it.emit) == (row.workflow, row.emit));
             let is_taken = |it: &&Emitted| !matches!(it.answer, EmitAnswer::Dead | EmitAnswer::Forged);
             if first.find(is_taken).is_some_and(|first| first.answer != row.answer) {
                 court.missing(account, Property::A2, format!("{} is kept as {:?}", row.emit, row.answer));
@@ -370,4 +375,3 @@ impl Boxes<'_, '_> {
 const fn takes(decision: &Decision, shown: WaitToken) -> bool {
     decision.token.0 == WaitToken::NONE.0 || decision.token.0 == shown.0
 }
-

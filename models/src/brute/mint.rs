@@ -252,8 +252,13 @@ impl<'h> Account<'h> {
 
     /// Each time that something put it in the log.
     pub(crate) fn appearances_of(&self, mint: &Mint) -> Vec<Appearance> {
-        let appearance =
-            |act: &Act, arrival: Arrival| Appearance { id: mint.id, act: *act, xid: act.xid, queue: mint.queue, arrival };
+        let appearance = |act: &Act, arrival: Arrival| Appearance {
+            id: mint.id,
+            act: *act,
+            xid: act.xid,
+            queue: mint.queue,
+            arrival,
+        };
         if mint.kind == Kind::Event {
             return Vec::from([appearance(&mint.act, mint.arrival)]);
         }

@@ -139,7 +139,8 @@ fn intact(facts: &Facts<'_>, court: &mut Court) {
 fn rows(facts: &Facts<'_>, court: &mut Court) {
     let Some(state) = &facts.account.history.state else { return };
     for row in &state.timers {
-        let waits = facts.appearance(row.event.id).is_none() && facts.ending(row.event.id).is_none_or(|it| is_cancellation(&it));
+        let waits = facts.appearance(row.event.id).is_none()
+            && facts.ending(row.event.id).is_none_or(|it| is_cancellation(&it));
         let mut known = timers(facts).filter(|(mint, ..)| mint.id == row.event.id);
         if waits && known.any(|(mint, ..)| !is_same(facts, mint, &row.event)) {
             court.missing(&facts.account, Property::T5, format!("{} is kept otherwise", row.event.id));

@@ -34,7 +34,7 @@ impl Facts<'_> {
     }
 
     /// The first tick that sees it.
-    pub(super) fn first_tick(&self, event: &Appearance) -> Option<Tick> {
+    pub(crate) fn first_tick(&self, event: &Appearance) -> Option<Tick> {
         let seeing = self.ticks.iter().filter(|tick| Some(tick.queue) == event.queue && self.sees(tick, event.xid));
         seeing.map(|tick| tick.number).min()
     }
@@ -71,7 +71,7 @@ impl Facts<'_> {
             .any(|claim| (claim.prev, claim.next) == (prev, next) && self.finishes(claim).next().is_some())
     }
 
-    fn subscribers(&self) -> impl Iterator<Item = (Consumer, Tick)> {
+    pub(crate) fn subscribers(&self) -> impl Iterator<Item = (Consumer, Tick)> {
         self.account.committed().filter_map(|act| match (act.op, act.reply) {
             (Op::Subscribe { consumer, .. }, Some(Reply::Subscribed { cursor })) => Some((consumer, cursor)),
             _ => None,
@@ -83,7 +83,8 @@ fn acknowledged_once(facts: &Facts<'_>, court: &mut Court) {
     for (place, ending) in facts.endings.iter().enumerate() {
         let Some(consumer) = ending.consumer else { continue };
         let mut before = facts.endings[..place].iter();
-        if facts.appearance(ending.id).is_some() && before.any(|it| (it.id, it.consumer) == (ending.id, Some(consumer))) {
+        if facts.appearance(ending.id).is_some() && before.any(|it| (it.id, it.consumer) == (ending.id, Some(consumer)))
+        {
             court.broken(Property::Q3, format!("{} was acknowledged twice for {consumer}", ending.id));
         }
     }

@@ -55,9 +55,8 @@ fn continuations(facts: &Facts<'_>, court: &mut Court) {
                 continue;
             }
             let minted = own.iter().filter(|mint| mint.act.commit <= now.commit).count();
-            let is_over = |mint: &&&Mint| {
-                endings.iter().any(|ending| ending.id == mint.id && ending.act.commit <= now.commit)
-            };
+            let is_over =
+                |mint: &&&Mint| endings.iter().any(|ending| ending.id == mint.id && ending.act.commit <= now.commit);
             let ended = own.iter().filter(|mint| mint.act.commit <= now.commit).filter(is_over).count();
             let has_ended = endings.iter().any(|ending| ending.ends_workflow() && ending.act.commit <= now.commit);
             if minted - ended != usize::from(!has_ended) {
@@ -70,7 +69,8 @@ fn continuations(facts: &Facts<'_>, court: &mut Court) {
 
 fn successors(facts: &Facts<'_>, court: &mut Court) {
     for (place, ending) in facts.endings.iter().enumerate() {
-        let is_step = facts.mint(ending.id).is_some_and(|mint| mint.workflow.0 != 0) && facts.appearance(ending.id).is_some();
+        let is_step =
+            facts.mint(ending.id).is_some_and(|mint| mint.workflow.0 != 0) && facts.appearance(ending.id).is_some();
         let is_acknowledged = matches!(ending.how, How::Decided(Verb::Acknowledge, _));
         if !is_step || ending.decision.is_none() || is_acknowledged {
             continue;
@@ -114,9 +114,11 @@ fn sequence_of(facts: &Facts<'_>, mint: &Mint) -> Option<u32> {
 }
 
 fn is_fenced(facts: &Facts<'_>, act: &Act) -> bool {
-    facts.account.committed().filter(|other| other.is_same_transaction(act) && !other.is_alone).any(|other| {
-        matches!(other.op, Op::Hold { .. } | Op::Claim { .. } | Op::TakeOver { .. } | Op::Handoff { .. })
-    })
+    facts
+        .account
+        .committed()
+        .filter(|other| other.is_same_transaction(act) && !other.is_alone)
+        .any(|other| matches!(other.op, Op::Hold { .. } | Op::Claim { .. } | Op::TakeOver { .. } | Op::Handoff { .. }))
 }
 
 fn effects(facts: &Facts<'_>, program: Option<&dyn Program>, court: &mut Court) {

@@ -37,10 +37,15 @@ fn copy(consumer: Consumer, event: EventId) -> String {
     format!("[:{consumer} {}]", event.0)
 }
 
-/// One for each subscription: each is to have it.
+/// One for each subscription that is to have it: not for one that began behind it.
 fn copies(facts: &Facts<'_>, event: EventId, queue: Option<Queue>) -> Vec<String> {
     let consumers = queue.map_or(Vec::new(), |queue| facts.account.consumers_of(queue));
-    consumers.into_iter().map(|consumer| copy(consumer, event)).collect()
+    let tick = facts.appearance(event).and_then(|it| facts.first_tick(it));
+    let is_for = |consumer: &Consumer| {
+        let start = facts.subscribers().find(|(other, _)| other == consumer).map(|(_, cursor)| cursor);
+        tick.zip(start).is_none_or(|(tick, start)| tick > start)
+    };
+    consumers.into_iter().filter(is_for).map(|consumer| copy(consumer, event)).collect()
 }
 
 /// What an act put into the log, committed or not.
@@ -68,11 +73,11 @@ fn left(facts: &Facts<'_>) -> Vec<String> {
     let Some(state) = &facts.account.history.state else { return Vec::new() };
     let mut left = Vec::new();
     for row in &state.events {
-        for consumer in facts.account.consumers_of(row.queue) {
-            if facts.acknowledgements(row.event.id, consumer) == 0 {
-                left.push(copy(consumer, row.event.id));
-            }
-        }
+        let open = facts.account.consumers_of(row.queue).into_iter();
+        let open = open.filter(|consumer| facts.acknowledgements(row.event.id, *consumer) == 0);
+        let open: Vec<String> = open.map(|consumer| copy(consumer, row.event.id)).collect();
+        let copies = copies(facts, row.event.id, Some(row.queue));
+        left.extend(copies.into_iter().filter(|copy| open.contains(copy)));
     }
     left
 }

@@ -50,7 +50,9 @@ impl Pass<'_> {
             (Op::Start { queue, key, step, state }, Reply::Started { workflow, event, table }) => {
                 self.started(done, (*queue, *key), (*step, *state), (*workflow, *event, *table));
             }
-            (Op::Effect { workflow, sequence, step }, _) => self.effect(done, (*workflow, *sequence, *step), false, &[]),
+            (Op::Effect { workflow, sequence, step }, _) => {
+                self.effect(done, (*workflow, *sequence, *step), false, &[])
+            }
             (Op::Rotate { queue, .. }, Reply::Rotated { table, horizon }) => {
                 self.rotated(done, *queue, *table, *horizon)
             }

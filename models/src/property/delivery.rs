@@ -97,7 +97,8 @@ impl Pass<'_> {
         let born = clue.birth_of(event.id).unwrap_or(NONE);
         self.found.violated(Property::Q5, &[born, index], || {
             let (id, at) = (event.id, clue.at(index));
-            let place = window.map_or_else(String::new, |(_, prev, next)| format!(" in the window ({},{}]", Tick(prev), Tick(next)));
+            let place = window
+                .map_or_else(String::new, |(_, prev, next)| format!(" in the window ({},{}]", Tick(prev), Tick(next)));
             format!("{id} was delivered at {at}{place}, and all windows with it were finished")
         });
     }

@@ -322,7 +322,8 @@ impl Pass<'_> {
     /// same transaction.
     #[cold]
     fn accepted_of_nobody(&mut self, index: u32, session: Session, worker: WorkerId, token: Token) {
-        let is_it = |reply: &Reply<Span, Span, Span>| matches!(reply, Reply::Registered { worker: other } if *other == worker);
+        let is_it =
+            |reply: &Reply<Span, Span, Span>| matches!(reply, Reply::Registered { worker: other } if *other == worker);
         let clue = Clue(self.history);
         let mut own = self.session(session).writes.iter();
         let is_own = own.any(|write| clue.reply(write.ret).is_some_and(|reply| is_it(&reply)));

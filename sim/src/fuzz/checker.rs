@@ -88,7 +88,11 @@ pub fn differences(history: &History) -> Vec<String> {
         }
         let says = verdict.of(property).violations.first().map_or("", |violation| violation.sentence.as_str());
         let evidence: Vec<&str> = opinion.evidence(property).take(3).collect();
-        Some(format!("{property}: the checker says {} ({says}), by definition it is {} ({evidence:?})", checker.name(), defined.name()))
+        Some(format!(
+            "{property}: the checker says {} ({says}), by definition it is {} ({evidence:?})",
+            checker.name(),
+            defined.name()
+        ))
     });
     told.collect()
 }
@@ -106,7 +110,8 @@ pub fn disagreement(history: &History) -> Option<String> {
     let found: Vec<Property> = verdict.broken().collect();
     let holds = |property: &Property| opinion.of(*property) == Some(Judgement::Holds);
     let tell = |what: &str| {
-        let evidence = defined.iter().flat_map(|property| opinion.evidence(*property).map(move |it| format!("{property}: {it}")));
+        let evidence =
+            defined.iter().flat_map(|property| opinion.evidence(*property).map(move |it| format!("{property}: {it}")));
         let said: Vec<String> = verdict.violations().map(ToString::to_string).collect();
         Some(format!("{what}\nby definition: {:?}\nthe checker: {said:?}", evidence.take(6).collect::<Vec<_>>()))
     };
@@ -114,7 +119,9 @@ pub fn disagreement(history: &History) -> Option<String> {
         ([], []) => None,
         (_, []) => tell("the checker misses it"),
         ([], found) if found.iter().all(holds) => tell("the checker finds what is not there"),
-        ([one], found) if !found.contains(one) && found.iter().all(|it| COVERED.contains(it)) => tell("another property"),
+        ([one], found) if !found.contains(one) && found.iter().all(|it| COVERED.contains(it)) => {
+            tell("another property")
+        }
         _ => None,
     }
 }

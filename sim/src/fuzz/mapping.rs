@@ -84,9 +84,30 @@ fn fits(op: &PlainOp, reply: &PlainReply) {
 
 fn text(bytes: &mut Bytes<'_>) -> String {
     const WORDS: [&str; 24] = [
-        "", "q0", "c1", "w7", "first", "second", "paid", "0", "7", "18446744073709551616", "-1", "emitted", "joined",
-        "timed_out", "committed", "aborted", "in progress", "resumed", "promised", "completed", "10:20:11,12", "10:20:",
-        "stale_token", "attempts",
+        "",
+        "q0",
+        "c1",
+        "w7",
+        "first",
+        "second",
+        "paid",
+        "0",
+        "7",
+        "18446744073709551616",
+        "-1",
+        "emitted",
+        "joined",
+        "timed_out",
+        "committed",
+        "aborted",
+        "in progress",
+        "resumed",
+        "promised",
+        "completed",
+        "10:20:11,12",
+        "10:20:",
+        "stale_token",
+        "attempts",
     ];
     match bytes.byte() {
         word @ 0..240 => WORDS[usize::from(word) % WORDS.len()].to_owned(),
