@@ -67,10 +67,10 @@ fn of_the_sound_engine_both_say_that_all_holds() {
 #[test]
 fn of_an_engine_without_a_guard_both_say_what_is_broken() {
     let without = |seed: u64| Guards::without(&[Guard::ALL[(seed / 23) as usize % Guard::ALL.len()]]);
-    let all = (0..2_300).map(|seed| (seed, all_faults())).chain((2_300..6_900).map(|seed| (seed, told_in_full())));
+    let all = (0..1_150).map(|seed| (seed, all_faults())).chain((2_300..4_900).map(|seed| (seed, told_in_full())));
     let broken = all.filter_map(|(seed, limits)| Some((seed, small(seed, workload(seed), &limits, without(seed))?)));
     let (count, _, broken) = agree(broken);
-    assert!(count > 1_000 && broken > 100, "{count} histories, {broken} properties broken");
+    assert!(count > 500 && broken > 50, "{count} histories, {broken} properties broken");
 }
 
 proptest! {

@@ -118,9 +118,9 @@ fn operations(history: &History, format: Format) -> Vec<Edn> {
 
 /// What is wrong with lists: elements twice, reads that do not fit together, appends that the last read does not show.
 fn anomalies(operations: &[Edn]) -> Vec<String> {
-    let (mut longest, mut appended): (BTreeMap<&Edn, &[Edn]>, BTreeMap<&Edn, Vec<&Edn>>) = Default::default();
     let mut wrong = Vec::new();
-    let mut last: BTreeMap<&Edn, &[Edn]> = BTreeMap::new();
+    let (mut longest, mut last) = (BTreeMap::<&Edn, &[Edn]>::new(), BTreeMap::<&Edn, &[Edn]>::new());
+    let mut appended = BTreeMap::<&Edn, Vec<&Edn>>::new();
     for operation in operations.iter().filter(|operation| operation.field("type").keyword() == "ok") {
         for part in operation.field("value").items() {
             let [what, key, value] = part.items() else { panic!("{part:?} is no part of a transaction") };

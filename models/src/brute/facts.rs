@@ -1,6 +1,6 @@
 //! What a history says, list by list: the definitions are sentences over these.
 
-use super::act::{Account, Act, NONE};
+use super::act::{Account, Act};
 use super::mint::{Appearance, Ending, Mint};
 use crate::history::History;
 use crate::name::{Consumer, EventId, Micros, Queue, Tick, Token, WorkerId, WorkflowId, Xid};
@@ -101,7 +101,7 @@ impl<'h> Facts<'h> {
     /// The window that stands for a token where it is used: the committed claim's, or that of the user's own transaction.
     pub(crate) fn window_of(&self, user: &Act, worker: WorkerId, token: Token) -> Option<&Claim> {
         let is_it = |claim: &&Claim| {
-            let is_seen = claim.act.is_committed() && claim.act.commit <= user.commit.min(NONE);
+            let is_seen = claim.act.is_committed() && claim.act.commit <= user.commit;
             let is_own = claim.act.session == user.session && claim.act.begun == user.begun;
             (claim.worker, claim.token) == (worker, token) && (is_seen || is_own) && claim.act.call < user.record()
         };

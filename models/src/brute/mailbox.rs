@@ -58,7 +58,7 @@ impl super::act::Account<'_> {
         let decision = wait.decision?;
         let promised = self.emits().into_iter().filter(|it| it.answer == EmitAnswer::Promised && !it.repeated);
         let own = promised.filter(|it| (it.workflow, it.name) == (decision.workflow, decision.name));
-        own.filter(|it| it.act.commit < by.commit).map(|it| (it.act.commit, it.payload)).last()
+        own.filter(|it| it.act.commit < by.commit).map(|it| (it.act.commit, it.payload)).next_back()
     }
 }
 
