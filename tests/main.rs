@@ -9,12 +9,17 @@ mod determinism;
 mod plans;
 mod scenarios;
 
+mod brute;
+mod planted;
+
 mod capsules;
 mod explore;
 mod guards;
 
 mod check;
 mod cli;
+mod export;
+mod fuzz;
 mod history;
 mod readme;
 

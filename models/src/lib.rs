@@ -21,6 +21,8 @@
 #![no_std]
 extern crate alloc;
 
+pub mod brute;
+pub mod export;
 pub mod history;
 pub mod name;
 pub mod op;

@@ -36,6 +36,7 @@ pub mod clock;
 pub mod difference;
 pub mod explore;
 pub mod faults;
+pub mod fuzz;
 pub mod generate;
 pub mod hunt;
 pub mod lockstep;

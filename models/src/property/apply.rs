@@ -50,7 +50,9 @@ impl Pass<'_> {
             (Op::Start { queue, key, step, state }, Reply::Started { workflow, event, table }) => {
                 self.started(done, (*queue, *key), (*step, *state), (*workflow, *event, *table));
             }
-            (Op::Effect { workflow, sequence, step }, _) => self.effect(done, *workflow, *sequence, *step, false),
+            (Op::Effect { workflow, sequence, step }, _) => {
+                self.effect(done, (*workflow, *sequence, *step), false, &[])
+            }
             (Op::Rotate { queue, .. }, Reply::Rotated { table, horizon }) => {
                 self.rotated(done, *queue, *table, *horizon)
             }
@@ -145,7 +147,7 @@ impl Pass<'_> {
                 self.alive(done, *worker, *token);
             }
             Op::Effect { workflow, sequence, step } if !is_in_doubt => {
-                self.effect(done, *workflow, *sequence, *step, false);
+                self.effect(done, (*workflow, *sequence, *step), false, &[]);
             }
             Op::CreateQueue { queue, kind } if !is_in_doubt => self.queue(*queue).kind = Some(*kind),
             Op::Subscribe { queue, consumer } => self.subscribed(done, *queue, *consumer, None),

@@ -335,7 +335,7 @@ impl Pass<'_> {
             if let Happening::Call(Op::Effect { workflow, sequence, step }) = &history.records[write.call as usize].what
             {
                 let done = Done { call: write.call, ret: write.ret, ..done };
-                self.effect(done, *workflow, *sequence, *step, is_fenced);
+                self.effect(done, (*workflow, *sequence, *step), is_fenced, writes);
             }
         }
         for write in writes {
@@ -355,6 +355,7 @@ impl Pass<'_> {
         self.history.state.iter().for_each(|state| self.find_waits(state));
         self.history.state.iter().for_each(|state| self.find_undeliverable(state));
         self.judge_complete_joins();
+        self.judge_unseen();
         let doubts = self.doubts();
         let has_doubts = !doubts.is_empty();
         if has_doubts {

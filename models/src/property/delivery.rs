@@ -13,12 +13,14 @@ use super::checker::Pass;
 use super::clue::Clue;
 use super::content::Content;
 use super::log::{Entry, UNTOLD};
+use super::transactions::NONE;
 use crate::history::History;
 use crate::name::{EventId, Queue as QueueName, Session, Step, Tick, Token, WorkerId};
 use crate::op::Op;
 use crate::record::Span;
 use crate::reply::{Event, Reply};
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 impl Pass<'_> {
@@ -52,6 +54,9 @@ impl Pass<'_> {
     /// One event, in a page of a window (queue, start, end), or of a window that is not known.
     fn delivered(&mut self, index: u32, event: &Event, window: Option<(u8, u32, u32)>) {
         self.found.exercised(Property::Q2);
+        if self.memory.events.get(event.id.0).is_none() && self.memory.events.is_retired(event.id.0) {
+            return self.delivered_long_after(index, event, window);
+        }
         if self.memory.events.get(event.id.0).is_none() && !self.meet(index, event, window.map(|(queue, ..)| queue)) {
             return;
         }
@@ -83,6 +88,19 @@ impl Pass<'_> {
                 self.outside(index, event, &known, (queue, prev, next));
             }
         }
+    }
+
+    /// All who were to have it were done with it, and so with every window that it was in.
+    #[cold]
+    fn delivered_long_after(&mut self, index: u32, event: &Event, window: Option<(u8, u32, u32)>) {
+        let clue = Clue(self.history);
+        let born = clue.birth_of(event.id).unwrap_or(NONE);
+        self.found.violated(Property::Q5, &[born, index], || {
+            let (id, at) = (event.id, clue.at(index));
+            let place = window
+                .map_or_else(String::new, |(_, prev, next)| format!(" in the window ({},{}]", Tick(prev), Tick(next)));
+            format!("{id} was delivered at {at}{place}, and all windows with it were finished")
+        });
     }
 
     /// Not as the ticks say; by the definition itself it may belong there all the same, if the ticks contradict each

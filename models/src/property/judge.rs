@@ -53,6 +53,10 @@ impl Findings {
         self.violation_count[property as usize] < TOLD
     }
 
+    pub(super) fn is_broken(&self, property: Property) -> bool {
+        self.violation_count[property as usize] > 0
+    }
+
     #[cold]
     pub(super) fn violated(&mut self, property: Property, records: &[u32], sentence: impl FnOnce() -> String) {
         let count = &mut self.violation_count[property as usize];

@@ -295,7 +295,9 @@ impl Pass<'_> {
     /// A call ran under a token and was not refused.
     pub(super) fn token_accepted(&mut self, index: u32, session: Session, call: u32, worker: WorkerId, token: Token) {
         let clue = Clue(self.history);
-        let Some(known) = self.memory.workers.get(worker.0) else { return };
+        let Some(known) = self.memory.workers.get(worker.0) else {
+            return self.accepted_of_nobody(index, session, worker, token);
+        };
         let (ended, phase) = (known.ended, known.phase);
         if known.token == token && phase == Phase::Open {
             return;
@@ -314,6 +316,24 @@ impl Pass<'_> {
                 _ => "no committed claim had been given it".into(),
             };
             format!("a call of {process} as {worker} under token {token} was accepted at {at}, although {why}")
+        });
+    }
+
+    /// A call ran as a worker that nobody has registered. Whoever has may have the reply still under way, or the call in the
+    /// same transaction.
+    #[cold]
+    fn accepted_of_nobody(&mut self, index: u32, session: Session, worker: WorkerId, token: Token) {
+        let is_it =
+            |reply: &Reply<Span, Span, Span>| matches!(reply, Reply::Registered { worker: other } if *other == worker);
+        let clue = Clue(self.history);
+        let mut own = self.session(session).writes.iter();
+        let is_own = own.any(|write| clue.reply(write.ret).is_some_and(|reply| is_it(&reply)));
+        if is_own || self.settle(index, |_, reply| is_it(reply)) {
+            return;
+        }
+        self.found.violated(Property::Q8, &[index], || {
+            let (process, at) = (clue.process(index), clue.at(index));
+            format!("a call of {process} as {worker} under token {token} was accepted at {at}, although nobody had been registered as that")
         });
     }
 
@@ -357,7 +377,13 @@ impl Pass<'_> {
         self.found.exercised(Property::Q9);
         self.handed_off_by_holder(done, worker, token);
         let clue = Clue(self.history);
-        let known = self.memory.workers.get_mut(worker.0)?;
+        let Some(known) = self.memory.workers.get_mut(worker.0) else {
+            self.found.violated(Property::Q9, &[done.record(), done.commit], || {
+                let (at, process) = (clue.at(done.commit), clue.process(done.record()));
+                format!("a handoff of {process} as {worker} under token {token} committed at {at}, although nobody had been registered as that")
+            });
+            return None;
+        };
         let (consumer, window, ended, phase) = (known.consumer, known.window, known.ended, known.phase);
         let is_own = known.token == token;
         if is_own && matches!(phase, Phase::Open) && finish == Finish::Event {

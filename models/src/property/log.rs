@@ -385,6 +385,26 @@ impl Pass<'_> {
         log.pending.truncate(kept);
     }
 
+    /// At the end: what no tick sees became visible later than all that some tick sees.
+    pub(super) fn judge_unseen(&mut self) {
+        let clue = Clue(self.history);
+        for log in &self.memory.queues {
+            let (begun, other) = log.latest_begin;
+            let unseen = log.pending.iter().filter(|pending| other != NONE && pending.commit < begun);
+            for Pending { event, commit, .. } in unseen {
+                self.found.violated(Property::Q7, &[*commit, begun], || {
+                    let (event, other) = (EventId(*event), EventId(other));
+                    format!(
+                        "{event} had committed at {} before the transaction of {other} began at {}, and yet {other} \
+                         became visible, and {event} never did",
+                        clue.at(*commit),
+                        clue.at(begun)
+                    )
+                });
+            }
+        }
+    }
+
     /// Makes sure that a tick that somebody names is in the table. False if nobody took it.
     pub(super) fn know_tick(&mut self, index: u32, queue: QueueName, number: Tick) -> bool {
         if self.queue(queue).place(number.0).is_ok() {

@@ -17,6 +17,7 @@ use super::window::first_handoff;
 use super::workflow::LedgerLine;
 use super::{Property, Reach};
 use crate::name::{EventId, Step, WorkerId, WorkflowId};
+use crate::op::Op;
 use crate::record::Record;
 use alloc::format;
 
@@ -41,7 +42,13 @@ impl Pass<'_> {
     }
 
     /// A committed row in the application's ledger. Fenced: its transaction held a window, or handed one off.
-    pub(super) fn effect(&mut self, done: Done, workflow: WorkflowId, sequence: u32, step: Step, is_fenced: bool) {
+    pub(super) fn effect(
+        &mut self,
+        done: Done,
+        (workflow, sequence, step): (WorkflowId, u32, Step),
+        is_fenced: bool,
+        writes: &[Write],
+    ) {
         let xid = done.xid;
         self.memory.has_unnumbered_effects |= xid.0 == 0;
         self.memory.ledger.push(LedgerLine { workflow, sequence, step, xid, record: done.record() });
@@ -49,6 +56,10 @@ impl Pass<'_> {
             return;
         }
         let (continuation, advanced, ended) = match self.memory.workflows.get(workflow.0) {
+            Some(known) if self.found.is_broken(Property::W1) || self.found.is_broken(Property::W3) => {
+                let own = self.handed_off_with(writes, workflow, sequence);
+                (own.unwrap_or(known.continuation), known.advanced, known.ended)
+            }
             Some(known) => (known.continuation, known.advanced, known.ended),
             None if self.memory.workflows.is_retired(workflow.0) => (NONE, 0, 0),
             None => return,
@@ -71,6 +82,21 @@ impl Pass<'_> {
                 format!("{name} had gone on from step {sequence} ({step}) by {before}, and its effect was committed again by {who} at {at}")
             });
         }
+    }
+
+    /// Where workflows have gone on twice: which of its events with that sequence the transaction hands off.
+    #[cold]
+    fn handed_off_with(&self, writes: &[Write], workflow: WorkflowId, sequence: u32) -> Option<u32> {
+        let (history, clue) = (self.history, Clue(self.history));
+        let decisions = writes.iter().filter_map(|write| match clue.op(write.call)? {
+            Op::Handoff { decisions, .. } => Some(history.decisions(decisions)),
+            _ => None,
+        });
+        let mut events = decisions.flatten().map(|decision| decision.event.0);
+        events.find(|event| {
+            let known = self.memory.events.get(*event).filter(|known| known.workflow == workflow);
+            known.is_some_and(|known| known.sequence == sequence || known.sequence == UNTOLD)
+        })
     }
 
     /// The transaction is applied: each effect in it must have come with its step's handoff.

@@ -24,7 +24,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
-    let history = read(&arguments.history)?;
+    let (name, text) = text(&arguments.history)?;
+    let history = read(&name, &text)?;
     let verdict = Checker::new().check(&history);
     let exit = exit(&verdict);
     if arguments.json {
@@ -43,7 +44,8 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     Ok(exit)
 }
 
-fn read(path: &Path) -> Result<History> {
+/// What a file, or standard input, holds, and what to call it.
+pub fn text(path: &Path) -> Result<(String, String)> {
     let is_stdin = path == Path::new("-");
     let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
     let mut bytes = Vec::new();
@@ -53,7 +55,11 @@ fn read(path: &Path) -> Result<History> {
     };
     read.with_context(|| format!("{name} cannot be read"))?;
     let text = String::from_utf8(bytes).with_context(|| format!("{name} is no history, which is text in UTF-8"))?;
-    History::read(&text).with_context(|| {
+    Ok((name, text))
+}
+
+pub fn read(name: &str, text: &str) -> Result<History> {
+    History::read(text).with_context(|| {
         format!("{name} is no history (JSON Lines: a header, records, a state, as `replay --history` prints them)")
     })
 }

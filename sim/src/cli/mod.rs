@@ -10,6 +10,7 @@ mod bench;
 mod check;
 mod console;
 mod explore;
+mod export;
 mod figures;
 mod guards;
 mod list;
@@ -79,6 +80,8 @@ enum Command {
     Shrink(shrink::Arguments),
     /// Check a history from anywhere
     Check(check::Arguments),
+    /// Print a history as Jepsen or Elle reads it
+    Export(export::Arguments),
     /// Remove each guard in turn and show which property catches it, and after how many seeds
     Guards(guards::Arguments),
     /// Run all schedules of a small configuration, up to bounds, and say what was covered
@@ -136,6 +139,7 @@ fn dispatch(arguments: Arguments, console: &mut Console) -> anyhow::Result<Exit>
         Some(Command::Replay(arguments)) => replay::run(&arguments, console),
         Some(Command::Shrink(arguments)) => shrink::run(&arguments, console),
         Some(Command::Check(arguments)) => check::run(&arguments, console),
+        Some(Command::Export(arguments)) => export::run(&arguments, console),
         Some(Command::Guards(arguments)) => guards::run(&arguments, console),
         Some(Command::Explore(arguments)) => explore::run(&arguments, console),
         Some(Command::Merge(arguments)) => merge::run(&arguments, console),

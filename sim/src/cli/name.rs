@@ -3,6 +3,7 @@
 use std::num::IntErrorKind;
 use std::str::FromStr;
 use tourbillon_engine::guard::{Design, Guard};
+use tourbillon_models::export::Format;
 use tourbillon_models::property::Property;
 use tourbillon_models::workload::Workload;
 
@@ -40,6 +41,11 @@ pub fn property(name: &str) -> Result<Property, Refusal> {
 
 pub fn design(name: &str) -> Result<&'static Design, Refusal> {
     find("design", name, Design::ALL.map(|design| design.name), Design::by_name)
+}
+
+pub fn format(name: &str) -> Result<Format, Refusal> {
+    let by_name = |name: &str| Format::ALL.into_iter().find(|format| format.name() == name);
+    find("format", name, Format::ALL.map(Format::name), by_name)
 }
 
 /// Kinds of fault, or none at all.
