@@ -17,11 +17,13 @@ use tourbillon_models::property::{ASYNCHRONOUS_COMMIT, Checker, UNDELIVERABLE_ST
 use tourbillon_models::verdict::Verdict;
 use tourbillon_models::workload::{Expected, Program, StepInput, StepOutcome};
 
-/// A program and its name, as a plan refers to it; no program is a plain queue of messages.
+/// A program and its name, as a plan refers to it; no program is a plain queue of messages. And how its plans are ordered.
 #[derive(Clone)]
 pub struct Work {
     pub name: String,
     pub program: Option<Rc<dyn Program>>,
+    /// The depth of priorities; none where time decides.
+    depth: Option<u32>,
 }
 
 impl Work {
@@ -29,12 +31,17 @@ impl Work {
     pub fn named(name: &str) -> Option<Work> {
         let workload = tourbillon_models::workload::Workload::by_name(name)?;
         let program = workload.program().map(|program| Rc::new(BuiltIn(program)) as Rc<dyn Program>);
-        Some(Work { name: name.to_owned(), program })
+        Some(Work { name: name.to_owned(), program, depth: None })
     }
 
     /// A program of one's own.
     pub fn own(program: impl Program + 'static) -> Work {
-        Work { name: program.name().to_owned(), program: Some(Rc::new(program)) }
+        Work { name: program.name().to_owned(), program: Some(Rc::new(program)), depth: None }
+    }
+
+    /// Its plans go by priorities of this depth, or else by time.
+    pub fn ordered(self, depth: Option<u32>) -> Work {
+        Work { depth, ..self }
     }
 
     pub fn steps(&self) -> Vec<&str> {
@@ -46,7 +53,11 @@ impl Work {
     }
 
     pub fn plan(&self, seed: u64, limits: &Limits) -> Plan {
-        generate(seed, &self.name, self.program.as_deref(), limits)
+        let mut plan = generate(seed, &self.name, self.program.as_deref(), limits);
+        if let Some(depth) = self.depth {
+            plan.rank(depth);
+        }
+        plan
     }
 }
 

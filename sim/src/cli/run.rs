@@ -128,14 +128,13 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
 
 fn sweep_seeds(arguments: &Arguments, server: &server::Choice, console: &Console) -> (Swept, Sample) {
     let seeds = arguments.seeds();
-    let names = arguments.scope.draw.workloads();
     let mut sample = Sample::new(arguments.replays, server.may_crash());
     let bar = console.bar(seeds.len(), "simulated");
     let swept = sweep(
         seeds,
         arguments.threads(),
         &arguments.scope.setting(),
-        || scope::works(&names),
+        || arguments.scope.draw.works(),
         |swept, ran| {
             ran.iter().for_each(|ran| sample.offer(ran));
             bar.set_position(swept.sums.run_count());
@@ -191,7 +190,7 @@ fn replay_share(arguments: &Arguments, choice: &server::Choice, seeds: &[u64], b
         Err(error) => return Share { stopped: Some(error), ..share },
     };
     share.server_version = Some(server.version().to_owned());
-    let (setting, works) = (arguments.scope.setting(), scope::works(&arguments.scope.draw.workloads()));
+    let (setting, works) = (arguments.scope.setting(), arguments.scope.draw.works());
     for seed in seeds {
         match replay_all(&mut server, &[*seed], &setting, &works, |_| bar.inc(1)) {
             Ok(one) => share.replays.add(one),
@@ -216,7 +215,7 @@ fn add_up(shares: Vec<Share>, wall: Duration) -> (Replayed, Replays) {
 
 /// The first run that broke each property becomes a capsule.
 fn save_found(arguments: &Arguments, swept: &Swept) -> Vec<Saved> {
-    let works = scope::works(&arguments.scope.draw.workloads());
+    let works = arguments.scope.draw.works();
     let limits = arguments.scope.draw.limits();
     let with = circumstances(arguments, &limits);
     let guards = arguments.scope.guards();

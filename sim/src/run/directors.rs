@@ -17,6 +17,9 @@ impl Director for Listed<'_> {
     }
 }
 
+/// The first of a plan sets the stage, and the others count on that.
+const SETUP: u8 = 0;
+
 pub(super) struct Ranked {
     options: Priorities,
     stream: Stream,
@@ -83,6 +86,9 @@ impl Director for Ranked {
         }
         if stage.are_faults_over {
             self.delayed_until.fill(Micros(0));
+        }
+        if stage.is_ready(SETUP) {
+            return Some(Turn::Step(SETUP));
         }
         let Some(process) = self.best(stage) else { return Some(Turn::Pass) };
         if self.changes.contains(&self.turn) && !stage.are_faults_over {
