@@ -98,7 +98,10 @@ pub async fn is_timer_due(db: &Db, queue: Queue, latest: Tick) -> Result<bool, R
     let tables = (0..TIMER_TABLES as u8).map(|table| LockKey::Table(timer_table(queue, table)));
     db.tx.lock_each(tables, Mode::AccessShare).await?;
     Ok(db.tx.with(|store, slot| {
-        let mut timers = store.tables.timers[queue.0 as usize].iter().filter(|timers| !timers.is_empty(&store.transactions)).peekable();
+        let mut timers = store.tables.timers[queue.0 as usize]
+            .iter()
+            .filter(|timers| !timers.is_empty(&store.transactions))
+            .peekable();
         let Some(latest) = timers.peek().and_then(|_| tick_at(store, slot, queue, latest)) else { return false };
         timers.any(|timers| {
             let since = (Bound::Excluded(end_of(latest.at)), Bound::Included(end_of(now.max(latest.at))));

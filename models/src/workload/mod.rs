@@ -311,12 +311,8 @@ impl Workload {
     ];
 
     /// Too small for a seed to draw, small enough for all their schedules to be run.
-    pub const SMALL: [Workload; 4] = [
-        Workload::Program(&Single),
-        Workload::Program(&Pair),
-        Workload::Program(&Apart),
-        Workload::Program(&Ask),
-    ];
+    pub const SMALL: [Workload; 4] =
+        [Workload::Program(&Single), Workload::Program(&Pair), Workload::Program(&Apart), Workload::Program(&Ask)];
 
     /// Also one of the small.
     pub fn by_name(name: &str) -> Option<Workload> {

@@ -66,7 +66,10 @@ struct Bound(Option<u8>);
 fn bound(text: &str) -> Result<Bound, String> {
     match text {
         "unbounded" => Ok(Bound(None)),
-        text => text.parse().map(|bound| Bound(Some(bound))).map_err(|_| format!("{text:?} is not a number up to 255, or unbounded")),
+        text => text
+            .parse()
+            .map(|bound| Bound(Some(bound)))
+            .map_err(|_| format!("{text:?} is not a number up to 255, or unbounded")),
     }
 }
 
@@ -157,8 +160,12 @@ fn figures(covered: &Covered, configuration: &Configuration) -> String {
     let seconds = wall(covered.time);
     let end = match (covered.is_complete, &covered.first) {
         (_, Some(_)) => "stopped at a violation".to_owned(),
-        (true, None) => format!("complete: no other schedule within {} and {}", faults(configuration), preemptions(configuration)),
-        (false, None) => format!("CUT OFF, with {} left", counted(covered.left, "branch").replace("branchs", "branches")),
+        (true, None) => {
+            format!("complete: no other schedule within {} and {}", faults(configuration), preemptions(configuration))
+        }
+        (false, None) => {
+            format!("CUT OFF, with {} left", counted(covered.left, "branch").replace("branchs", "branches"))
+        }
     };
     let judged = match (covered.failed, covered.unknown) {
         (0, 0) => "no violation".to_owned(),
@@ -231,5 +238,6 @@ fn save(failure: &Failure, work: &Work, guards: Guards, arguments: &Arguments) -
         history: simulator.history().clone(),
         end: End::Agreed { summary, verdict },
     };
-    saved::save(&failure.plan, &replay, &failure.broken, &with).expect("a schedule made again breaks what it broke")
+    let told = &failure.broken[..failure.broken.len().min(1)];
+    saved::save(&failure.plan, &replay, told, &with).expect("a schedule made again breaks what it broke")
 }

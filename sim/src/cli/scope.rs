@@ -95,7 +95,10 @@ impl Arguments {
     /// Whether nothing is left out: every workload, every fault, every guard, and time as it passes.
     pub fn is_everything(&self) -> bool {
         let has_all = self.draw.workloads().len() == Workload::ALL.len();
-        has_all && self.draw.depth().is_none() && self.draw.limits().faults.len() == FaultKind::ALL.len() && self.guards() == Guards::ALL
+        has_all
+            && self.draw.depth().is_none()
+            && self.draw.limits().faults.len() == FaultKind::ALL.len()
+            && self.guards() == Guards::ALL
     }
 
     pub fn design(&self) -> Option<&'static Design> {

@@ -259,7 +259,8 @@ impl Director for Walk<'_> {
             Turn::Pass => 5,
             Turn::ServerCrash => 6,
         };
-        let label = picks.iter().fold(kind, |label: u64, (pick, _)| label.wrapping_mul(67).wrapping_add(u64::from(*pick) + 1));
+        let label =
+            picks.iter().fold(kind, |label: u64, (pick, _)| label.wrapping_mul(67).wrapping_add(u64::from(*pick) + 1));
         match turn {
             Turn::Pass | Turn::ServerCrash => self.trace.barrier(None, label),
             Turn::Step(process) | Turn::Crash(process) | Turn::LoseCall(process) | Turn::LoseReply(process) => {

@@ -15,7 +15,8 @@ impl<T: Target> Scheduler<'_, T> {
         let until = self.now + duration;
         self.note_fault(index, Fault::Pause { until });
         self.processes[index].paused_until = until;
-        if self.directed.is_some() && (self.processes[index].pending.is_some() || self.processes[index].held.is_some()) {
+        if self.directed.is_some() && (self.processes[index].pending.is_some() || self.processes[index].held.is_some())
+        {
             self.wake(index, until);
         }
     }
