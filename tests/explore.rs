@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use tourbillon::explore::{Configuration, Covered, Exploration, Limit, Pruning, Stop, explore};
 use tourbillon::faults::FaultKind;
+use tourbillon::generate::Limits;
 use tourbillon::order::{Chosen, Order, Turn, Turns};
 use tourbillon::plan::Plan;
 use tourbillon::random::Stream;
 use tourbillon::run::{Director, Stage};
 use tourbillon::simulate::{Simulator, Work};
+use tourbillon::sweep::work_of;
 use tourbillon::target::Chooser;
 use tourbillon_engine::engine::Engine;
 use tourbillon_engine::guard::{Guard, Guards};
 use tourbillon_engine::store::footprint::Footprint;
 use tourbillon_models::property::Property;
+use tourbillon_models::verdict::Judgement;
 
 const SMALL: Configuration =
     Configuration { workers: 2, workflows: 1, faults: 0, kinds: Vec::new(), preemptions: Some(1), epochs: 12 };
@@ -241,4 +244,28 @@ fn turns_whose_footprints_do_not_meet_can_be_exchanged() {
         }
     }
     assert!(exchanged > 150 && kept > 150, "{exchanged} exchanged, {kept} kept");
+}
+
+/// Priorities change the order of a plan's turns and nothing else of it.
+#[test]
+fn the_sound_engine_holds_under_priorities_and_a_removed_guard_is_caught() {
+    let limits = Limits { faults: FaultKind::ALL.to_vec() };
+    let works = ["chain", "messages", "children-fail", "emit-race"].map(|name| Work::named(name).unwrap());
+    let (mut simulator, mut caught) = (Simulator::default(), 0);
+    for seed in 0..80 {
+        let work = work_of(&works, seed).clone();
+        let (timed, work) = (work.plan(seed, &limits), work.ordered(Some(3)));
+        let plan = work.plan(seed, &limits);
+        assert_eq!((&plan.processes, &plan.faults), (&timed.processes, &timed.faults));
+        let (_, verdict) = simulator.run(&plan, &work, Guards::ALL);
+        assert_eq!(verdict.judgement(), Judgement::Holds, "seed {seed}: {:?}", verdict.first_violation());
+        let hash = simulator.history().hash();
+        simulator.run(&timed, &work, Guards::ALL);
+        assert_ne!(simulator.history().hash(), hash, "seed {seed}: in another order");
+        simulator.run(&plan, &work, Guards::ALL);
+        assert_eq!(simulator.history().hash(), hash, "seed {seed}: the same again");
+        let (_, verdict) = simulator.run(&plan, &work, Guards::without(&[Guard::InProgressSet]));
+        caught += u64::from(verdict.judgement() == Judgement::Violated);
+    }
+    assert!(caught > 3, "{caught}");
 }
