@@ -35,7 +35,7 @@ pub struct Chosen {
 pub struct Priorities {
     pub depth: u32,
     pub turns: u32,
-    /// Who sleeps wakes at a multiple of this, so that many wake together.
+    /// Who sleeps for longer than this wakes at a multiple of it, so that many wake together.
     pub grid: Micros,
     /// The longest that somebody comes behind the clock.
     pub longest_delay: Micros,

@@ -18,12 +18,14 @@ use tourbillon_models::property::{ASYNCHRONOUS_COMMIT, Checker, UNDELIVERABLE_ST
 use tourbillon_models::verdict::Verdict;
 use tourbillon_models::workload::{Expected, Program, StepInput, StepOutcome};
 
-/// A program and its name, as a plan refers to it; no program is a plain queue of messages.
+/// A program and its name, as a plan refers to it; no program is a plain queue of messages. And how its plans are ordered.
 #[derive(Clone)]
 pub struct Work {
     pub name: String,
     pub program: Option<Rc<dyn Program>>,
     leaks: bool,
+    /// The depth of priorities; none where time decides.
+    depth: Option<u32>,
 }
 
 impl Work {
@@ -31,18 +33,23 @@ impl Work {
     pub fn named(name: &str) -> Option<Work> {
         let workload = tourbillon_models::workload::Workload::by_name(name)?;
         let program = workload.program().map(|program| Rc::new(BuiltIn(program)) as Rc<dyn Program>);
-        Some(Work { name: name.to_owned(), program, leaks: false })
+        Some(Work { name: name.to_owned(), program, leaks: false, depth: None })
     }
 
     /// A program of one's own.
     pub fn own(program: impl Program + 'static) -> Work {
-        Work { name: program.name().to_owned(), program: Some(Rc::new(program)), leaks: false }
+        Work { name: program.name().to_owned(), program: Some(Rc::new(program)), leaks: false, depth: None }
     }
 
     /// What a plan runs that was made of one of this workload: shrinking may have put a briefer program in its place.
     pub fn of(&self, plan: &Plan) -> Work {
         let other = if plan.workload == self.name { None } else { Work::named(&plan.workload) };
         other.unwrap_or_else(|| self.clone())
+    }
+
+    /// Its plans go by priorities of this depth, or else by time.
+    pub fn ordered(self, depth: Option<u32>) -> Work {
+        Work { depth, ..self }
     }
 
     pub fn steps(&self) -> Vec<&str> {
@@ -57,6 +64,9 @@ impl Work {
         let mut plan = generate(seed, &self.name, self.program.as_deref(), limits);
         if self.leaks {
             plant_leak(&mut plan);
+        }
+        if let Some(depth) = self.depth {
+            plan.rank(depth);
         }
         plan
     }

@@ -133,7 +133,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     if arguments.json {
         let is_asked = |row: &&Row| row.target.design().is_none() || arguments.only.contains(&row.target.name());
         let guards = rows.iter().filter(is_asked);
-        console.print_json(&guards.map(Row::json).collect::<Vec<_>>());
+        console.print_json(&guards.map(|row| row.json(arguments.draw.depth())).collect::<Vec<_>>());
         console.say(said.trim());
     } else {
         console.print(&(table(&rows) + &said));
@@ -161,7 +161,6 @@ fn seeds(arguments: &Arguments, count: u64) -> Seeds {
 }
 
 fn hunt_all(arguments: &Arguments, limits: &Limits, console: &mut Console) -> Vec<Row> {
-    let names = arguments.draw.workloads();
     let targets = Target::all().into_iter();
     let targets: Vec<Target> =
         targets.filter(|target| arguments.only.is_empty() || arguments.only.contains(&target.name())).collect();
@@ -170,7 +169,7 @@ fn hunt_all(arguments: &Arguments, limits: &Limits, console: &mut Console) -> Ve
         bar.set_message(target.name());
         console.stage(&format!("hunting without {}, {} at most", target.name(), counted(arguments.seeds, "seed")));
         let seeds = seeds(arguments, arguments.seeds);
-        let hunt = hunt(seeds, processors(), limits, target.removed(), || scope::works(&names), TRIES);
+        let hunt = hunt(seeds, processors(), limits, target.removed(), || arguments.draw.works(), TRIES);
         bar.inc(1);
         Row { target, hunt, saved: None, postgres: Postgres::NotTried("not asked for".to_owned()) }
     });
@@ -181,7 +180,7 @@ fn hunt_all(arguments: &Arguments, limits: &Limits, console: &mut Console) -> Ve
 
 fn save_catch(arguments: &Arguments, limits: &Limits, row: &Row) -> Option<Saved> {
     let found = row.catch()?;
-    let works = scope::works(&arguments.draw.workloads());
+    let works = arguments.draw.works();
     let with = circumstances(arguments, limits, Some(row.target));
     let guards = row.target.removed();
     Some(save_seed(found.seed, work_of(&works, found.seed), guards, &found.broken[..1], &with))
@@ -203,7 +202,7 @@ fn circumstances<'a>(arguments: &'a Arguments, limits: &'a Limits, removed: Opti
 /// The sound engine's first failure, saved.
 fn save_sound(arguments: &Arguments, limits: &Limits, sound: &Swept) -> Option<Saved> {
     let found = sound.found.iter().find(|found| !found.broken.is_empty())?;
-    let works = scope::works(&arguments.draw.workloads());
+    let works = arguments.draw.works();
     let with = circumstances(arguments, limits, None);
     Some(save_seed(found.seed, work_of(&works, found.seed), Guards::ALL, &[], &with))
 }
@@ -224,7 +223,7 @@ fn confirm_all(
         Err(error) => return Some(no_server(rows, &error)),
     };
     console.stage("replaying the catches on the server");
-    let works = scope::works(&arguments.draw.workloads());
+    let works = arguments.draw.works();
     let bar = console.bar(rows.len() as u64, "confirmed");
     for index in 0..rows.len() {
         let row = &mut rows[index];
@@ -255,14 +254,13 @@ fn seeds_for_sound(rows: &[Row]) -> u64 {
 fn sweep_sound(arguments: &Arguments, limits: &Limits, rows: &[Row], console: &mut Console) -> Swept {
     let seeds = seeds(arguments, seeds_for_sound(rows));
     console.stage(&format!("sweeping the sound engine over {}", counted(seeds.count, "seed")));
-    let names = arguments.draw.workloads();
     let setting = Setting { limits: limits.clone(), guards: Guards::ALL };
     let bar = console.bar(seeds.count, "sound");
     let swept = sweep(
         seeds,
         processors(),
         &setting,
-        || scope::works(&names),
+        || arguments.draw.works(),
         |swept, _| {
             bar.set_position(swept.sums.run_count());
             ControlFlow::Continue(())
@@ -288,7 +286,7 @@ impl Row {
         }
     }
 
-    fn json(&self) -> Value {
+    fn json(&self, depth: Option<u32>) -> Value {
         let found = self.catch();
         let confirmed_seed = match self.postgres {
             Postgres::Confirmed(seed) => Some(seed),
@@ -296,6 +294,8 @@ impl Row {
         };
         json!({
             "guard": self.target.name(),
+            "order": if depth.is_some() { "pct" } else { "uniform" },
+            "depth": depth,
             "caught_by": self.caught_by().first(),
             "also": self.caught_by().get(1..),
             "seeds": self.hunt.seeds,

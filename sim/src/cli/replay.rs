@@ -114,7 +114,7 @@ fn subject(arguments: &Arguments) -> Result<Subject> {
             })
         }
         (None, Some(seed)) => {
-            let works = scope::works(&arguments.scope.draw.workloads());
+            let works = arguments.scope.draw.works();
             let work = work_of(&works, seed).clone();
             let limits = arguments.scope.draw.limits();
             let (guards, design) = (arguments.scope.guards(), arguments.scope.design());

@@ -86,7 +86,7 @@ impl Arguments {
 
     /// What is swept.
     fn works(&self) -> Vec<Work> {
-        let works = scope::works(&self.scope.draw.workloads());
+        let works = self.scope.draw.works();
         if self.plant_leak { works.into_iter().map(Work::leaking).collect() } else { works }
     }
 
@@ -194,7 +194,7 @@ fn replay_share(arguments: &Arguments, choice: &server::Choice, seeds: &[u64], b
         Err(error) => return Share { stopped: Some(error), ..share },
     };
     share.server_version = Some(server.version().to_owned());
-    let (setting, works) = (arguments.scope.setting(), scope::works(&arguments.scope.draw.workloads()));
+    let (setting, works) = (arguments.scope.setting(), arguments.scope.draw.works());
     for seed in seeds {
         match replay_all(&mut server, &[*seed], &setting, &works, |_| bar.inc(1)) {
             Ok(one) => share.replays.add(one),
@@ -219,7 +219,7 @@ fn add_up(shares: Vec<Share>, wall: Duration) -> (Replayed, Replays) {
 
 /// The first run that broke each property becomes a capsule.
 pub fn save_found(scope: &scope::Arguments, saved: &saved::Arguments, server: String, swept: &Swept) -> Vec<Saved> {
-    let (works, limits) = (scope::works(&scope.draw.workloads()), scope.draw.limits());
+    let (works, limits) = (scope.draw.works(), scope.draw.limits());
     let with = circumstances(scope, saved, server, &limits);
     let guards = scope.guards();
     let save = |(seed, broken): (u64, Vec<Property>)| save_seed(seed, work_of(&works, seed), guards, &broken, &with);

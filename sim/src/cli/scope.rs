@@ -5,7 +5,7 @@ use crate::faults::FaultKind;
 use crate::generate::Limits;
 use crate::simulate::Work;
 use crate::sweep::Setting;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tourbillon_engine::guard::{Design, Guard, Guards};
 use tourbillon_models::workload::Workload;
 
@@ -31,6 +31,19 @@ pub struct Draw {
     /// Kinds of fault that a seed may draw, or none [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     faults: Vec<FaultName>,
+    /// Whose turn it is: uniform, each call takes a random time; pct, whoever is ready and comes first in a random order goes
+    /// on, but for a few turns
+    #[arg(long, value_name = "ORDER", default_value = "uniform")]
+    order: OrderKind,
+    /// With pct: so many orderings of turns may matter, one for the order and one for each of the other turns
+    #[arg(long, value_name = "D", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    depth: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum OrderKind {
+    Uniform,
+    Pct,
 }
 
 impl Draw {
@@ -38,6 +51,17 @@ impl Draw {
     pub fn workloads(&self) -> Vec<&'static str> {
         let is_asked = |name: &&str| self.workload.is_empty() || self.workload.contains(name);
         Workload::ALL.iter().map(Workload::name).filter(is_asked).collect()
+    }
+
+    /// The project's own workloads of these names.
+    pub fn works(&self) -> Vec<Work> {
+        let work = |name| Work::named(name).expect("names on the command line are looked up").ordered(self.depth());
+        self.workloads().into_iter().map(work).collect()
+    }
+
+    /// None unless priorities are asked for.
+    pub fn depth(&self) -> Option<u32> {
+        (self.order == OrderKind::Pct).then_some(self.depth)
     }
 
     pub fn limits(&self) -> Limits {
@@ -55,6 +79,9 @@ impl Draw {
             let names: Vec<&str> = self.limits().faults.iter().map(|kind| kind.name()).collect();
             options += &format!(" --faults {}", if names.is_empty() { "none".to_owned() } else { names.join(",") });
         }
+        if let Some(depth) = self.depth() {
+            options += &format!(" --order pct --depth {depth}");
+        }
         options
     }
 }
@@ -65,10 +92,13 @@ impl Arguments {
         Guards::without(&[&self.without, of_design].concat())
     }
 
-    /// Whether nothing is left out: every workload, every fault, every guard.
+    /// Whether nothing is left out: every workload, every fault, every guard, and time as it passes.
     pub fn is_everything(&self) -> bool {
         let has_all = self.draw.workloads().len() == Workload::ALL.len();
-        has_all && self.draw.limits().faults.len() == FaultKind::ALL.len() && self.guards() == Guards::ALL
+        has_all
+            && self.draw.depth().is_none()
+            && self.draw.limits().faults.len() == FaultKind::ALL.len()
+            && self.guards() == Guards::ALL
     }
 
     pub fn design(&self) -> Option<&'static Design> {
@@ -89,11 +119,6 @@ pub fn removed_again(without: &[Guard], design: Option<&Design>) -> String {
     let names: Vec<&str> = without.iter().map(|guard| guard.name()).collect();
     let without = if names.is_empty() { String::new() } else { format!(" --without {}", names.join(",")) };
     without + &design.map_or(String::new(), |design| format!(" --design {}", design.name))
-}
-
-/// The project's own workloads of these names.
-pub fn works(names: &[&str]) -> Vec<Work> {
-    names.iter().map(|name| Work::named(name).expect("names on the command line are looked up")).collect()
 }
 
 /// What the design removes, and what else was removed.

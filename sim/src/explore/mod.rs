@@ -46,6 +46,7 @@ pub struct Failure {
     /// With the schedule in full.
     pub plan: Plan,
     pub choices: Vec<u8>,
+    /// The one that the history shows first, then the others; none for a panic.
     pub broken: Vec<Property>,
     pub sentence: String,
 }
@@ -109,8 +110,9 @@ pub fn explore(exploration: &Exploration<'_>, mut each: impl FnMut(&Covered) -> 
                 covered.judge(&verdict, simulator.history().state.as_ref());
                 if let Some(violation) = verdict.first_violation() {
                     covered.failed += 1;
-                    let sentence = violation.to_string();
-                    let broken = verdict.broken().collect();
+                    let (sentence, first) = (violation.to_string(), violation.property);
+                    let others = verdict.broken().filter(|property| *property != first);
+                    let broken = std::iter::once(first).chain(others).collect();
                     let turns = search.tree.turns(end);
                     covered.fail(&plan, turns, summary.choices, broken, sentence);
                 }

@@ -18,7 +18,7 @@ mod workers;
 
 use crate::clock::Clock;
 use crate::faults::FaultKind;
-use crate::order::Order;
+use crate::order::{Order, Priorities};
 use crate::plan::{End, LatencyDraw, Plan, ProcessPlan, Role};
 use crate::random::Stream;
 use options::Options;
@@ -80,6 +80,18 @@ pub fn generate(seed: u64, workload: &str, program: Option<&dyn Program>, limits
 }
 
 impl Plan {
+    /// Priorities decide whose turn it is. Nothing else about the plan changes.
+    pub fn rank(&mut self, depth: u32) {
+        let mut stream = Stream::new(self.seed, "order", 0);
+        let turns = *stream.choose(&[20, 60, 200, 1_000]);
+        let grid = Micros::from_millis(*stream.choose(&[1, 5, 20, 50]));
+        let longest_delay = Micros(2 * self.dead_interval.0);
+        let named = [("order", "priorities".to_owned()), ("depth", depth.to_string()), ("turns", turns.to_string())];
+        let named = named.into_iter().chain([("grid", grid.to_string()), ("longest_delay", longest_delay.to_string())]);
+        self.options.extend(named.map(|(name, value)| (name.to_owned(), value)));
+        self.order = Order::Priorities(Priorities { depth, turns, grid, longest_delay });
+    }
+
     fn add(&mut self, name: String, role: Role) {
         self.processes.push(ProcessPlan { name, role, clock: Clock::Right, hears_of: None });
     }

@@ -265,8 +265,10 @@ impl<T: Target> Scheduler<'_, T> {
                 Action::Sleep(until) => {
                     let at = clock.when(until, self.now);
                     if at > self.now {
-                        let grid = self.directed().grid.0;
-                        self.wake(index, Micros(at.0.div_ceil(grid) * grid));
+                        // A short sleep stays short: there may be many of them in a row.
+                        let grid = self.directed().grid;
+                        let is_long = at - self.now >= grid;
+                        self.wake(index, if is_long { Micros(at.0.div_ceil(grid.0) * grid.0) } else { at });
                         return Ok(());
                     }
                 }

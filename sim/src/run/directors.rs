@@ -17,6 +17,12 @@ impl Director for Listed<'_> {
     }
 }
 
+/// The first of a plan sets the stage, and the others count on that.
+const SETUP: u8 = 0;
+
+/// A plan may come from anywhere.
+const MOST_CHANGES: u32 = 1_000;
+
 pub(super) struct Ranked {
     options: Priorities,
     stream: Stream,
@@ -56,7 +62,7 @@ impl Ranked {
         self.priorities = order;
         self.turn = 0;
         let turns = u64::from(self.options.turns.max(1));
-        self.changes = (1..self.options.depth).map(|_| self.stream.below(turns) as u32).collect();
+        self.changes = (1..self.options.depth.min(MOST_CHANGES)).map(|_| self.stream.below(turns) as u32).collect();
     }
 
     /// The best of those that are ready; behind the clock only if that stands still.
@@ -84,13 +90,16 @@ impl Director for Ranked {
         if stage.are_faults_over {
             self.delayed_until.fill(Micros(0));
         }
+        if stage.is_ready(SETUP) {
+            return Some(Turn::Step(SETUP));
+        }
         let Some(process) = self.best(stage) else { return Some(Turn::Pass) };
         if self.changes.contains(&self.turn) && !stage.are_faults_over {
             self.lowest -= 1;
             self.priorities[usize::from(process)] = self.lowest;
             // As many short ones as long ones.
             let bits = u64::from(u64::BITS - self.options.longest_delay.0.leading_zeros());
-            let span = self.options.longest_delay.0 >> self.stream.below(bits + 1);
+            let span = self.options.longest_delay.0.checked_shr(self.stream.below(bits + 1) as u32).unwrap_or(0);
             self.delayed_until[usize::from(process)] = stage.now + Micros(self.stream.between(0, span));
         }
         self.turn += 1;
