@@ -13,13 +13,18 @@ use crate::plan::Plan;
 use crate::postgres::one_cpu::OneCpu;
 use crate::postgres::server::Server;
 use crate::replay::{End, Replay, Sample, replay_all};
+use crate::shrink::Limit;
+use crate::shrink::subject::Subject;
 use crate::simulate::{Simulator, Work};
 use crate::sweep::{Found, Seeds, Setting, Shard, Swept, catch, processors, sweep};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 use tourbillon_engine::guard::{Guard, Guards};
+use tourbillon_models::history::History;
 use tourbillon_models::name::Step;
+use tourbillon_models::verdict::Violation;
 use tourbillon_models::workload::shape::explore;
 use tourbillon_models::workload::{Expected, Program, StepInput, StepOutcome};
 
@@ -28,6 +33,8 @@ pub const VARIABLE: &str = "TOURBILLON_SEED";
 
 /// So many seeds, unless told otherwise: a second or two.
 const SEEDS: u64 = 500;
+/// How long the first failure may be shrunk.
+const SHRINKING: Limit = Limit { time: Duration::from_secs(5), ..Limit::USUAL };
 /// So many of the histories are replayed on a server, if any are.
 const REPLAYS: usize = 20;
 
@@ -166,11 +173,25 @@ impl Check {
         let (_, verdict) = simulator.run(&plan, &work, self.setting.guards);
         match verdict.first_violation() {
             Some(violation) => {
-                let slice = violation.slice(simulator.history());
-                failure(violation.to_string(), format!("{slice}\n{}", options(&plan)))
+                let (sentence, evidence) = self.told_briefly(&plan, &work, violation, simulator.history());
+                failure(sentence, format!("{evidence}\n{}", options(&plan)))
             }
             None => failure(format!("{}; run again, it is not so", found.sentence), options(&plan)),
         }
+    }
+
+    /// A violation of the same property under a plan that has nothing to spare, and what proves it.
+    fn told_briefly(&self, plan: &Plan, work: &Work, found: &Violation, history: &History) -> (String, String) {
+        let subject = Subject { work, guards: self.setting.guards, property: found.property };
+        let shrunk = subject.shrink(plan, SHRINKING).filter(|shrunk| shrunk.plan.workload == plan.workload);
+        let told = shrunk.and_then(|shrunk| {
+            let mut simulator = Simulator::default();
+            let (_, verdict) = simulator.run(&shrunk.plan, work, self.setting.guards);
+            let again = verdict.violations().find(|violation| violation.property == found.property)?;
+            let (slice, before, left) = (again.slice(simulator.history()), shrunk.lines_before, shrunk.lines());
+            Some((again.to_string(), format!("{slice}\nShrunk from {before} lines to {left}.")))
+        });
+        told.unwrap_or_else(|| (found.to_string(), found.slice(history)))
     }
 
     fn replay(&self, seeds: &[u64]) -> Result<Counts, Failure> {

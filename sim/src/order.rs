@@ -56,6 +56,24 @@ pub enum Turn {
     ServerCrash,
 }
 
+impl Turns {
+    /// Without those of some processes; the others move up.
+    pub fn without_processes(&self, gone: &[usize]) -> Turns {
+        let place = |process: u8| -> Option<u8> {
+            let before = gone.iter().filter(|other| **other < usize::from(process)).count() as u8;
+            (!gone.contains(&usize::from(process))).then(|| process - before)
+        };
+        let turn = |turn: &Turn| match *turn {
+            Turn::Step(process) => place(process).map(Turn::Step),
+            Turn::Crash(process) => place(process).map(Turn::Crash),
+            Turn::LoseCall(process) => place(process).map(Turn::LoseCall),
+            Turn::LoseReply(process) => place(process).map(Turn::LoseReply),
+            Turn::Pass | Turn::ServerCrash => Some(*turn),
+        };
+        Turns(self.0.iter().filter_map(turn).collect())
+    }
+}
+
 /// Written as words: `3` makes its call, `.` time passes, `3!` crashes, `3<` loses its call and `3>` its reply, `!` the
 /// server crashes.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -107,6 +125,12 @@ fn turn(word: &str) -> Result<Turn, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_is_left_has_the_turns_that_he_had() {
+        let turns = Turns::try_from("0 1 2! . 3> !".to_owned()).unwrap();
+        assert_eq!(String::from(turns.without_processes(&[1, 2])), "0 . 1> !");
+    }
 
     #[test]
     fn turns_are_read_as_they_are_written() {

@@ -22,11 +22,12 @@ enum Pass {
     Replace(fn(&Plan, Freedom, &Seen, usize) -> Option<Vec<Plan>>),
 }
 
-const PASSES: [Pass; 15] = [
+const PASSES: [Pass; 16] = [
     Pass::Replace(simplify::shorter_horizon),
     Pass::Replace(cut::ended_earlier),
     Pass::Drop(cut::fault_count, cut::without_faults),
     Pass::Drop(cut::process_count, cut::without_processes),
+    Pass::Drop(cut::turn_count, cut::without_turns),
     Pass::Replace(cut::unrolled),
     Pass::Replace(cut::recounted),
     Pass::Drop(cut::poll_count, cut::without_polls),

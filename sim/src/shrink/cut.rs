@@ -1,6 +1,7 @@
 //! What can be left out of a plan: faults, processes, rounds, statements, and the endlessness of duties.
 
 use super::Freedom;
+use crate::order::Order;
 use crate::plan::{End, Plan, Role, When};
 use std::ops::Range;
 use tourbillon_engine::actors::script::{Round, ScriptOptions};
@@ -134,6 +135,25 @@ pub fn without_processes(plan: &Plan, freedom: Freedom, range: Range<usize>) -> 
     }
     let mut index = 0..;
     plan.processes.retain(|_| !index.next().is_some_and(|index| gone.contains(&index)));
+    if let Order::Chosen(chosen) = &mut plan.order {
+        chosen.turns = chosen.turns.without_processes(gone);
+    }
+    plan
+}
+
+pub fn turn_count(plan: &Plan, _: Freedom) -> usize {
+    match &plan.order {
+        Order::Chosen(chosen) => chosen.turns.0.len(),
+        Order::Timed | Order::Priorities(_) => 0,
+    }
+}
+
+/// What comes after them is passed over where it is not possible any more.
+pub fn without_turns(plan: &Plan, _: Freedom, range: Range<usize>) -> Plan {
+    let mut plan = plan.clone();
+    if let Order::Chosen(chosen) = &mut plan.order {
+        chosen.turns.0.drain(range);
+    }
     plan
 }
 

@@ -12,6 +12,7 @@ mod cut;
 mod simplify;
 pub mod subject;
 
+use crate::order::Order;
 use crate::plan::{Plan, Role};
 use candidates::Candidates;
 use std::time::{Duration, Instant};
@@ -122,7 +123,12 @@ fn parts(plan: &Plan) -> u64 {
         Role::Worker(worker) => worker.polls.as_ref().map_or(ENDLESS, |polls| 1 + polls.len() as u64),
         Role::Script(script) => 1 + of_script(script),
     };
-    plan.faults.len() as u64 + plan.processes.iter().map(|process| of_process(&process.role)).sum::<u64>()
+    // Who directs a run by hand says something with each turn.
+    let turns = match &plan.order {
+        Order::Chosen(chosen) => chosen.turns.0.len() as u64,
+        Order::Timed | Order::Priorities(_) => 0,
+    };
+    turns + plan.faults.len() as u64 + plan.processes.iter().map(|process| of_process(&process.role)).sum::<u64>()
 }
 
 #[cfg(test)]
