@@ -22,6 +22,7 @@ mod export;
 mod fuzz;
 mod history;
 mod readme;
+mod strategy;
 
 mod hold;
 mod merge;

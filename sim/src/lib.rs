@@ -49,6 +49,8 @@ pub mod replay;
 pub mod run;
 pub mod shrink;
 pub mod simulate;
+#[cfg(feature = "proptest")]
+pub mod strategy;
 pub mod sweep;
 pub mod target;
 
