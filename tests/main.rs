@@ -15,6 +15,7 @@ mod planted;
 mod capsules;
 mod explore;
 mod guards;
+mod shrink;
 
 mod check;
 mod cli;

@@ -15,7 +15,6 @@ use serde_json::value::RawValue;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tourbillon_engine::guard::{Design, Guard, Guards};
-use tourbillon_engine::store::locks::SESSIONS;
 use tourbillon_models::history::History;
 use tourbillon_models::verdict::Violation;
 use tourbillon_models::workload::Workload;
@@ -170,7 +169,7 @@ impl Capsule {
         let found = envelope.format;
         ensure!(found <= FORMAT, "its format {found} is newer than {FORMAT}, the newest that this version reads");
         let capsule: Capsule = serde_json::from_slice(bytes).map_err(json_error)?;
-        match objection(&capsule.plan) {
+        match capsule.plan.objection() {
             Some(objection) => bail!("its plan cannot be run: {objection}"),
             None => Ok(capsule),
         }
@@ -231,23 +230,6 @@ fn json_error(error: serde_json::Error) -> anyhow::Error {
         serde_json::error::Category::Eof => anyhow::anyhow!("it ends in the middle ({error})"),
         _ => anyhow::anyhow!("{error}"),
     }
-}
-
-/// What would stop the scheduler: a plan that was edited by hand is somebody's input.
-fn objection(plan: &Plan) -> Option<String> {
-    let count = plan.processes.len();
-    if count == 0 || count > SESSIONS {
-        return Some(format!("it has {count} processes, and between 1 and {SESSIONS} are possible"));
-    }
-    if let Some(fault) = plan.faults.iter().find(|fault| usize::from(fault.when.process().0) >= count) {
-        return Some(format!("a fault names {}, and there are {count} processes", fault.when.process()));
-    }
-    if let Some(process) = plan.processes.iter().find(|process| !process.clock.is_possible()) {
-        return Some(format!("the clock of {} shows or takes no time", process.name));
-    }
-    // A call that takes no time would let a process run for ever at one point in time.
-    let (low, high) = plan.latency;
-    (low.0 == 0 || low > high).then(|| format!("its calls take between {} and {} µs", low.0, high.0))
 }
 
 #[cfg(test)]
@@ -321,9 +303,9 @@ mod tests {
     fn a_plan_that_cannot_be_run_is_refused() {
         let (mut capsule, _) = broken();
         capsule.plan.processes.truncate(1);
-        assert!(objection(&capsule.plan).is_some_and(|text| text.contains("there are 1 processes")));
+        assert!(capsule.plan.objection().is_some_and(|text| text.contains("there are 1 processes")));
         capsule.plan.processes.clear();
-        assert!(objection(&capsule.plan).is_some());
+        assert!(capsule.plan.objection().is_some());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tourbillon_engine::actors::script::ScriptOptions;
 use tourbillon_engine::actors::worker::options::WorkerOptions;
 use tourbillon_engine::store::WalLevel;
+use tourbillon_engine::store::locks::SESSIONS;
 use tourbillon_engine::store::unflushed::Durability;
 use tourbillon_models::name::{Key, Micros, Process, Step};
 use tourbillon_models::op::Op;
@@ -55,6 +56,31 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl Plan {
+    /// Why it cannot be run, if it cannot: a plan that somebody edited, a person or a shrinker, may say anything.
+    pub fn objection(&self) -> Option<String> {
+        let count = self.processes.len();
+        if count == 0 || count > SESSIONS {
+            return Some(format!("it has {count} processes, and between 1 and {SESSIONS} are possible"));
+        }
+        if let Some(fault) = self.faults.iter().find(|fault| usize::from(fault.when.process().0) >= count) {
+            return Some(format!("a fault names {}, and there are {count} processes", fault.when.process()));
+        }
+        if let Some(process) = self.processes.iter().find(|process| !process.clock.is_possible()) {
+            return Some(format!("the clock of {} shows or takes no time", process.name));
+        }
+        // The model's clock stands still there, and a server's does not.
+        let is_before_all = |fault: &&PlannedFault| match (fault.when, fault.what) {
+            (When::Time { at, .. }, PlannedEffect::ServerClockStep(offset)) => offset.behind > at,
+            _ => false,
+        };
+        if let Some(fault) = self.faults.iter().find(is_before_all) {
+            return Some(format!("{:?} sets the server's clock to a time before the run began", fault.what));
+        }
+        // A call that takes no time would let a process run for ever at one point in time.
+        let (low, high) = self.latency;
+        (low.0 == 0 || low > high).then(|| format!("its calls take between {} and {} µs", low.0, high.0))
+    }
+
     /// Where workflows begin, and with what.
     pub fn starts_mut(&mut self) -> impl Iterator<Item = (&mut Step, &mut u64)> {
         let scripts = self.processes.iter_mut().filter_map(|process| match &mut process.role {

@@ -100,9 +100,16 @@ impl Candidates {
     #[expect(clippy::should_implement_trait, reason = "what it gives is lent")]
     pub fn next(&mut self) -> Option<&Plan> {
         while self.idle < PASSES.len() {
-            if let Some(candidate) = self.at_cursor() {
-                self.candidate = Some(candidate);
-                return self.candidate.as_ref();
+            match self.at_cursor() {
+                Some(candidate) if candidate.objection().is_some() => {
+                    self.reject();
+                    continue;
+                }
+                Some(candidate) => {
+                    self.candidate = Some(candidate);
+                    return self.candidate.as_ref();
+                }
+                None => {}
             }
             self.idle = if self.found { 0 } else { self.idle + 1 };
             self.enter((self.pass + 1) % PASSES.len());
