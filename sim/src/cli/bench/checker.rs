@@ -54,7 +54,25 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
         true => console.print_json(&measured),
         false => console.print(&text(&measured)),
     }
-    Ok(Exit::Clean)
+    Ok(if measured.is_within_bounds() { Exit::Clean } else { Exit::Broken })
+}
+
+/// So many records a second at least.
+pub const FLOOR: f64 = 1_000_000.0;
+
+/// So much memory at most for the checker, beside the history: a part for each record, and what it always takes.
+const BYTES_PER_RECORD: u64 = 40;
+const BYTES_ALWAYS: u64 = 64 << 20;
+
+impl Measured {
+    fn added_bytes(&self) -> Option<u64> {
+        self.bytes_after.zip(self.bytes_before).map(|(after, before)| after.saturating_sub(before))
+    }
+
+    fn is_within_bounds(&self) -> bool {
+        let most = BYTES_ALWAYS + BYTES_PER_RECORD * self.records;
+        self.records_per_second >= FLOOR && self.added_bytes().is_none_or(|bytes| bytes <= most)
+    }
 }
 
 fn measure(scale: Scale, history: &History, repetitions: u32) -> Result<Measured> {
@@ -85,17 +103,18 @@ fn measure(scale: Scale, history: &History, repetitions: u32) -> Result<Measured
 fn text(measured: &Measured) -> String {
     let Measured { workflows, workers, simulated_seconds, records, seconds, cpu_seconds, .. } = measured;
     let mib = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
-    let added = measured.bytes_after.zip(measured.bytes_before).map(|(after, before)| after.saturating_sub(before));
     format!(
         "chain on one queue, {} workflows, {workers} workers, {} simulated seconds, in one history\n\n{} records checked \
-         in {seconds:.2} s ({cpu_seconds:.2} s of processor time), {} a second\nmemory: {} with the history, {} more for \
-         the checker; {} at most, as the history was made\n",
+         in {seconds:.2} s ({cpu_seconds:.2} s of processor time), {} a second (floor {})\nmemory: {} with the history, {} more \
+         for the checker (at most {}); {} at most, as the history was made\n",
         count((*workflows).into()),
         count(*simulated_seconds),
         count(*records),
         count(measured.records_per_second as u64),
+        count(FLOOR as u64),
         mib(measured.bytes_before),
-        mib(added),
+        mib(measured.added_bytes()),
+        mib(Some(BYTES_ALWAYS + BYTES_PER_RECORD * records)),
         mib(measured.peak_bytes),
     )
 }
