@@ -179,6 +179,7 @@ pub fn loaded(seed: u64, load: Load, scale: Scale) -> Plan {
         drain_interval: pace.tick,
         latency: (Micros(100), Micros(600)),
         latency_draw: LatencyDraw::InTurn,
+        found_under: None,
         faults_end: Micros::from_secs(scale.seconds / 2),
         liveness_bound: Micros::from_secs(scale.seconds / 2),
         end: End::At(Micros::from_secs(scale.seconds)),

@@ -88,7 +88,7 @@ impl Capsule {
             design: design.map(|design| design.name.to_owned()),
             without: history.header.without.clone(),
             faults: limits.faults.iter().map(|kind| kind.name().to_owned()).collect(),
-            seed: plan.seed,
+            seed: plan.found_under.unwrap_or(plan.seed),
             target: history.header.target.clone(),
             server: history.header.server.clone(),
             violations: violations.into_iter().map(Violation::to_string).collect(),
@@ -214,7 +214,7 @@ impl Capsule {
     pub fn chooser(&self) -> Chooser {
         match &self.choices {
             Some(choices) => Chooser::Recorded(choices.clone().into_iter()),
-            None => Chooser::seeded(self.seed),
+            None => Chooser::seeded(self.plan.seed),
         }
     }
 

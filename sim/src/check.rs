@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::postgres::one_cpu::OneCpu;
 use crate::postgres::server::Server;
 use crate::replay::{End, Replay, Sample, replay_all};
-use crate::shrink::Limit;
+use crate::shrink::Deadline;
 use crate::shrink::subject::Subject;
 use crate::simulate::{Simulator, Work};
 use crate::sweep::{Found, Seeds, Setting, Shard, Swept, catch, processors, sweep};
@@ -34,7 +34,7 @@ pub const VARIABLE: &str = "TOURBILLON_SEED";
 /// So many seeds, unless told otherwise: a second or two.
 const SEEDS: u64 = 500;
 /// How long the first failure may be shrunk.
-const SHRINKING: Limit = Limit { time: Duration::from_secs(5), ..Limit::USUAL };
+const SHRINKING: Duration = Duration::from_secs(5);
 /// So many of the histories are replayed on a server, if any are.
 const REPLAYS: usize = 20;
 
@@ -183,7 +183,8 @@ impl Check {
     /// A violation of the same property under a plan that has nothing to spare, and what proves it.
     fn told_briefly(&self, plan: &Plan, work: &Work, found: &Violation, history: &History) -> (String, String) {
         let subject = Subject { work, guards: self.setting.guards, property: found.property };
-        let shrunk = subject.shrink(plan, SHRINKING).filter(|shrunk| shrunk.plan.workload == plan.workload);
+        let shrunk =
+            subject.shrink(plan, Deadline::after(SHRINKING)).filter(|shrunk| shrunk.plan.workload == plan.workload);
         let told = shrunk.and_then(|shrunk| {
             let mut simulator = Simulator::default();
             let (_, verdict) = simulator.run(&shrunk.plan, work, self.setting.guards);

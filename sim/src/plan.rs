@@ -43,6 +43,9 @@ pub struct Plan {
     /// As on the server that the plan is for, since ids of transactions follow from it; the default is that of our own.
     #[serde(default, skip_serializing_if = "is_default")]
     pub wal_level: WalLevel,
+    /// Of a plan that was shrunk: the seed that had drawn it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_under: Option<u64>,
     /// How the processes' sessions commit; a crash of the server loses what was not flushed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub durability: Durability,

@@ -26,6 +26,20 @@ pub struct Replay {
     pub end: End,
 }
 
+impl Replay {
+    /// A run on the direct target, told in the same way.
+    pub fn direct(plan: &Plan, work: &Work, guards: Guards) -> Replay {
+        Replay::directly(plan, work, guards, Chooser::seeded(plan.seed))
+    }
+
+    pub fn directly(plan: &Plan, work: &Work, guards: Guards, chooser: Chooser) -> Replay {
+        let mut simulator = Simulator::default();
+        let (summary, verdict) = simulator.run_with(plan, work, guards, chooser);
+        let history = simulator.history().clone();
+        Replay { counts: Counts::default(), history, end: End::Agreed { summary, verdict } }
+    }
+}
+
 #[expect(clippy::large_enum_variant, reason = "there is one for each replay")]
 pub enum End {
     Agreed {

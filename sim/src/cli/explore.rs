@@ -9,9 +9,8 @@ use super::{Console, Exit, name, scope};
 use crate::explore::{Configuration, Covered, Exploration, Failure, HABITS, Limit, Pruning, Stop, TURNS, explore};
 use crate::faults::FaultKind;
 use crate::generate::Limits;
-use crate::lockstep::Counts;
-use crate::replay::{End, Replay};
-use crate::simulate::{Simulator, Work};
+use crate::replay::Replay;
+use crate::simulate::Work;
 use crate::target::Chooser;
 use anyhow::{Result, bail, ensure};
 use clap::Args;
@@ -229,16 +228,11 @@ fn save(failure: &Failure, work: &Work, guards: Guards, arguments: &Arguments) -
         directory: arguments.saved.directory(),
         server: String::new(),
         again: String::new(),
-        shrinks: None,
+        shrinks: arguments.saved.shrinks(),
     };
-    let mut simulator = Simulator::default();
     let chooser = Chooser::Recorded(failure.choices.clone().into_iter());
-    let (summary, verdict) = simulator.run_with(&failure.plan, work, guards, chooser);
-    let replay = Replay {
-        counts: Counts::default(),
-        history: simulator.history().clone(),
-        end: End::Agreed { summary, verdict },
-    };
+    let replay = Replay::directly(&failure.plan, work, guards, chooser);
     let told = &failure.broken[..failure.broken.len().min(1)];
-    saved::save(&failure.plan, &replay, told, &with).expect("a schedule made again breaks what it broke")
+    saved::save_shrunk(&failure.plan, &replay, (work, guards), told, &with)
+        .expect("a schedule made again breaks what it broke")
 }

@@ -303,7 +303,7 @@ impl Row {
             "summary": self.target.summary(),
             "seed": found.map(|found| found.seed),
             "workload": found.map(|found| &found.workload),
-            "sentence": found.map(|found| &found.sentence),
+            "sentence": self.saved.as_ref().map(|saved| &saved.sentence).or(found.map(|found| &found.sentence)),
             "confirmed_seed": confirmed_seed,
             "capsule": self.saved.as_ref().and_then(Saved::path),
             "lines": self.saved.as_ref().and_then(Saved::size).map(|size| size.lines),

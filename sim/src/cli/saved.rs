@@ -4,12 +4,11 @@ use super::Console;
 use super::figures::count;
 use crate::capsule::{Capsule, DIRECTORY, Failure};
 use crate::generate::Limits;
-use crate::lockstep::Counts;
 use crate::plan::Plan;
 use crate::replay::{End, Replay};
 use crate::shrink::subject::Subject;
-use crate::shrink::{Limit, Shrunk};
-use crate::simulate::{Simulator, Work};
+use crate::shrink::{Deadline, Shrunk};
+use crate::simulate::Work;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -41,8 +40,8 @@ pub struct Circumstances<'a> {
     pub server: String,
     /// The options that draw the same plan from a seed again, and remove the same guards.
     pub again: String,
-    /// None if failures stay as they were found.
-    pub shrinks: Option<Limit>,
+    /// Until when failures are shrunk; none if they stay as they were found.
+    pub shrinks: Option<Deadline>,
 }
 
 impl Arguments {
@@ -50,9 +49,9 @@ impl Arguments {
         &self.capsules
     }
 
-    /// How far failures are shrunk.
-    pub fn shrinks(&self) -> Option<Limit> {
-        (!self.no_shrink).then_some(Limit::USUAL)
+    /// How long failures are shrunk, from now on.
+    pub fn shrinks(&self) -> Option<Deadline> {
+        (!self.no_shrink).then(|| Deadline::after(Deadline::USUAL))
     }
 
     /// Says before the work is done that what it finds could not be saved.
@@ -117,38 +116,34 @@ impl fmt::Display for Size {
 /// these properties or, if there are none, all.
 pub fn save_seed(seed: u64, work: &Work, guards: Guards, among: &[Property], with: &Circumstances<'_>) -> Saved {
     let plan = work.plan(seed, with.limits);
-    let found = run_direct(&plan, work, guards);
-    let told = found.told(among).map(|violation| violation.property);
-    let subject = told.map(|property| Subject { work, guards, property });
-    let shrunk = subject.zip(with.shrinks).and_then(|(subject, limit)| subject.shrink(&plan, limit));
-    let saved = match &shrunk {
-        Some(shrunk) => {
-            let replay = run_direct(&shrunk.plan, &work.of(&shrunk.plan), guards);
-            save(&shrunk.plan, &replay, told.as_slice(), with)
-        }
-        None => save(&plan, &found, among, with),
-    };
-    match saved {
-        Some(saved) => Saved { size: shrunk.as_ref().map(Size::of), ..saved },
-        None => Saved {
-            seed,
-            workload: plan.workload,
-            broken: among.to_vec(),
-            sentence: format!("seed {seed} broke something, and made again it does not"),
-            slice: end_of(&found.history),
-            target: found.history.header.target,
-            capsule: Err("what it broke is not there any more".to_owned()),
-            again: format!("replay --seed {seed}{}", with.again),
-            size: None,
-        },
-    }
+    let found = Replay::direct(&plan, work, guards);
+    save_shrunk(&plan, &found, (work, guards), among, with).unwrap_or_else(|| Saved {
+        seed,
+        workload: plan.workload,
+        broken: among.to_vec(),
+        sentence: format!("seed {seed} broke something, and made again it does not"),
+        slice: end_of(&found.history),
+        target: found.history.header.target,
+        capsule: Err("what it broke is not there any more".to_owned()),
+        again: format!("replay --seed {seed}{}", with.again),
+        size: None,
+    })
 }
 
-fn run_direct(plan: &Plan, work: &Work, guards: Guards) -> Replay {
-    let mut simulator = Simulator::default();
-    let (summary, verdict) = simulator.run(plan, work, guards);
-    let history = simulator.history().clone();
-    Replay { counts: Counts::default(), history, end: End::Agreed { summary, verdict } }
+/// Shrinks what a run on the direct target broke, if that is asked for and can be, and saves it; none if it broke nothing.
+pub fn save_shrunk(
+    plan: &Plan,
+    found: &Replay,
+    (work, guards): (&Work, Guards),
+    among: &[Property],
+    with: &Circumstances<'_>,
+) -> Option<Saved> {
+    let property = found.told(among)?.property;
+    let in_time = with.shrinks.filter(|deadline| !deadline.is_over());
+    let shrunk = in_time.and_then(|deadline| Subject { work, guards, property }.shrink(plan, deadline));
+    let Some(shrunk) = shrunk else { return save(plan, found, &[property], with) };
+    let replay = Replay::direct(&shrunk.plan, &work.of(&shrunk.plan), guards);
+    Some(save(&shrunk.plan, &replay, &[property], with)?.with_size(Size::of(&shrunk)))
 }
 
 /// Saves what a run broke, or where it diverged; none if it did neither.
@@ -171,7 +166,8 @@ pub fn save(plan: &Plan, replay: &Replay, among: &[Property], with: &Circumstanc
     let Circumstances { limits, design, directory, .. } = *with;
     let capsule = Capsule::of(Failure { plan, limits, design, history, choices, violations, divergence });
     let capsule = capsule.save(directory).map_err(|error| format!("{error:#}"));
-    let (seed, workload, broken) = (plan.seed, plan.workload.clone(), broken.into_iter().collect());
+    let seed = plan.found_under.unwrap_or(plan.seed);
+    let (workload, broken) = (plan.workload.clone(), broken.into_iter().collect());
     let target = history.header.target.clone();
     let lockstep = || format!(" --on lockstep{}", with.server);
     let again = match &capsule {

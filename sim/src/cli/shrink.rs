@@ -3,14 +3,13 @@
 use super::saved::{self, Circumstances, Size, save};
 use super::{Console, Exit, name, server};
 use crate::capsule::Capsule;
-use crate::lockstep::Counts;
 use crate::plan::Plan;
 use crate::postgres::one_cpu::OneCpu;
 use crate::postgres::server::Server;
 use crate::replay::{End, Replay, replay};
 use crate::shrink::subject::Subject;
-use crate::shrink::{Freedom, Limit, Shown, Shrunk, shrink};
-use crate::simulate::{Simulator, Work};
+use crate::shrink::{Deadline, Freedom, Shown, Shrunk, shrink};
+use crate::simulate::Work;
 use crate::target::Chooser;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -44,11 +43,11 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let capsule = Capsule::read(&arguments.capsule)?;
     let (work, guards) = (capsule.work()?, capsule.guards()?);
-    let limit = Limit { time: Duration::from_secs(arguments.seconds), ..Limit::USUAL };
+    let deadline = Deadline::after(Duration::from_secs(arguments.seconds));
     arguments.saved.look(console);
     let (shrunk, replay) = match property(arguments, &capsule)? {
-        Some(property) => shrink_violation(&capsule, &work, guards, property, limit)?,
-        None => shrink_divergence(arguments, &capsule, &work, guards, limit)?,
+        Some(property) => shrink_violation(&capsule, &work, guards, property, deadline)?,
+        None => shrink_divergence(arguments, &capsule, &work, guards, deadline)?,
     };
     let limits = capsule.limits()?;
     let with = Circumstances {
@@ -61,6 +60,9 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     };
     let told: Vec<Property> = property(arguments, &capsule)?.into_iter().collect();
     let saved = save(&shrunk.plan, &replay, &told, &with).context("what is left does not go wrong any more")?;
+    if let Err(reason) = &saved.capsule {
+        bail!("{reason}; what is left was not saved, and {} is as it was", arguments.capsule.display());
+    }
     let saved = saved.with_size(Size::of(&shrunk));
     match arguments.json {
         true => console.print_json(&json!({
@@ -70,7 +72,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
         })),
         false => console.print(&saved.text(console)),
     }
-    Ok(if saved.path().is_some() { Exit::Broken } else { Exit::CouldNotRun })
+    Ok(Exit::Broken)
 }
 
 /// None for a divergence.
@@ -91,16 +93,14 @@ fn shrink_violation(
     work: &Work,
     guards: Guards,
     property: Property,
-    limit: Limit,
+    deadline: Deadline,
 ) -> Result<(Shrunk, Replay)> {
     let subject = Subject { work, guards, property };
-    let Some(shrunk) = subject.shrink(&capsule.plan, limit) else {
+    let Some(shrunk) = subject.shrink(&capsule.plan, deadline) else {
         bail!("run again, the capsule's plan does not break {property} on the direct target");
     };
-    let mut simulator = Simulator::default();
-    let (summary, verdict) = simulator.run(&shrunk.plan, &work.of(&shrunk.plan), guards);
-    let history = simulator.history().clone();
-    Ok((shrunk, Replay { counts: Counts::default(), history, end: End::Agreed { summary, verdict } }))
+    let replay = Replay::direct(&shrunk.plan, &work.of(&shrunk.plan), guards);
+    Ok((shrunk, replay))
 }
 
 /// Each try is a replay. What differs must still differ, whatever it is.
@@ -109,7 +109,7 @@ fn shrink_divergence(
     capsule: &Capsule,
     work: &Work,
     guards: Guards,
-    limit: Limit,
+    deadline: Deadline,
 ) -> Result<(Shrunk, Replay)> {
     let _one = OneCpu::claim();
     let Some(mut server) = arguments.server.choice().open()? else {
@@ -125,7 +125,7 @@ fn shrink_divergence(
     let Some(shown) = diverges(&mut server, &capsule.plan)? else {
         bail!("replayed again, the capsule's plan does not diverge");
     };
-    let shrunk = shrink(shown, Freedom::Full, limit, |plan| diverges(&mut server, plan))?;
+    let shrunk = shrink(shown, Freedom::Full, deadline, |plan| diverges(&mut server, plan))?;
     let replay = replay(&mut server, &shrunk.plan, work, guards, Chooser::seeded(shrunk.plan.seed))?;
     Ok((shrunk, replay))
 }

@@ -287,7 +287,7 @@ impl Report<'_> {
             let saved = self.failures.iter().find(|saved| saved.seed == found.seed && saved.target == "direct");
             let again = saved.map_or_else(|| self.again(found.seed, console), |saved| saved.command(console));
             json!({"seed": found.seed, "workload": found.workload, "target": "direct", "properties": ids(&found.broken),
-                   "sentence": found.sentence, "capsule": saved.and_then(Saved::path), "again": again})
+                   "sentence": saved.map_or(&found.sentence, |saved| &saved.sentence), "capsule": saved.and_then(Saved::path), "again": again})
         });
         let is_told = |saved: &Saved| {
             saved.target == "direct" && self.part.swept.found.iter().any(|found| found.seed == saved.seed)

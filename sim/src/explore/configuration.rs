@@ -83,6 +83,7 @@ impl Configuration {
             drain_interval: EPOCH,
             latency: (Micros(1), Micros(1)),
             latency_draw: LatencyDraw::InTurn,
+            found_under: None,
             faults_end: START + Micros(u64::from(self.epochs) * EPOCH.0),
             liveness_bound: Micros(EPOCHS_TO_DRAIN * EPOCH.0),
             end: End::Drained,

@@ -58,6 +58,7 @@ pub fn generate(seed: u64, workload: &str, program: Option<&dyn Program>, limits
         drain_interval: options.drain_interval,
         latency: (Micros(100), Micros(600)),
         latency_draw: LatencyDraw::InTurn,
+        found_under: None,
         faults_end: options.faults_end,
         liveness_bound: options.liveness_bound(),
         end: End::Drained,

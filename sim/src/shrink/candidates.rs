@@ -42,8 +42,8 @@ const PASSES: [Pass; 16] = [
 ];
 
 /// Where a pass stands.
-#[derive(Clone, Copy, Debug)]
-pub enum Cursor {
+#[derive(Clone, Copy)]
+enum Cursor {
     /// Runs of `run` parts are tried from the end on; the next one ends at `end`.
     Drop { run: usize, end: usize },
     /// The next one is the `choice`th at `place`.
@@ -86,10 +86,6 @@ impl Candidates {
     /// The last that was accepted.
     pub fn plan(&self) -> &Plan {
         &self.plan
-    }
-
-    pub fn dbg(&self) -> (usize, Cursor) {
-        (self.pass, self.cursor)
     }
 
     pub fn into_plan(self) -> Plan {

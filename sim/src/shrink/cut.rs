@@ -112,7 +112,7 @@ pub fn without_faults(plan: &Plan, _: Freedom, range: Range<usize>) -> Plan {
 fn removable(plan: &Plan, freedom: Freedom) -> Vec<usize> {
     let first_worker = plan.processes.iter().position(|process| matches!(process.role, Role::Worker(_)));
     let may_go = |index: &usize| match (&plan.processes[*index].role, freedom) {
-        (_, Freedom::Full) => true,
+        (_, Freedom::Full | Freedom::AllButBound) => true,
         (Role::Script(script), Freedom::WorkAndFaults) => script.is_once(),
         (Role::Worker(_), Freedom::WorkAndFaults) => Some(*index) != first_worker,
     };
@@ -221,7 +221,7 @@ pub fn without_transaction(plan: &Plan, _: Freedom, _: &Seen, place: usize) -> O
 /// did: then each time can go.
 pub fn unrolled(plan: &Plan, freedom: Freedom, seen: &Seen, place: usize) -> Option<Vec<Plan>> {
     let process = plan.processes.get(place)?;
-    if freedom != Freedom::Full || seen.calls(place).is_empty() {
+    if !freedom.has_rhythm() || seen.calls(place).is_empty() {
         return Some(Vec::new());
     }
     let role = match &process.role {

@@ -9,6 +9,7 @@
 
 pub mod candidates;
 mod cut;
+mod prolong;
 mod simplify;
 pub mod subject;
 
@@ -25,21 +26,39 @@ use tourbillon_models::verdict::lines;
 pub enum Freedom {
     /// Anything: whoever asks has another way to see that the plan is a fair one.
     Full,
+    /// Anything but the time that everything has to end: what is cut off in the middle would seem stuck.
+    AllButBound,
     /// What brings work, and faults. The duties, the bounds and the pace of workers stay: without a ticker, or with less
     /// time, nothing is ever done, and that would be no bug.
     WorkAndFaults,
 }
 
-/// Where shrinking stops, whatever could still be tried.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limit {
-    pub tries: u64,
-    pub time: Duration,
+impl Freedom {
+    const fn has_rhythm(self) -> bool {
+        matches!(self, Freedom::Full | Freedom::AllButBound)
+    }
 }
 
-impl Limit {
-    /// Enough for all that the project's workloads can draw.
-    pub const USUAL: Limit = Limit { tries: 100_000, time: Duration::from_secs(20) };
+/// Where shrinking stops, whatever could still be tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// Enough for nearly all that the project's workloads can draw.
+    pub const USUAL: Duration = Duration::from_secs(20);
+
+    pub fn after(time: Duration) -> Deadline {
+        Deadline(Instant::now() + time)
+    }
+
+    pub fn is_over(self) -> bool {
+        Instant::now() >= self.0
+    }
+
+    /// When so much of the time that is left is over: one part out of so many.
+    fn part(self, of: u32) -> Deadline {
+        Deadline::after(self.0.saturating_duration_since(Instant::now()) / of)
+    }
 }
 
 /// What is left of a plan, and of its history.
@@ -76,18 +95,21 @@ pub type Shown = (Plan, History);
 pub fn shrink<E>(
     shown: Shown,
     freedom: Freedom,
-    limit: Limit,
+    deadline: Deadline,
     mut run: impl FnMut(&Plan) -> Result<Option<Shown>, E>,
 ) -> Result<Shrunk, E> {
-    let begun = Instant::now();
     let (mut plan, mut history) = shown;
     let lines_before = lines(&history);
     // What the seed drew is not what is left.
-    plan.options = vec![("shrunk_from".to_owned(), format!("{lines_before} lines"))];
+    if plan.found_under.is_none() {
+        plan.found_under = Some(plan.seed);
+        let size = format!("{lines_before} lines, found under seed {}", plan.seed);
+        plan.options = vec![("shrunk_from".to_owned(), size)];
+    }
     let (mut best, mut tries, mut is_minimal) = (weight(&plan, &history), 0, true);
     let mut candidates = Candidates::new(plan, freedom, Some(&history));
     while let Some(candidate) = candidates.next() {
-        if tries == limit.tries || begun.elapsed() > limit.time {
+        if deadline.is_over() {
             is_minimal = false;
             break;
         }

@@ -1,6 +1,6 @@
 //! What can stand in a plan instead of something less simple: plainer habits, rounder times, smaller numbers.
 //!
-//! Every replacement goes one way (numbers fall, pauses between polls grow, habits become plain), so replacing ends.
+//! Every replacement goes one way (numbers fall, habits become plain), so replacing ends.
 
 use super::Freedom;
 use super::cut::{Seen, pinned, polls_mut, rounds_mut};
@@ -24,7 +24,6 @@ fn changed<T>(plan: &Plan, values: impl IntoIterator<Item = T>, change: impl Fn(
         change(&mut plan, value);
         plan
     };
-    // A worker tries an event once at least, whatever is asked.
     values.into_iter().map(with).filter(|other| other != plan).collect()
 }
 
@@ -50,7 +49,9 @@ const HABITS: [Habit; 10] = [
     |worker, _| plain(worker, |worker| worker.subscribe_to = None),
     |worker, _| plain(worker, |worker| worker.page_limit = worker.page_limit.max(100)),
     |worker, freedom| match freedom {
-        Freedom::Full => plain(worker, |worker| worker.heartbeat_interval = worker.heartbeat_interval.max(HOUR)),
+        Freedom::Full | Freedom::AllButBound => {
+            plain(worker, |worker| worker.heartbeat_interval = worker.heartbeat_interval.max(HOUR))
+        }
         Freedom::WorkAndFaults => Vec::new(),
     },
 ];
@@ -72,7 +73,9 @@ pub fn later_start(plan: &Plan, _: Freedom, seen: &Seen, place: usize) -> Option
 /// The faults end earlier, and everything has less time to end after them.
 pub fn shorter_horizon(plan: &Plan, freedom: Freedom, _: &Seen, place: usize) -> Option<Vec<Plan>> {
     match (place, freedom) {
-        (0, Freedom::Full) => Some(changed(plan, smaller_time(plan.faults_end), |plan, end| plan.faults_end = end)),
+        (0, Freedom::Full | Freedom::AllButBound) => {
+            Some(changed(plan, smaller_time(plan.faults_end), |plan, end| plan.faults_end = end))
+        }
         (1, Freedom::Full) => {
             let shorter = smaller_time(plan.liveness_bound).into_iter().filter(|bound| *bound > Micros(0));
             Some(changed(plan, shorter, |plan, bound| plan.liveness_bound = bound))
@@ -119,7 +122,7 @@ pub fn plainer_surroundings(plan: &Plan, _: Freedom, seen: &Seen, place: usize) 
 
 /// Whatever comes after some round's or poll's time comes as much earlier as there is nothing to do before it.
 pub fn all_earlier(plan: &Plan, freedom: Freedom, _: &Seen, place: usize) -> Option<Vec<Plan>> {
-    if freedom != Freedom::Full {
+    if !freedom.has_rhythm() {
         return None;
     }
     let mut sorted = plan.clone();
@@ -239,6 +242,7 @@ fn each_number(plan: &mut Plan, change: &mut impl FnMut(u64, Unit) -> u64) {
         let Role::Worker(worker) = &mut process.role else { continue };
         worker.start_at.0 = change(worker.start_at.0, Unit::Time);
         worker.work_duration.0 = change(worker.work_duration.0, Unit::Time);
+        // Once at least, whatever is asked.
         worker.max_tries = change(u64::from(worker.max_tries), Unit::Count).max(1) as u16;
         if let ClaimHabit::InTransaction { open_for } = &mut worker.claim {
             open_for.0 = change(open_for.0, Unit::Time);

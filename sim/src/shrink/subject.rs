@@ -1,6 +1,7 @@
 //! What is shrunk: a plan under which an engine, with some guards removed or with none, breaks a property.
 
-use super::{Freedom, Limit, Shown, Shrunk, shrink};
+use super::prolong::prolonged;
+use super::{Deadline, Freedom, Shown, Shrunk, shrink};
 use crate::plan::{End, LatencyDraw, Plan};
 use crate::simulate::{Simulator, Work};
 use crate::sweep::catch;
@@ -32,67 +33,86 @@ pub struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// Shrinks a plan; none if it does not break the property at all. Which way leads furthest shows only at its end, so
-    /// several are gone. Where all of them leave more than one can take in, the workload's steps are too many, and the same is
-    /// tried with briefer programs.
-    pub fn shrink(&self, plan: &Plan, limit: Limit) -> Option<Shrunk> {
-        let part = Limit { tries: limit.tries / 3, time: limit.time / 3 };
-        let both_ways = |subject: &Subject, plan: &Plan| {
-            let ways = [Micros(0), GRACE].map(|grace| subject.shrink_one_way(plan, part, grace));
+    /// Shrinks a plan; none if it does not break the property at all. Several ways are gone to the end, and the lightest result
+    /// is given back. Where all of them leave more than one can take in, the workload's steps are too many, or too much hangs
+    /// on how long calls take: then the same is tried with briefer programs, and with other latencies.
+    pub fn shrink(&self, plan: &Plan, deadline: Deadline) -> Option<Shrunk> {
+        let both_ways = |subject: &Subject, plan: &Plan, deadline: Deadline| {
+            let ways = [(Micros(0), 2), (GRACE, 1)];
+            let ways = ways.map(|(grace, part)| subject.shrink_one_way(plan, deadline.part(part), grace));
             ways.into_iter().flatten().reduce(Shrunk::lighter)
         };
-        let shrunk = both_ways(self, plan)?;
+        let shrunk = both_ways(self, plan, deadline.part(3))?;
         if shrunk.lines() <= TOLD_LINES || self.guards == Guards::ALL {
             return Some(shrunk);
         }
         let lines_before = shrunk.lines_before;
-        let others = self.briefly(plan).into_iter().chain(self.retimed(plan));
-        let others = others.filter_map(|(work, plan)| both_ways(&Subject { work: &work, ..*self }, &plan));
-        let lightest = others.fold(shrunk, |best, other| match best.lines() <= TOLD_LINES {
-            true => best,
-            false => best.lighter(other),
+        let others = self.briefly(plan, deadline.part(4)).into_iter().chain(self.retimed(plan, deadline.part(4)));
+        let lightest = others.fold(shrunk, |best, (work, plan)| {
+            if best.lines() <= TOLD_LINES || deadline.is_over() {
+                return best;
+            }
+            let other = both_ways(&Subject { work: &work, ..*self }, &plan, deadline.part(2));
+            other.into_iter().fold(best, Shrunk::lighter)
         });
         Some(Shrunk { lines_before, ..lightest })
     }
 
     /// The plan with brief programs that break the property as well, if some do.
-    fn briefly(&self, plan: &Plan) -> Vec<(Work, Plan)> {
+    fn briefly(&self, plan: &Plan, deadline: Deadline) -> Vec<(Work, Plan)> {
         // Somebody's own program is what it is about.
         let known = Work::named(&self.work.name).and(Work::named(Brief.name()));
         let Some(work) = known else { return Vec::new() };
         let programs = seeds(plan).flat_map(|seed| Brief::samples().iter().map(move |state| (seed, *state)));
         let plans = programs.map(|(seed, program)| with_brief_programs(plan, seed, program));
-        Subject { work: &work, ..*self }.broken_by(plans, 1)
+        Subject { work: &work, ..*self }.broken_by(plans, 1, deadline)
     }
 
     /// The plan with latencies that no call more or less can move: where everything hangs on who comes first.
-    fn retimed(&self, plan: &Plan) -> Vec<(Work, Plan)> {
+    fn retimed(&self, plan: &Plan, deadline: Deadline) -> Vec<(Work, Plan)> {
         let retimed = |seed| Plan { seed, latency_draw: LatencyDraw::ByTime, ..plan.clone() };
-        self.broken_by(seeds(plan).map(retimed), RETIMED)
+        self.broken_by(seeds(plan).map(retimed), RETIMED, deadline)
     }
 
     /// The first few of these plans that break the property, and are sound with every guard.
-    fn broken_by(&self, plans: impl Iterator<Item = Plan>, most: usize) -> Vec<(Work, Plan)> {
+    fn broken_by(&self, plans: impl Iterator<Item = Plan>, most: usize, deadline: Deadline) -> Vec<(Work, Plan)> {
         let (mut simulator, mut control) = (Simulator::default(), Simulator::default());
+        let in_time = plans.take_while(|_| !deadline.is_over());
         let broken =
-            plans.filter(|plan| self.broken(&mut simulator, plan).is_some() && self.is_sound(&mut control, plan));
+            in_time.filter(|plan| self.broken(&mut simulator, plan).is_some() && self.is_sound(&mut control, plan));
         broken.take(most).map(|plan| (self.work.clone(), plan)).collect()
     }
 
-    fn shrink_one_way(&self, plan: &Plan, limit: Limit, grace: Micros) -> Option<Shrunk> {
+    fn shrink_one_way(&self, original: &Plan, deadline: Deadline, grace: Micros) -> Option<Shrunk> {
         let (mut simulator, mut control) = (Simulator::default(), Simulator::default());
-        let history = self.broken(&mut simulator, plan)?.1;
+        let history = self.broken(&mut simulator, original)?.1;
         // A plan that the sound engine fails as well tells nothing of what the guards are for.
-        let freedom = match self.guards != Guards::ALL && self.is_sound(&mut control, plan) {
-            true => Freedom::Full,
+        let freedom = match self.guards != Guards::ALL && self.is_sound(&mut control, original) {
+            true if self.is_of_bounds() => Freedom::Full,
+            true => Freedom::AllButBound,
             false => Freedom::WorkAndFaults,
         };
         let run = |plan: &Plan| -> Result<Option<Shown>, Infallible> {
-            let shown = self.ended_in_time(&mut simulator, plan, grace);
-            Ok(shown.filter(|(plan, _)| freedom == Freedom::WorkAndFaults || self.is_sound(&mut control, plan)))
+            let Some(shown) = self.ended_in_time(&mut simulator, plan, grace) else { return Ok(None) };
+            let is_fair = match freedom {
+                Freedom::WorkAndFaults => true,
+                Freedom::AllButBound => self.is_sound(&mut control, &shown.0),
+                Freedom::Full => {
+                    let longer = prolonged(&shown.0, original);
+                    self.is_sound(&mut control, &shown.0)
+                        && self.is_sound(&mut control, &longer)
+                        && self.broken(&mut simulator, &longer).is_some()
+                }
+            };
+            Ok(is_fair.then_some(shown))
         };
-        let Ok(shrunk) = shrink((plan.clone(), history), freedom, limit, run);
+        let Ok(shrunk) = shrink((original.clone(), history), freedom, deadline, run);
         Some(shrunk)
+    }
+
+    /// Whether it speaks of what must have happened within the liveness bound.
+    fn is_of_bounds(&self) -> bool {
+        self.property == Property::T4 || self.property.id().starts_with('L')
     }
 
     /// A run that breaks the property, ended where that can be seen. What was changed before may have put it off a little.

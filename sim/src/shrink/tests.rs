@@ -1,7 +1,7 @@
 //! Whatever the answers are, shrinking ends; and what is given back is what was accepted last.
 
 use super::candidates::Candidates;
-use super::{Freedom, Limit, lines, shrink};
+use super::{Deadline, Freedom, lines, shrink};
 use crate::faults::FaultKind;
 use crate::generate::Limits;
 use crate::plan::{Plan, Role};
@@ -88,7 +88,7 @@ fn nothing_is_left_that_could_go() {
         let history = ran(plan);
         Ok((appends(&history) >= 7).then(|| (plan.clone(), history)))
     };
-    let Ok(shrunk) = shrink((plan, history), Freedom::Full, Limit::USUAL, run);
+    let Ok(shrunk) = shrink((plan, history), Freedom::Full, Deadline::after(Deadline::USUAL), run);
     assert!(shrunk.is_minimal);
     assert_eq!(appends(&shrunk.history), 7);
     // Without a setup there is no queue to append to, but an append is one all the same.
