@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::faults::FaultKind;
 use crate::order::Order;
 use serde::{Deserialize, Serialize};
-use tourbillon_engine::actors::script::ScriptOptions;
+use tourbillon_engine::actors::script::{Round, ScriptOptions};
 use tourbillon_engine::actors::worker::options::WorkerOptions;
 use tourbillon_engine::store::WalLevel;
 use tourbillon_engine::store::locks::SESSIONS;
@@ -86,15 +86,19 @@ impl Plan {
 
     /// Where workflows begin, and with what.
     pub fn starts_mut(&mut self) -> impl Iterator<Item = (&mut Step, &mut u64)> {
+        self.rounds_mut().flat_map(|round| &mut round.statements).filter_map(|(_, op)| match op {
+            Op::Start { step, state, .. } => Some((step, state)),
+            _ => None,
+        })
+    }
+
+    /// Of all scripts.
+    pub fn rounds_mut(&mut self) -> impl Iterator<Item = &mut Round> {
         let scripts = self.processes.iter_mut().filter_map(|process| match &mut process.role {
             Role::Script(script) => Some(script),
             Role::Worker(_) => None,
         });
-        let rounds = scripts.flat_map(ScriptOptions::rounds_mut);
-        rounds.flat_map(|round| &mut round.statements).filter_map(|(_, op)| match op {
-            Op::Start { step, state, .. } => Some((step, state)),
-            _ => None,
-        })
+        scripts.flat_map(ScriptOptions::rounds_mut)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::plan::{End, Plan, Role, When};
 use std::ops::Range;
 use tourbillon_engine::actors::script::{Round, ScriptOptions};
 use tourbillon_engine::actors::worker::options::WorkerOptions;
-use tourbillon_models::history::History;
+use tourbillon_models::history::{History, PlainOp};
 use tourbillon_models::name::{Micros, Process};
 use tourbillon_models::op::Op;
 use tourbillon_models::record::{Happening, Span};
@@ -188,6 +188,24 @@ pub fn statement_count(plan: &Plan, _: Freedom) -> usize {
     rounds(plan).map(|round| round.statements.len()).sum()
 }
 
+/// Nobody ends a transaction that was not begun, or begins one that is not ended: PostgreSQL only warns, and no client that
+/// is modelled does so.
+fn leave_no_loose_end(round: &mut Round) {
+    let is_end = |op: &PlainOp| matches!(op, Op::Commit | Op::Rollback);
+    let is_ended = round.statements.iter().any(|(_, op)| is_end(op));
+    let mut is_open = false;
+    round.statements.retain(|(_, op)| match op {
+        Op::Begin { .. } => {
+            let is_first = !is_open && is_ended;
+            is_open |= is_first;
+            is_first
+        }
+        Op::Savepoint { .. } | Op::RollbackTo { .. } => is_open,
+        op if is_end(op) => std::mem::take(&mut is_open),
+        _ => true,
+    });
+}
+
 /// A round without statements goes with them.
 pub fn without_statements(plan: &Plan, _: Freedom, range: Range<usize>) -> Plan {
     let mut plan = plan.clone();
@@ -195,6 +213,7 @@ pub fn without_statements(plan: &Plan, _: Freedom, range: Range<usize>) -> Plan 
     for rounds in rounds_mut(&mut plan) {
         for round in rounds.iter_mut() {
             round.statements.retain(|_| !index.next().is_some_and(|index| range.contains(&index)));
+            leave_no_loose_end(round);
         }
         rounds.retain(|round| !round.statements.is_empty());
     }
