@@ -6,8 +6,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use tourbillon::cli::Exit;
 
-const SWEEP: &str =
-    "run --seeds 120 --seed 3 --workload chain,agent-loop,zombie --without claim_lock --postgres off --json";
+const SWEEP: &str = "run --seeds 120 --seed 3 --workload chain,agent-loop,zombie --without claim_lock --postgres off --no-shrink --json";
 
 fn directory() -> TempDir {
     tempfile::tempdir().expect("a temporary directory")
@@ -26,7 +25,7 @@ fn shares(directory: &Path) -> Vec<String> {
 }
 
 fn merge(results: &[&str], directory: &Path) -> Said {
-    tourbillon(&format!("merge {} --capsules {}", results.join(" "), directory.display()))
+    tourbillon(&format!("merge {} --no-shrink --capsules {}", results.join(" "), directory.display()))
 }
 
 /// Without what no two runs have in common.
