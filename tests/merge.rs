@@ -80,12 +80,12 @@ fn what_does_not_belong_together_is_refused_in_a_sentence() {
     let more = other(
         &format!(
             "{} --shard 2/3",
-            SWEEP.replace("run --seeds 120", "--seeds 121").replace(" --postgres off --json", "")
+            SWEEP.replace("run --seeds 120", "--seeds 121").replace(" --postgres off --no-shrink --json", "")
         ),
         "more.json",
     );
     let halves = other(
-        &format!("{} --shard 2/2", SWEEP.replace("run ", "").replace(" --postgres off --json", "")),
+        &format!("{} --shard 2/2", SWEEP.replace("run ", "").replace(" --postgres off --no-shrink --json", "")),
         "halves.json",
     );
     let text = std::fs::read_to_string(&shares[1]).expect("it was just written");
