@@ -55,15 +55,15 @@ impl Pass<'_> {
         if !is_fenced {
             return;
         }
-        let (continuation, advanced, ended) = match self.memory.workflows.get(workflow.0) {
-            Some(known) if self.found.is_broken(Property::W1) || self.found.is_broken(Property::W3) => {
-                let own = self.handed_off_with(writes, workflow, sequence);
-                (own.unwrap_or(known.continuation), known.advanced, known.ended)
-            }
+        let (mut continuation, advanced, ended) = match self.memory.workflows.get(workflow.0) {
             Some(known) => (known.continuation, known.advanced, known.ended),
             None if self.memory.workflows.is_retired(workflow.0) => (NONE, 0, 0),
             None => return,
         };
+        // Where workflows go on twice, one that has ended may have steps yet.
+        if self.found.is_broken(Property::W1) || self.found.is_broken(Property::W3) {
+            continuation = self.handed_off_with(writes, workflow, sequence).unwrap_or(continuation);
+        }
         if ended < done.commit_call {
             self.went_on(done, workflow, ended);
         }

@@ -89,7 +89,10 @@ impl Program for Brief {
         (GO, SAMPLES[index as usize % SAMPLES.len()])
     }
 
-    fn decide(&self, StepInput { state, attempt, .. }: StepInput) -> StepOutcome {
+    fn decide(&self, StepInput { step, state, attempt, .. }: StepInput) -> StepOutcome {
+        if step != GO {
+            return StepOutcome { effect: false, next: Next::Complete { result: 0 } };
+        }
         let (verb, rest) = (VERBS[(state & 0xf) as usize], state >> 4);
         let go_on = Next::Goto { step: GO, state: rest };
         let sleep = |delay, state| Next::Sleep { step: GO, state, delay };
