@@ -7,12 +7,13 @@ use crate::store::executor::Progress;
 use crate::store::locks::Slot;
 use alloc::vec;
 use alloc::vec::Vec;
-use tourbillon_models::history::{PlainOp, PlainReply, State};
+use tourbillon_models::history::{PlainOp, PlainReply};
 use tourbillon_models::name::{
     ActorId, Consumer, EmitId, EventId, Key, Micros, Name, Queue, Step, Token, WaitToken, WorkerId, WorkflowId,
 };
 use tourbillon_models::op::{Decision, Isolation, Op, QueueKind, Verb};
 use tourbillon_models::reply::{EmitAnswer, Event, Refusal, Reply};
+use tourbillon_models::state::State;
 
 pub const QUEUE: Queue = Queue(0);
 pub const TICK: PlainOp = Op::Tick { queue: QUEUE };

@@ -11,9 +11,10 @@ use crate::schema::{Sequence, SubscriptionRow, Window, WorkerRow};
 use crate::store::rows::RowLock;
 use crate::store::statement::{Has, Policy};
 use alloc::vec::Vec;
-use tourbillon_models::history::{DeadReason, PlainReply};
+use tourbillon_models::history::PlainReply;
 use tourbillon_models::name::{Consumer, EventId, Micros, Queue, Tick, Token, WorkerId};
 use tourbillon_models::reply::{Event, Refusal, Reply};
+use tourbillon_models::state::DeadReason;
 
 pub async fn register(db: Db, consumer: Consumer) -> Result<PlainReply, Refusal> {
     db.require_read_committed()?;
