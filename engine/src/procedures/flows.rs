@@ -4,6 +4,7 @@ use crate::engine::{Engine, Environment};
 use crate::guard::{Guard, Guards};
 use crate::schema::FORBIDDEN_STATE;
 use crate::store::executor::Progress;
+use crate::store::footprint::Footprint;
 use crate::store::locks::Slot;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -59,6 +60,22 @@ impl Flows {
             flows.call(slot, Op::Register { consumer: Consumer(0) });
         }
         flows
+    }
+
+    /// A stage whose calls note what they read and write.
+    pub fn recording() -> Flows {
+        let mut flows = Flows::new(&[]);
+        flows.engine.record_footprints();
+        flows
+    }
+
+    /// What a call reads and writes, whether it returns or waits.
+    pub fn footprint(&mut self, slot: Slot, op: PlainOp) -> Footprint {
+        let mut footprint = Footprint::default();
+        self.engine.take_footprint(&mut footprint);
+        self.try_call(slot, op);
+        self.engine.take_footprint(&mut footprint);
+        footprint
     }
 
     pub fn session(&mut self) -> Slot {

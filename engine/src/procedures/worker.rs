@@ -135,6 +135,8 @@ fn has_stale_worker(db: &Db, consumer: Consumer, dead_before: Micros) -> bool {
     db.tx.with(|store, slot| {
         let looks_back = store.transactions.of(slot).snapshot.is_some();
         if dead_before <= store.tables.no_heartbeat_before && !looks_back {
+            // Nothing is noted as read: what others do at this time changes nothing here. Every lease that is there or may
+            // be has a later heartbeat, whichever of their transactions commit, and one that is written now has this time.
             return false;
         }
         store.tables.no_heartbeat_before = earliest_heartbeat(store);
