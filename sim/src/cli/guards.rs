@@ -116,7 +116,8 @@ enum Postgres {
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let server = arguments.server.choice();
     server.look()?;
-    arguments.saved.look(console);
+    arguments.draw.look()?;
+    arguments.saved.place.look(console);
     let limits = arguments.draw.limits();
     let mut rows = hunt_all(arguments, &limits, console);
     for row in &mut rows {
@@ -192,7 +193,7 @@ fn circumstances<'a>(arguments: &'a Arguments, limits: &'a Limits, removed: Opti
     Circumstances {
         limits,
         design,
-        directory: arguments.saved.directory(),
+        directory: arguments.saved.place.directory(),
         server: arguments.server.again(),
         shrinks: arguments.saved.shrinks(),
         again: arguments.draw.again() + &removed.map_or(String::new(), Target::again),

@@ -5,6 +5,7 @@ use crate::faults::FaultKind;
 use crate::generate::Limits;
 use crate::simulate::Work;
 use crate::sweep::Setting;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use tourbillon_engine::guard::{Design, Guard, Guards};
 use tourbillon_models::workload::Workload;
@@ -35,9 +36,9 @@ pub struct Draw {
     /// on, but for a few turns
     #[arg(long, value_name = "ORDER", default_value = "uniform")]
     order: OrderKind,
-    /// With pct: so many orderings of turns may matter, one for the order and one for each of the other turns
-    #[arg(long, value_name = "D", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    depth: u32,
+    /// With pct: so many orderings of turns may matter, one for the order and one for each of the other turns [default: 3]
+    #[arg(long, value_name = "D", value_parser = clap::value_parser!(u32).range(1..=100))]
+    depth: Option<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -46,7 +47,15 @@ enum OrderKind {
     Pct,
 }
 
+const USUAL_DEPTH: u32 = 3;
+
 impl Draw {
+    /// Refuses what would be passed over in silence.
+    pub fn look(&self) -> Result<()> {
+        let depth = self.depth.filter(|_| self.order != OrderKind::Pct);
+        depth.map_or(Ok(()), |depth| bail!("--depth {depth} is of priorities: it goes with --order pct"))
+    }
+
     /// In the order in which they are listed, so that `a,b` and `b,a` are the same runs.
     pub fn workloads(&self) -> Vec<&'static str> {
         let is_asked = |name: &&str| self.workload.is_empty() || self.workload.contains(name);
@@ -61,7 +70,7 @@ impl Draw {
 
     /// None unless priorities are asked for.
     pub fn depth(&self) -> Option<u32> {
-        (self.order == OrderKind::Pct).then_some(self.depth)
+        (self.order == OrderKind::Pct).then_some(self.depth.unwrap_or(USUAL_DEPTH))
     }
 
     pub fn limits(&self) -> Limits {

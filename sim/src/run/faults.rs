@@ -7,8 +7,8 @@ use super::{Event, Scheduler};
 use crate::faults::FaultKind;
 use crate::plan::{Phase, PlannedEffect, When};
 use crate::target::Target;
-use tourbillon_models::name::{Micros, Xid};
-use tourbillon_models::record::{ClockOffset, Fault, Happening, Note, Record};
+use tourbillon_models::name::Micros;
+use tourbillon_models::record::{ClockOffset, Fault, Happening, Note};
 use tourbillon_models::reply::{Outcome, Reply};
 
 /// A planned fault as it falls.
@@ -140,23 +140,5 @@ impl<'a, T: Target> Scheduler<'a, T> {
         self.note_lost(&lost);
         self.agenda.push(self.server_up_at, Event::ServerUp);
         Ok(())
-    }
-
-    /// A note for each, in the session in which it had committed. They come in the order of their commits, and of their
-    /// replies.
-    fn note_lost(&mut self, lost: &[Xid]) {
-        self.summary.lost_commits += lost.len() as u64;
-        let mut returns = self.history.records.iter().rev();
-        let mut end_of = |xid: &Xid| {
-            let is_end = |record: &&Record| record.xid == *xid && matches!(record.what, Happening::Return(_));
-            *returns.find(is_end).expect("who has committed was answered")
-        };
-        let ends: Vec<_> = lost.iter().rev().map(&mut end_of).collect();
-        let what = Happening::Note(Note::Resolved { outcome: Outcome::Aborted });
-        ends.into_iter().rev().for_each(|end| self.history.push(Record { at: self.now, what, ..end }));
-    }
-
-    pub(super) fn is_open(&self, index: usize) -> bool {
-        self.processes[index].connection.is_some_and(|(slot, _)| self.target.engine().is_in_transaction(slot))
     }
 }

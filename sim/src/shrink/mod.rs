@@ -9,6 +9,7 @@
 
 pub mod candidates;
 mod cut;
+pub mod divergence;
 mod prolong;
 mod simplify;
 pub mod subject;
