@@ -62,7 +62,7 @@ fn each_breaks_what_it_broke() {
     }
 }
 
-/// What takes more lines than a person reads, of which fourteen are told: two batches that lock joins in opposite order
+/// What takes more lines than a person reads, of which a few are told: two batches that lock joins in opposite order
 /// need a third that holds one, and children whose ends fall into three windows.
 const LONG: [(Guard, u64); 1] = [(Guard::SortedLocks, 65)];
 

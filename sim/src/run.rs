@@ -1,6 +1,6 @@
 //! The scheduler: a plan and a target become a history.
 //!
-//! Virtual time, event-driven: idle time costs nothing. Everything that happens is recorded here and nowhere else.
+//! Virtual time, event-driven: idle time costs nothing. Everything that happens is recorded by it, in `records`, and nowhere else.
 //! Between two entries of the agenda exactly one call is made, and everyone whom it let in has gone on.
 
 mod calls;

@@ -116,9 +116,6 @@ impl Size {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [lines, before, tries] = [self.lines, self.lines_before, self.tries].map(count);
-        if self.tries == 0 {
-            return write!(f, "with {lines} lines as small as it gets: it was shrunk before");
-        }
         write!(f, "shrunk from {before} lines to {lines} in {tries} runs")?;
         if self.is_minimal { Ok(()) } else { f.write_str(", and more could go if there were more time") }
     }

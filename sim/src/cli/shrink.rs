@@ -93,6 +93,13 @@ fn shrink_violation(
     deadline: Deadline,
 ) -> Result<(Shrunk, Replay)> {
     let subject = Subject { work, guards, property };
+    if subject.is_spent(&capsule.plan) {
+        bail!(
+            "{property} is a matter of time, and what was shrunk once has no more of it than it needs: shrink the run that was \
+             found, of seed {}, again",
+            capsule.seed
+        );
+    }
     let Some(shrunk) = subject.shrink(&capsule.plan, deadline) else {
         bail!("run again, the capsule's plan does not break {property} on the direct target");
     };

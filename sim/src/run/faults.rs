@@ -1,6 +1,6 @@
 //! The faults that fall: at their time, at their point, and what each does to the processes and the server.
 //!
-//! What it is not: which fault falls before a call or after it; the scheduler meets those on its way.
+//! What it is not: which fault falls before a call or after it; a call meets those on its way.
 
 use super::process::Point;
 use super::{Event, Scheduler};

@@ -75,10 +75,6 @@ pub struct Shrunk {
 }
 
 impl Shrunk {
-    fn as_it_is(plan: Plan, history: History) -> Shrunk {
-        Shrunk { plan, lines_before: lines(&history), history, tries: 0, is_minimal: true }
-    }
-
     /// Of the history, told whole.
     pub fn lines(&self) -> u64 {
         lines(&self.history)

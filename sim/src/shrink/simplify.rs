@@ -77,7 +77,10 @@ pub fn shorter_horizon(plan: &Plan, freedom: Freedom, _: &Seen, place: usize) ->
             Some(changed(plan, smaller_time(plan.faults_end), |plan, end| plan.faults_end = end))
         }
         (1, Freedom::Full) => {
-            let shorter = smaller_time(plan.liveness_bound).into_iter().filter(|bound| *bound > Micros(0));
+            // Nobody sees in less that somebody is silent.
+            let least = Micros(2 * plan.dead_interval.0);
+            let shorter = smaller_time(plan.liveness_bound).into_iter().chain([least]);
+            let shorter = shorter.filter(|bound| (least..plan.liveness_bound).contains(bound));
             Some(changed(plan, shorter, |plan, bound| plan.liveness_bound = bound))
         }
         (0, Freedom::WorkAndFaults) => {

@@ -2,6 +2,7 @@
 
 use super::prolong::prolonged;
 use super::{Deadline, Freedom, Shown, Shrunk, shrink};
+use crate::order::Order;
 use crate::plan::{End, LatencyDraw, Plan};
 use crate::simulate::{Simulator, Work};
 use crate::sweep::catch;
@@ -23,6 +24,8 @@ fn seeds(plan: &Plan) -> impl Iterator<Item = u64> {
 
 const OTHER_SEEDS: u64 = 64;
 const RETIMED: usize = 4;
+/// So many lengths of a chosen order are tried.
+const ORDER_PARTS: usize = 16;
 
 /// What must stay as it is while a plan gets smaller.
 #[derive(Clone, Copy)]
@@ -42,11 +45,13 @@ impl Subject<'_> {
             let ways = ways.map(|(grace, part)| subject.shrink_one_way(plan, deadline.part(part), grace));
             ways.into_iter().flatten().reduce(Shrunk::lighter)
         };
+        let fair = self.with_fair_order(plan);
+        let plan = fair.as_ref().unwrap_or(plan);
         let shrunk = both_ways(self, plan, deadline.part(3))?;
         if shrunk.lines() <= TOLD_LINES || self.guards == Guards::ALL {
             return Some(shrunk);
         }
-        let lines_before = shrunk.lines_before;
+        let (lines_before, found) = (shrunk.lines_before, shrunk.plan.clone());
         let others = self.briefly(plan, deadline.part(4)).into_iter().chain(self.retimed(plan, deadline.part(4)));
         let lightest = others.fold(shrunk, |best, (work, plan)| {
             if best.lines() <= TOLD_LINES || deadline.is_over() {
@@ -55,7 +60,45 @@ impl Subject<'_> {
             let other = both_ways(&Subject { work: &work, ..*self }, &plan, deadline.part(2));
             other.into_iter().fold(best, Shrunk::lighter)
         });
-        Some(Shrunk { lines_before, ..lightest })
+        // Whatever seed the variant has, it is of this one's making.
+        let of_found = Plan { found_under: found.found_under, options: found.options, ..lightest.plan.clone() };
+        Some(Shrunk { lines_before, plan: of_found, ..lightest })
+    }
+
+    /// Whether too little is left of the plan to shrink it once more: of what speaks of bounds, all that went on without
+    /// end went when it was shrunk first, so nobody could tell a bound that is too short.
+    pub fn is_spent(&self, plan: &Plan) -> bool {
+        let (mut simulator, mut control) = (Simulator::default(), Simulator::default());
+        plan.found_under.is_some() && self.freedom(&mut simulator, &mut control, plan) == Some(Freedom::Full)
+    }
+
+    /// An order that was chosen to the end, call by call, for an engine without a guard may starve the sound one: the plan with
+    /// the fewest of its turns that break the property, if the sound engine keeps all then, and otherwise did not.
+    fn with_fair_order(&self, plan: &Plan) -> Option<Plan> {
+        let Order::Chosen(chosen) = &plan.order else { return None };
+        let (mut simulator, mut control) = (Simulator::default(), Simulator::default());
+        if self.guards == Guards::ALL || self.is_sound(&mut control, plan) {
+            return None;
+        }
+        let shorter = (0..ORDER_PARTS).map(|part| {
+            let mut shorter = chosen.clone();
+            shorter.turns.0.truncate(shorter.turns.0.len() * part / ORDER_PARTS);
+            Plan { order: Order::Chosen(shorter), ..plan.clone() }
+        });
+        let mut fair =
+            shorter.filter(|plan| self.broken(&mut simulator, plan).is_some() && self.is_sound(&mut control, plan));
+        fair.next()
+    }
+
+    /// What may be left out of a plan; none if it does not break the property.
+    fn freedom(&self, simulator: &mut Simulator, control: &mut Simulator, plan: &Plan) -> Option<Freedom> {
+        self.broken(simulator, plan)?;
+        // A plan that the sound engine fails as well tells nothing of what the guards are for.
+        Some(match self.guards != Guards::ALL && self.is_sound(control, plan) {
+            true if self.is_of_bounds(simulator, plan) => Freedom::Full,
+            true => Freedom::AllButBound,
+            false => Freedom::WorkAndFaults,
+        })
     }
 
     /// The plan with brief programs that break the property as well, if some do.
@@ -87,23 +130,15 @@ impl Subject<'_> {
 
     fn shrink_one_way(&self, original: &Plan, deadline: Deadline, grace: Micros) -> Option<Shrunk> {
         let [mut simulator, mut control, mut longer] = [(); 3].map(|()| Simulator::default());
+        let freedom = self.freedom(&mut simulator, &mut control, original)?;
         let seen = self.broken(&mut simulator, original)?;
         let history = simulator.history().clone();
         let is_of_end = self.broken(&mut simulator, &ended_at(original, seen)).is_none();
-        // A plan that the sound engine fails as well tells nothing of what the guards are for.
-        let freedom = match self.guards != Guards::ALL && self.is_sound(&mut control, original) {
-            true if is_of_end && self.is_of_bounds() => Freedom::Full,
-            true => Freedom::AllButBound,
-            false => Freedom::WorkAndFaults,
-        };
-        if freedom == Freedom::Full && original.found_under.is_some() {
-            // Who would go on without end is not in it any more, so nobody could tell a bound that is too short.
-            return Some(Shrunk::as_it_is(original.clone(), history));
-        }
+        let was_the_guards = self.guards != Guards::ALL && !self.is_broken_anyway(&mut control, original);
         let run = |plan: &Plan| -> Result<Option<Shown>, Infallible> {
             let Some(ended) = self.ended_in_time(&mut simulator, plan, grace, is_of_end) else { return Ok(None) };
             let is_fair = match freedom {
-                Freedom::WorkAndFaults => true,
+                Freedom::WorkAndFaults => !(was_the_guards && self.is_broken_anyway(&mut control, &ended)),
                 Freedom::AllButBound => self.is_sound(&mut control, &ended),
                 Freedom::Full => {
                     let prolonged = prolonged(&ended, original);
@@ -118,9 +153,17 @@ impl Subject<'_> {
         Some(shrunk)
     }
 
-    /// Whether it speaks of what must have happened within the liveness bound.
-    fn is_of_bounds(&self) -> bool {
-        self.property == Property::T4 || self.property.id().starts_with('L')
+    /// Whether it speaks of what must have happened within the liveness bound: then it is not to be seen before much of that
+    /// is over.
+    fn is_of_bounds(&self, simulator: &mut Simulator, plan: &Plan) -> bool {
+        let early = ended_at(plan, plan.faults_end + Micros(plan.liveness_bound.0 / 2));
+        let may_be = self.property == Property::T4 || self.property.id().starts_with('L');
+        may_be && self.broken(simulator, &early).is_none()
+    }
+
+    /// Whether the sound engine breaks the property under this plan as well.
+    fn is_broken_anyway(&self, control: &mut Simulator, plan: &Plan) -> bool {
+        Subject { guards: Guards::ALL, ..*self }.broken(control, plan).is_some()
     }
 
     /// A run that breaks the property, ended where that can be seen: its plan. What was changed before may have put it off a little.

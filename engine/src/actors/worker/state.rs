@@ -33,6 +33,7 @@ pub enum State {
     Empty {
         lease: Box<Lease>,
     },
+    /// It is read once more when the worker would look for work.
     LookAgain {
         lease: Box<Lease>,
     },
