@@ -9,6 +9,8 @@ use tourbillon::order::{Chosen, Order, Turn, Turns};
 use tourbillon::plan::Plan;
 use tourbillon::random::Stream;
 use tourbillon::run::{Director, Stage};
+use tourbillon::shrink::Deadline;
+use tourbillon::shrink::subject::Subject;
 use tourbillon::simulate::{Simulator, Work};
 use tourbillon::sweep::work_of;
 use tourbillon::target::Chooser;
@@ -16,7 +18,7 @@ use tourbillon_engine::engine::Engine;
 use tourbillon_engine::guard::{Guard, Guards};
 use tourbillon_engine::store::footprint::Footprint;
 use tourbillon_models::property::Property;
-use tourbillon_models::verdict::Judgement;
+use tourbillon_models::verdict::{Judgement, TOLD_LINES};
 
 const SMALL: Configuration =
     Configuration { workers: 2, workflows: 1, faults: 0, kinds: Vec::new(), preemptions: Some(1), epochs: 12 };
@@ -107,6 +109,21 @@ fn guards_are_caught_within_a_few_schedules() {
             "{}: the schedule made again from its text",
             guard.name()
         );
+    }
+}
+
+#[test]
+fn what_waits_for_ever_shrinks_to_what_the_guard_is_for() {
+    let guard = Guard::IdleTick;
+    for workload in ["single", "pair"] {
+        let covered = hunted(workload, SMALL, guard);
+        let Some(failure) = covered.first else { panic!("{} is not caught: {covered:?}", guard.name()) };
+        let (work, property) = (Work::named(workload).unwrap(), failure.broken[0]);
+        let subject = Subject { work: &work, guards: Guards::without(&[guard]), property };
+        let shrunk = subject.shrink(&failure.plan, Deadline::after(Deadline::USUAL)).unwrap();
+        assert!(shrunk.lines() <= TOLD_LINES, "{}: {} lines", guard.name(), shrunk.lines());
+        let (_, sound) = Simulator::default().run(&shrunk.plan, &work.of(&shrunk.plan), Guards::ALL);
+        assert_ne!(sound.judgement(), Judgement::Violated, "{}", guard.name());
     }
 }
 
