@@ -5,14 +5,15 @@
 
 mod directed;
 mod directors;
-mod faults;
+pub(crate) mod faults;
 mod idle;
-mod process;
+pub(crate) mod process;
 
 pub use directed::{Director, Stage};
 
 use crate::agenda::{Agenda, Next};
 use crate::faults::FaultKind;
+use crate::net::network::NetworkFault;
 use crate::order::Order;
 use crate::plan::{End, LatencyDraw, Phase, Plan, PlannedEffect, Role};
 use crate::random::Stream;
@@ -47,6 +48,8 @@ pub struct Summary {
     pub server_crashes: u64,
     /// Acknowledged commits that crashes lost.
     pub lost_commits: u64,
+    /// The network faults that came about, in their order.
+    pub network_faults: Vec<NetworkFault>,
     pub ended_at: Micros,
 }
 

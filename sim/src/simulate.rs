@@ -4,6 +4,8 @@
 //! checker between seeds.
 
 use crate::generate::{Limits, generate};
+use crate::net;
+use crate::net::network::Failing;
 use crate::plan::{Plan, PlannedEffect, PlannedFault, When};
 use crate::run::{Director, Summary, run, run_with};
 use crate::target::{Chooser, Direct, Target};
@@ -24,6 +26,7 @@ pub struct Work {
     pub name: String,
     pub program: Option<Rc<dyn Program>>,
     leaks: bool,
+    on: On,
     /// The depth of priorities; none where time decides.
     depth: Option<u32>,
 }
@@ -33,12 +36,12 @@ impl Work {
     pub fn named(name: &str) -> Option<Work> {
         let workload = tourbillon_models::workload::Workload::by_name(name)?;
         let program = workload.program().map(|program| Rc::new(BuiltIn(program)) as Rc<dyn Program>);
-        Some(Work { name: name.to_owned(), program, leaks: false, depth: None })
+        Some(Work { name: name.to_owned(), program, leaks: false, on: On::Direct, depth: None })
     }
 
     /// A program of one's own.
     pub fn own(program: impl Program + 'static) -> Work {
-        Work { name: program.name().to_owned(), program: Some(Rc::new(program)), leaks: false, depth: None }
+        Work { name: program.name().to_owned(), program: Some(Rc::new(program)), leaks: false, on: On::Direct, depth: None }
     }
 
     /// What a plan runs that was made of one of this workload: shrinking may have put a briefer program in its place.
@@ -50,6 +53,12 @@ impl Work {
     /// Its plans go by priorities of this depth, or else by time.
     pub fn ordered(self, depth: Option<u32>) -> Work {
         Work { depth, ..self }
+    }
+
+    /// Its plans run there.
+    #[must_use]
+    pub fn on(self, on: On) -> Work {
+        Work { on, ..self }
     }
 
     pub fn steps(&self) -> Vec<&str> {
@@ -67,6 +76,8 @@ impl Work {
         }
         if let Some(depth) = self.depth {
             plan.rank(depth);
+        } else if self.on.is_net(seed) {
+            plan.spread(if limits.faults.is_empty() { Failing::Never } else { Failing::Sometimes });
         }
         plan
     }
@@ -77,6 +88,29 @@ impl Work {
     #[must_use]
     pub fn leaking(self) -> Work {
         Work { leaks: true, ..self }
+    }
+}
+
+/// Where plans run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum On {
+    Direct,
+    Net,
+    /// One seed in [`NET_SHARE`] over a network, the others directly.
+    Both,
+}
+
+/// A prime, so that no rotation of workloads keeps in step with it.
+pub const NET_SHARE: u64 = 499;
+
+impl On {
+    /// By the seed alone. The first seeds run directly.
+    pub const fn is_net(self, seed: u64) -> bool {
+        match self {
+            On::Direct => false,
+            On::Net => true,
+            On::Both => seed % NET_SHARE == NET_SHARE - 1,
+        }
     }
 }
 
@@ -169,8 +203,21 @@ impl Simulator {
 
     pub fn run_with(&mut self, plan: &Plan, work: &Work, guards: Guards, chooser: Chooser) -> (Summary, Verdict) {
         self.restart(plan, work, guards, chooser);
-        let history = self.history.as_mut().expect("it was begun");
-        let Ok(summary) = run(plan, work.program.clone(), &mut self.target, history);
+        let summary = match plan.network {
+            None => {
+                let history = self.history.as_mut().expect("it was begun");
+                let Ok(summary) = run(plan, work.program.clone(), &mut self.target, history);
+                summary
+            }
+            Some(_) => {
+                let spare = Direct::new(Guards::ALL, Chooser::seeded(0));
+                let target = std::mem::replace(&mut self.target, spare);
+                let history = self.history.take().expect("it was begun");
+                let ran = net::run(plan, work.program.clone(), target, history);
+                (self.target, self.history) = (ran.target, Some(ran.history));
+                ran.summary
+            }
+        };
         (summary, self.judge(work))
     }
 
@@ -191,7 +238,8 @@ impl Simulator {
 
     fn restart(&mut self, plan: &Plan, work: &Work, guards: Guards, chooser: Chooser) {
         self.target.restart(guards, plan.wal_level, plan.durability, chooser);
-        let header = header(plan, work, guards, "direct", None);
+        let on = if plan.network.is_some() { "net" } else { "direct" };
+        let header = header(plan, work, guards, on, None);
         match &mut self.history {
             Some(history) => history.restart(header),
             none => _ = none.insert(History::new(header)),

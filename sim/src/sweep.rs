@@ -93,6 +93,8 @@ pub struct Found {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ran {
     pub seed: u64,
+    /// Over a network, so not as on any server.
+    pub is_net: bool,
     pub blocked: u64,
     pub server_crashes: u64,
     /// Acknowledged commits that they lost.
@@ -289,7 +291,8 @@ fn run_one(simulator: &mut Simulator, work: &Work, setting: &Setting, seed: u64)
     let (summary, verdict) = simulator.run(&plan, work, setting.guards);
     let activations = Activations::of(&plan, &summary, simulator.history());
     let Summary { blocked, server_crashes, lost_commits, .. } = summary;
-    let ran = Ran { seed, blocked, server_crashes, lost_commits, goals: verdict.goals() };
+    let is_net = plan.network.is_some();
+    let ran = Ran { seed, is_net, blocked, server_crashes, lost_commits, goals: verdict.goals() };
     let mut one = Swept { calls: summary.calls, simulated_us: summary.ended_at.0, activations, ..Swept::default() };
     one.sums.add(seed, &verdict);
     one.found.extend(found(seed, work, &verdict));

@@ -10,8 +10,9 @@ use crate::generate::Limits;
 use crate::hunt::{Confirmation, Hunt, TRIES, confirm, hunt};
 use crate::postgres::Error;
 use crate::postgres::one_cpu::OneCpu;
+use crate::simulate::On;
 use crate::sweep::{Found, Seeds, Setting, Shard, Swept, processors, sweep, work_of};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -114,6 +115,9 @@ enum Postgres {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
+    if let Some(objection) = arguments.draw.objection() {
+        bail!(objection);
+    }
     let server = arguments.server.choice();
     server.look()?;
     arguments.saved.look(console);
@@ -169,7 +173,7 @@ fn hunt_all(arguments: &Arguments, limits: &Limits, console: &mut Console) -> Ve
         bar.set_message(target.name());
         console.stage(&format!("hunting without {}, {} at most", target.name(), counted(arguments.seeds, "seed")));
         let seeds = seeds(arguments, arguments.seeds);
-        let hunt = hunt(seeds, processors(), limits, target.removed(), || arguments.draw.works(), TRIES);
+        let hunt = hunt(seeds, processors(), limits, target.removed(), || arguments.draw.works_on(On::Direct), TRIES);
         bar.inc(1);
         Row { target, hunt, saved: None, postgres: Postgres::NotTried("not asked for".to_owned()) }
     });
@@ -180,7 +184,7 @@ fn hunt_all(arguments: &Arguments, limits: &Limits, console: &mut Console) -> Ve
 
 fn save_catch(arguments: &Arguments, limits: &Limits, row: &Row) -> Option<Saved> {
     let found = row.catch()?;
-    let works = arguments.draw.works();
+    let works = arguments.draw.works_on(On::Direct);
     let with = circumstances(arguments, limits, Some(row.target));
     let guards = row.target.removed();
     Some(save_seed(found.seed, work_of(&works, found.seed), guards, &found.broken[..1], &with))
@@ -202,7 +206,7 @@ fn circumstances<'a>(arguments: &'a Arguments, limits: &'a Limits, removed: Opti
 /// The sound engine's first failure, saved.
 fn save_sound(arguments: &Arguments, limits: &Limits, sound: &Swept) -> Option<Saved> {
     let found = sound.found.iter().find(|found| !found.broken.is_empty())?;
-    let works = arguments.draw.works();
+    let works = arguments.draw.works_on(On::Direct);
     let with = circumstances(arguments, limits, None);
     Some(save_seed(found.seed, work_of(&works, found.seed), Guards::ALL, &[], &with))
 }
@@ -223,7 +227,7 @@ fn confirm_all(
         Err(error) => return Some(no_server(rows, &error)),
     };
     console.stage("replaying the catches on the server");
-    let works = arguments.draw.works();
+    let works = arguments.draw.works_on(On::Direct);
     let bar = console.bar(rows.len() as u64, "confirmed");
     for index in 0..rows.len() {
         let row = &mut rows[index];
@@ -260,7 +264,7 @@ fn sweep_sound(arguments: &Arguments, limits: &Limits, rows: &[Row], console: &m
         seeds,
         processors(),
         &setting,
-        || arguments.draw.works(),
+        || arguments.draw.works_on(On::Direct),
         |swept, _| {
             bar.set_position(swept.sums.run_count());
             ControlFlow::Continue(())

@@ -13,8 +13,8 @@ use crate::postgres::one_cpu::OneCpu;
 use crate::replay::{Replays, Sample, replay_all};
 use crate::simulate::Work;
 use crate::sweep::{Seeds, Shard, Swept, processors, sweep, work_of};
-use anyhow::{Result, ensure};
-use clap::{Args, ValueEnum};
+use anyhow::{Result, bail, ensure};
+use clap::Args;
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
 use std::str::FromStr;
@@ -38,9 +38,6 @@ pub struct Arguments {
     seed: u64,
     #[command(flatten)]
     scope: scope::Arguments,
-    /// Where the sweep runs: the engine in this process
-    #[arg(long, value_name = "TARGET", default_value = "direct")]
-    on: On,
     #[command(flatten)]
     server: server::Arguments,
     /// How many histories are replayed on the server
@@ -60,11 +57,6 @@ pub struct Arguments {
     /// Let plans depend on the order of a hash map, to see that a sweep notices
     #[arg(long, hide = true)]
     plant_leak: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum On {
-    Direct,
 }
 
 impl FromStr for Shard {
@@ -97,6 +89,9 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let seeds = arguments.seeds();
+    if let Some(objection) = arguments.scope.draw.objection() {
+        bail!(objection);
+    }
     ensure!(
         !seeds.is_empty(),
         "share {}/{} of {} is empty: there is nothing to run",

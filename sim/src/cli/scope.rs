@@ -3,7 +3,7 @@
 use super::name::{self, FaultName};
 use crate::faults::FaultKind;
 use crate::generate::Limits;
-use crate::simulate::Work;
+use crate::simulate::{On, Work};
 use crate::sweep::Setting;
 use clap::{Args, ValueEnum};
 use tourbillon_engine::guard::{Design, Guard, Guards};
@@ -35,6 +35,9 @@ pub struct Draw {
     /// on, but for a few turns
     #[arg(long, value_name = "ORDER", default_value = "uniform")]
     order: OrderKind,
+    /// Where plans run [default: run and replay, both; guards, direct]
+    #[arg(long, value_name = "TARGET")]
+    pub on: Option<Place>,
     /// With pct: so many orderings of turns may matter, one for the order and one for each of the other turns
     #[arg(long, value_name = "D", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     depth: u32,
@@ -46,7 +49,51 @@ enum OrderKind {
     Pct,
 }
 
+/// Where plans run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Place {
+    /// The engine in this process
+    Direct,
+    /// Over a simulated network
+    Net,
+    /// One seed in 499 over a network, the others directly
+    Both,
+    /// Directly and on a server, statement by statement: replay only
+    Lockstep,
+}
+
+impl Place {
+    const fn name(self) -> &'static str {
+        match self {
+            Place::Direct => "direct",
+            Place::Net => "net",
+            Place::Both => "both",
+            Place::Lockstep => "lockstep",
+        }
+    }
+}
+
 impl Draw {
+    /// Why it cannot be swept, if it cannot.
+    pub fn objection(&self) -> Option<&'static str> {
+        match self.on {
+            Some(Place::Lockstep) => Some("--on lockstep is for replay: here it is direct, net or both"),
+            Some(Place::Net) if self.order == OrderKind::Pct => {
+                Some("--order pct decides whose turn it is, and on a network time does: use --on direct")
+            }
+            _ => None,
+        }
+    }
+
+    fn place_or(&self, usual: On) -> On {
+        match self.on {
+            None => usual,
+            Some(Place::Net) => On::Net,
+            Some(Place::Both) => On::Both,
+            Some(Place::Direct | Place::Lockstep) => On::Direct,
+        }
+    }
+
     /// In the order in which they are listed, so that `a,b` and `b,a` are the same runs.
     pub fn workloads(&self) -> Vec<&'static str> {
         let is_asked = |name: &&str| self.workload.is_empty() || self.workload.contains(name);
@@ -55,7 +102,14 @@ impl Draw {
 
     /// The project's own workloads of these names.
     pub fn works(&self) -> Vec<Work> {
-        let work = |name| Work::named(name).expect("names on the command line are looked up").ordered(self.depth());
+        self.works_on(On::Both)
+    }
+
+    /// The same; where they run unless somebody said it.
+    pub fn works_on(&self, usual: On) -> Vec<Work> {
+        let on = self.place_or(usual);
+        let work = |name| Work::named(name).expect("names on the command line are looked up");
+        let work = |name| work(name).ordered(self.depth()).on(on);
         self.workloads().into_iter().map(work).collect()
     }
 
@@ -79,6 +133,9 @@ impl Draw {
             let names: Vec<&str> = self.limits().faults.iter().map(|kind| kind.name()).collect();
             options += &format!(" --faults {}", if names.is_empty() { "none".to_owned() } else { names.join(",") });
         }
+        if let Some(place @ (Place::Direct | Place::Net | Place::Both)) = self.on {
+            options += &format!(" --on {}", place.name());
+        }
         if let Some(depth) = self.depth() {
             options += &format!(" --order pct --depth {depth}");
         }
@@ -97,6 +154,7 @@ impl Arguments {
         let has_all = self.draw.workloads().len() == Workload::ALL.len();
         has_all
             && self.draw.depth().is_none()
+            && self.draw.place_or(On::Both) == On::Both
             && self.draw.limits().faults.len() == FaultKind::ALL.len()
             && self.guards() == Guards::ALL
     }

@@ -5,24 +5,44 @@
 use super::process::Point;
 use super::{Event, Scheduler};
 use crate::faults::FaultKind;
-use crate::plan::{Phase, PlannedEffect, When};
+use crate::plan::{Phase, PlannedEffect, PlannedFault, When};
 use crate::target::Target;
+use tourbillon_models::history::History;
 use tourbillon_models::name::{Micros, Xid};
 use tourbillon_models::record::{ClockOffset, Fault, Happening, Note, Record};
 use tourbillon_models::reply::{Outcome, Reply};
 
 /// A planned fault as it falls.
 #[derive(Clone, Copy)]
-pub(super) struct Blow {
-    pub(super) effect: PlannedEffect,
-    pub(super) cause: Cause,
+pub(crate) struct Blow {
+    pub(crate) effect: PlannedEffect,
+    pub(crate) cause: Cause,
 }
 
 /// What a fault was drawn as, if it was, and on which side of a call it falls, if at one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Cause {
-    pub(super) kind: Option<FaultKind>,
-    pub(super) phase: Option<Phase>,
+pub(crate) struct Cause {
+    pub(crate) kind: Option<FaultKind>,
+    pub(crate) phase: Option<Phase>,
+}
+
+/// The answers by which these had committed; in the order in which they are given, which is that of their commits.
+pub(crate) fn ends_of(history: &History, lost: &[Xid]) -> Vec<Record> {
+    let mut returns = history.records.iter().rev();
+    let end_of = |xid: &Xid| {
+        let is_end = |record: &&Record| record.xid == *xid && matches!(record.what, Happening::Return(_));
+        *returns.find(is_end).expect("who has committed was answered")
+    };
+    let mut ends: Vec<_> = lost.iter().rev().map(end_of).collect();
+    ends.reverse();
+    ends
+}
+
+/// The fault as it falls at a point of its process, if it is placed at one.
+pub(crate) fn point(fault: &PlannedFault) -> Option<Point> {
+    let When::Point { call, nth, phase, from, .. } = fault.when else { return None };
+    let cause = Cause { kind: fault.kind, phase: Some(phase) };
+    Some(Point { call, left: nth, from, phase, blow: Blow { effect: fault.what, cause } })
 }
 
 impl<'a, T: Target> Scheduler<'a, T> {
@@ -31,11 +51,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
         for (index, fault) in plan.faults.iter().enumerate() {
             match fault.when {
                 When::Time { at, .. } => self.agenda.push(at, Event::Fault { index: index as u16 }),
-                When::Point { process, call, nth, phase, from } => {
-                    let cause = Cause { kind: fault.kind, phase: Some(phase) };
-                    let point = Point { call, left: nth, from, phase, blow: Blow { effect: fault.what, cause } };
-                    self.processes[process.0 as usize].points.push(point);
-                }
+                When::Point { process, .. } => self.processes[process.0 as usize].points.extend(point(fault)),
             }
         }
     }
@@ -54,6 +70,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
             PlannedEffect::ServerClockStep(offset) => offset != ClockOffset::NONE && offset != self.server_clock,
             // That is seen when the session ends.
             PlannedEffect::IdleTimeout { .. } => false,
+            PlannedEffect::Network(_) => false,
         }
     }
 
@@ -71,7 +88,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
                 self.stand_idle(index, idle, duration, cause);
                 Ok(())
             }
-            PlannedEffect::LostReply => Ok(()),
+            PlannedEffect::LostReply | PlannedEffect::Network(_) => Ok(()),
             PlannedEffect::Flush if self.server_up_at > self.now => Ok(()),
             PlannedEffect::Flush => {
                 self.target.flush()?;
@@ -146,14 +163,9 @@ impl<'a, T: Target> Scheduler<'a, T> {
     /// replies.
     fn note_lost(&mut self, lost: &[Xid]) {
         self.summary.lost_commits += lost.len() as u64;
-        let mut returns = self.history.records.iter().rev();
-        let mut end_of = |xid: &Xid| {
-            let is_end = |record: &&Record| record.xid == *xid && matches!(record.what, Happening::Return(_));
-            *returns.find(is_end).expect("who has committed was answered")
-        };
-        let ends: Vec<_> = lost.iter().rev().map(&mut end_of).collect();
         let what = Happening::Note(Note::Resolved { outcome: Outcome::Aborted });
-        ends.into_iter().rev().for_each(|end| self.history.push(Record { at: self.now, what, ..end }));
+        let ends = ends_of(self.history, lost);
+        ends.into_iter().for_each(|end| self.history.push(Record { at: self.now, what, ..end }));
     }
 
     pub(super) fn is_open(&self, index: usize) -> bool {
