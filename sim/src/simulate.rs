@@ -41,7 +41,13 @@ impl Work {
 
     /// A program of one's own.
     pub fn own(program: impl Program + 'static) -> Work {
-        Work { name: program.name().to_owned(), program: Some(Rc::new(program)), leaks: false, on: On::Direct, depth: None }
+        Work {
+            name: program.name().to_owned(),
+            program: Some(Rc::new(program)),
+            leaks: false,
+            on: On::Direct,
+            depth: None,
+        }
     }
 
     /// What a plan runs that was made of one of this workload: shrinking may have put a briefer program in its place.

@@ -161,7 +161,9 @@ fn fault(fault: Fault) -> String {
         Fault::CrashUnseen => "the process dies, and the server does not know".into(),
         Fault::Link { link, until } => format!("{} until {until}", self::link(link)),
         Fault::HalfOpen { gone_for: Side::Process } => "the connection is gone, and the server does not know".into(),
-        Fault::HalfOpen { gone_for: Side::Server } => "the server drops the connection, and the process does not know".into(),
+        Fault::HalfOpen { gone_for: Side::Server } => {
+            "the server drops the connection, and the process does not know".into()
+        }
         Fault::SessionLost => "the server has heard nothing for so long that it gives the connection up".into(),
         Fault::End => "the faults end".into(),
     }

@@ -128,7 +128,9 @@ impl Subject {
     fn target(&self, asked: Option<Place>) -> Result<On> {
         let (is_net, is_capsule) = (self.plan.network.is_some(), self.capsule.is_some());
         match asked {
-            Some(Place::Lockstep) if is_net => bail!("this plan runs over a network, which no server can be put in place of"),
+            Some(Place::Lockstep) if is_net => {
+                bail!("this plan runs over a network, which no server can be put in place of")
+            }
             Some(Place::Lockstep) => Ok(On::Lockstep),
             Some(Place::Net) if is_capsule && !is_net => bail!("the capsule's plan has no network"),
             Some(Place::Direct) if is_capsule && is_net => bail!("the capsule's plan runs over a network"),

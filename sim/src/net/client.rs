@@ -350,7 +350,8 @@ impl Shell {
     }
 
     async fn next(&mut self, time: Option<Micros>) -> Next {
-        let end = [time, self.patience_ends()].into_iter().flatten().min().expect("who waits has a time or a connection");
+        let end =
+            [time, self.patience_ends()].into_iter().flatten().min().expect("who waits has a time or a connection");
         let frame = async {
             match &mut self.connection {
                 Some(connection) => connection.wire.receive().await,

@@ -90,7 +90,9 @@ impl NetworkFault {
         match self {
             NetworkFault::Partition => "nothing passes between a process and the server for a while",
             NetworkFault::OneWayPartition => "nothing passes one way, and the other way everything",
-            NetworkFault::HeldMessages => "what a process and the server send each other arrives late, also after both gave up",
+            NetworkFault::HeldMessages => {
+                "what a process and the server send each other arrives late, also after both gave up"
+            }
             NetworkFault::SlowLink => "messages take long for a while",
             NetworkFault::HalfOpenProcess => {
                 "a process loses its connection, and the server keeps session, transaction and locks until it notices"

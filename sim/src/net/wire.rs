@@ -10,7 +10,11 @@ use turmoil::net::TcpStream;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Frame {
     /// The first of each connection: who it is, and which connection of his.
-    Hello { process: u8, incarnation: u8, number: u32 },
+    Hello {
+        process: u8,
+        incarnation: u8,
+        number: u32,
+    },
     Call(PlainOp),
     Reply(PlainReply, Xid),
     /// Are you there?

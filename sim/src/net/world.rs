@@ -380,7 +380,8 @@ impl World {
     fn crash_after(&mut self, id: usize, process: usize) {
         let after = &mut self.processes[process].after;
         let is_current = self.shells[process].current == Some(id);
-        if let Some(blow) = after.take_if(|blow| is_current && matches!(blow.effect, PlannedEffect::ServerCrash { .. })) {
+        if let Some(blow) = after.take_if(|blow| is_current && matches!(blow.effect, PlannedEffect::ServerCrash { .. }))
+        {
             self.asked.push((process, blow));
         }
     }
