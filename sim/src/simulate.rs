@@ -27,6 +27,7 @@ pub struct Work {
     pub program: Option<Rc<dyn Program>>,
     leaks: bool,
     on: On,
+    network: Failing,
     /// The depth of priorities; none where time decides.
     depth: Option<u32>,
 }
@@ -36,7 +37,14 @@ impl Work {
     pub fn named(name: &str) -> Option<Work> {
         let workload = tourbillon_models::workload::Workload::by_name(name)?;
         let program = workload.program().map(|program| Rc::new(BuiltIn(program)) as Rc<dyn Program>);
-        Some(Work { name: name.to_owned(), program, leaks: false, on: On::Direct, depth: None })
+        Some(Work {
+            name: name.to_owned(),
+            program,
+            leaks: false,
+            on: On::Direct,
+            network: Failing::Sometimes,
+            depth: None,
+        })
     }
 
     /// A program of one's own.
@@ -46,6 +54,7 @@ impl Work {
             program: Some(Rc::new(program)),
             leaks: false,
             on: On::Direct,
+            network: Failing::Sometimes,
             depth: None,
         }
     }
@@ -67,6 +76,12 @@ impl Work {
         Work { on, ..self }
     }
 
+    /// So does the network, where there is one.
+    #[must_use]
+    pub fn network(self, network: Failing) -> Work {
+        Work { network, ..self }
+    }
+
     pub fn steps(&self) -> Vec<&str> {
         self.program.as_ref().map_or_else(Vec::new, |program| program.steps().to_vec())
     }
@@ -83,7 +98,7 @@ impl Work {
         if let Some(depth) = self.depth {
             plan.rank(depth);
         } else if self.on.is_net(seed) {
-            plan.spread(if limits.faults.is_empty() { Failing::Never } else { Failing::Sometimes });
+            plan.spread(self.network);
         }
         plan
     }

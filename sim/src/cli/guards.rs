@@ -22,6 +22,8 @@ use tourbillon_models::property::Property;
 /// The sound engine runs over so many times the seeds that the slowest catch took, and at least [`SOUND_LEAST`].
 const SOUND_TIMES: u64 = 10;
 const SOUND_LEAST: u64 = 5_000;
+/// Over a network, where a run takes a hundred times as long, at least so many, and those of the slowest catch.
+const SOUND_ON_NET: u64 = 500;
 
 #[derive(Args)]
 #[group(skip)]
@@ -29,9 +31,9 @@ pub struct Arguments {
     /// Only these guards and designs [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = name::guard_or_design)]
     only: Vec<&'static str>,
-    /// How many seeds to try for each
-    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = name::at_least_one)]
-    seeds: u64,
+    /// How many seeds to try for each [default: 20000; over a network 300]
+    #[arg(long, value_name = "N", value_parser = name::at_least_one)]
+    seeds: Option<u64>,
     /// The first seed: a number, or a git commit hash
     #[arg(long, value_name = "S", default_value = "0", value_parser = name::seed)]
     seed: u64,
@@ -44,6 +46,25 @@ pub struct Arguments {
     /// Print one JSON value
     #[arg(long)]
     json: bool,
+}
+
+impl Arguments {
+    fn seeds(&self) -> u64 {
+        let usual = if self.place() == On::Net { 300 } else { 20_000 };
+        self.seeds.unwrap_or(usual)
+    }
+
+    fn place(&self) -> On {
+        self.draw.place_or(On::Direct)
+    }
+
+    /// No server can be put in a network's place.
+    fn server(&self) -> server::Choice {
+        match self.place() {
+            On::Net => server::Choice::Off,
+            On::Direct | On::Both => self.server.choice(),
+        }
+    }
 }
 
 /// What is removed: one guard, or those of a design.
@@ -118,7 +139,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     if let Some(objection) = arguments.draw.objection() {
         bail!(objection);
     }
-    let server = arguments.server.choice();
+    let server = arguments.server();
     server.look()?;
     arguments.saved.look(console);
     let limits = arguments.draw.limits();
@@ -171,8 +192,8 @@ fn hunt_all(arguments: &Arguments, limits: &Limits, console: &mut Console) -> Ve
     let bar = console.bar(targets.len() as u64, "hunted");
     let rows = targets.into_iter().map(|target| {
         bar.set_message(target.name());
-        console.stage(&format!("hunting without {}, {} at most", target.name(), counted(arguments.seeds, "seed")));
-        let seeds = seeds(arguments, arguments.seeds);
+        console.stage(&format!("hunting without {}, {} at most", target.name(), counted(arguments.seeds(), "seed")));
+        let seeds = seeds(arguments, arguments.seeds());
         let hunt = hunt(seeds, processors(), limits, target.removed(), || arguments.draw.works_on(On::Direct), TRIES);
         bar.inc(1);
         Row { target, hunt, saved: None, postgres: Postgres::NotTried("not asked for".to_owned()) }
@@ -250,13 +271,17 @@ fn no_server(rows: &mut [Row], error: &Error) -> String {
 }
 
 /// A hunt that caught nothing says nothing about how many seeds are many.
-fn seeds_for_sound(rows: &[Row]) -> u64 {
+fn seeds_for_sound(rows: &[Row], on: On) -> u64 {
     let slowest = rows.iter().filter(|row| row.catch().is_some()).map(|row| row.hunt.seeds).max();
-    slowest.unwrap_or(0).saturating_mul(SOUND_TIMES).max(SOUND_LEAST)
+    let slowest = slowest.unwrap_or(0);
+    match on {
+        On::Net => slowest.max(SOUND_ON_NET),
+        On::Direct | On::Both => slowest.saturating_mul(SOUND_TIMES).max(SOUND_LEAST),
+    }
 }
 
 fn sweep_sound(arguments: &Arguments, limits: &Limits, rows: &[Row], console: &mut Console) -> Swept {
-    let seeds = seeds(arguments, seeds_for_sound(rows));
+    let seeds = seeds(arguments, seeds_for_sound(rows, arguments.place()));
     console.stage(&format!("sweeping the sound engine over {}", counted(seeds.count, "seed")));
     let setting = Setting { limits: limits.clone(), guards: Guards::ALL };
     let bar = console.bar(seeds.count, "sound");

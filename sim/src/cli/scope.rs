@@ -3,6 +3,7 @@
 use super::name::{self, FaultName};
 use crate::faults::FaultKind;
 use crate::generate::Limits;
+use crate::net::network::Failing;
 use crate::simulate::{On, Work};
 use crate::sweep::Setting;
 use clap::{Args, ValueEnum};
@@ -28,7 +29,7 @@ pub struct Draw {
     /// Workloads, which the seeds take turns in [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = name::workload)]
     workload: Vec<&'static str>,
-    /// Kinds of fault that a seed may draw, or none [default: all]
+    /// Kinds of fault that a seed may draw, network for all that befalls a network, or none [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     faults: Vec<FaultName>,
     /// Whose turn it is: uniform, each call takes a random time; pct, whoever is ready and comes first in a random order goes
@@ -85,7 +86,15 @@ impl Draw {
         }
     }
 
-    fn place_or(&self, usual: On) -> On {
+    /// A network fails like everything else, unless kinds of fault are named without it.
+    fn network(&self) -> Failing {
+        match self.faults.is_empty() || self.faults.contains(&FaultName::Network) {
+            true => Failing::Sometimes,
+            false => Failing::Never,
+        }
+    }
+
+    pub fn place_or(&self, usual: On) -> On {
         match self.on {
             None => usual,
             Some(Place::Net) => On::Net,
@@ -109,7 +118,7 @@ impl Draw {
     pub fn works_on(&self, usual: On) -> Vec<Work> {
         let on = self.place_or(usual);
         let work = |name| Work::named(name).expect("names on the command line are looked up");
-        let work = |name| work(name).ordered(self.depth()).on(on);
+        let work = |name| work(name).ordered(self.depth()).on(on).network(self.network());
         self.workloads().into_iter().map(work).collect()
     }
 
@@ -130,7 +139,9 @@ impl Draw {
             options += &format!(" --workload {}", self.workloads().join(","));
         }
         if !self.faults.is_empty() {
-            let names: Vec<&str> = self.limits().faults.iter().map(|kind| kind.name()).collect();
+            let network = self.faults.contains(&FaultName::Network).then_some("network");
+            let kinds = self.limits().faults;
+            let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).chain(network).collect();
             options += &format!(" --faults {}", if names.is_empty() { "none".to_owned() } else { names.join(",") });
         }
         if let Some(place @ (Place::Direct | Place::Net | Place::Both)) = self.on {
@@ -155,6 +166,7 @@ impl Arguments {
         has_all
             && self.draw.depth().is_none()
             && self.draw.place_or(On::Both) == On::Both
+            && self.draw.network() == Failing::Sometimes
             && self.draw.limits().faults.len() == FaultKind::ALL.len()
             && self.guards() == Guards::ALL
     }
