@@ -3,10 +3,38 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tourbillon::faults::FaultKind;
+use tourbillon::generate::Limits;
+use tourbillon::plan::Plan;
+use tourbillon::simulate::Work;
 use tourbillon::{Guard, Next, Program, Step, StepInput, StepOutcome, check};
 
 /// Two steps; the second is whatever a test wants.
 struct TwoSteps(fn(u64) -> StepOutcome);
+
+/// A program of one's own that is called as one of the project's is.
+struct Chain;
+
+impl Program for Chain {
+    fn name(&self) -> &str {
+        "chain"
+    }
+
+    fn summary(&self) -> &str {
+        SOUND.summary()
+    }
+
+    fn steps(&self) -> &[&str] {
+        SOUND.steps()
+    }
+
+    fn start(&self, index: u32, size: u64) -> (Step, u64) {
+        SOUND.start(index, size)
+    }
+
+    fn decide(&self, input: StepInput) -> StepOutcome {
+        SOUND.decide(input)
+    }
+}
 
 impl Program for TwoSteps {
     fn name(&self) -> &str {
@@ -93,6 +121,19 @@ fn without_a_guard_a_failure_has_its_seed_its_slice_and_its_command() {
     );
     assert!(text.contains("The seed drew: workers "), "{text}");
     assert!(text.contains("handoff"), "the slice shows what was handed off:\n{text}");
+}
+
+#[test]
+fn what_is_called_like_one_of_the_project_s_workloads_is_shrunk_as_what_it_is() {
+    for guard in [Guard::ClaimLock, Guard::InProgressSet, Guard::HoldLock] {
+        let failure = check(Chain).seeds(300).without(&[guard]).outcome().expect_err("a guard is missing");
+        assert!(failure.evidence.contains("\nShrunk from "), "{failure}");
+    }
+    let work = Work::own(Chain);
+    let plan = work.plan(1, &Limits { faults: Vec::new() });
+    let brief = Plan { workload: "brief".to_owned(), ..plan };
+    assert!(Work::named("brief").is_some_and(|named| !named.is_own()));
+    assert!(work.of(&brief).is_own(), "nothing takes its place");
 }
 
 /// This test binary, once more, with a seed in the environment.

@@ -89,6 +89,11 @@ fn names_and_options_that_do_not_exist_are_refused() {
         "run --on mars",
         "run --postgres please",
         "run --sedes 5",
+        "run --depth 4",
+        "guards --order uniform --depth 4",
+        "replay some.capsule.json --order pct",
+        "replay --seed 4 --no-shrink",
+        "shrink some.capsule.json --no-shrink",
         "walk",
         "replay",
         "replay some.capsule.json --seed 4",
@@ -381,4 +386,42 @@ fn roles_are_made_on_request_and_serve_every_schema() {
         let public = installed.iter().filter(|line| line.contains("{=") || line.contains(",="));
         assert_eq!(public.collect::<Vec<_>>(), [""; 0]);
     }
+}
+
+/// Of all that a run broke, the capsule says what it is about.
+#[test]
+fn a_capsule_is_told_by_the_violation_that_it_was_saved_for() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().display();
+    tourbillon(&format!("run --seeds 40 --without claim_lock --postgres off --no-shrink --capsules {path}"));
+    let capsules: Vec<_> = std::fs::read_dir(directory.path()).expect("capsules were saved").collect();
+    let mut told = 0;
+    for capsule in capsules.into_iter().map(|entry| entry.expect("it is there").path()) {
+        let text = std::fs::read_to_string(&capsule).expect("it was just saved");
+        let capsule_json: Value = serde_json::from_str(&text).expect("a capsule is JSON");
+        let violations = capsule_json["violations"].as_array().expect("it was saved for one").clone();
+        let named = |violation: &Value| violation.as_str().expect("a sentence").to_owned();
+        let property = |violation: &Value| named(violation).split(' ').next().map(str::to_owned);
+        let Some(other) = violations.iter().find(|other| property(other) != property(&violations[0])) else { continue };
+        let mut turned = capsule_json.clone();
+        turned["violations"] = serde_json::json!([other, violations[0]]);
+        file(&directory, "turned.capsule.json", &turned.to_string());
+        let said = tourbillon(&format!("replay {path}/turned.capsule.json"));
+        let [meant, first] = [other, &violations[0]].map(|violation| said.out.rfind(&named(violation)));
+        assert!(meant.is_some() && meant > first, "{}", said.out);
+        told += 1;
+    }
+    assert!(told > 0, "no run broke two properties");
+}
+
+#[test]
+fn an_exploration_names_only_the_faults_that_it_places() {
+    let explore = |options: &str| {
+        let said = tourbillon(&format!("explore --workload single --workflows 1 --preemptions 0 {options}"));
+        said.out.lines().next().unwrap_or_default().to_owned()
+    };
+    assert!(
+        explore("--fault-kinds claim_in_transaction").contains("; at most no fault, claim_in_transaction always and")
+    );
+    assert!(explore("--fault-kinds lost_reply").contains("; at most 1 fault (lost_reply) and"));
 }

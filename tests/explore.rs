@@ -121,6 +121,11 @@ fn pruning_loses_nothing() {
         ("single", wide, None),
         ("single", once(FaultKind::WorkerCrash), None),
         ("single", once(FaultKind::LostReply), Some(Guard::StartKey)),
+        ("single", once(FaultKind::WorkerPause), None),
+        ("single", once(FaultKind::WorkerPause), Some(Guard::HoldLock)),
+        ("single", once(FaultKind::ServerCrash), None),
+        ("pair", SMALL, None),
+        ("apart", SMALL, None),
         ("ask", alone.clone(), Some(Guard::BoxUnique)),
         ("single", alone, Some(Guard::IdleTick)),
     ];
@@ -128,7 +133,7 @@ fn pruning_loses_nothing() {
         let guards = Guards::without(guard.as_slice());
         let [whole, pruned] = [Pruning::Nothing, Pruning::States]
             .map(|pruning| explored(workload, &configuration, guards, pruning, Stop::AtTheEnd));
-        assert!(whole.is_complete && pruned.is_complete);
+        assert!(whole.is_complete && pruned.is_complete, "{workload} {guard:?}: {whole:?} {pruned:?}");
         assert_eq!(whole.final_states, pruned.final_states, "{guard:?}");
         assert_eq!(whole.outcomes, pruned.outcomes, "{guard:?}");
         assert!(whole.broken.keys().eq(pruned.broken.keys()), "{guard:?}");
@@ -151,10 +156,11 @@ impl Director for Random {
         }
         let process = *self.stream.choose(&ready);
         let usual = Turn::Step(process);
-        let turn = match self.stream.below(60) {
+        let turn = match self.stream.below(80) {
             0 => Turn::Crash(process),
             1 => Turn::LoseReply(process),
             2 => Turn::LoseCall(process),
+            3 => Turn::ServerCrash,
             _ => usual,
         };
         Some(if process > 0 && stage.is_possible(turn) { turn } else { usual })
@@ -205,7 +211,7 @@ fn with_turns(plan: &Plan, turns: Vec<Turn>) -> Plan {
 fn turns_whose_footprints_do_not_meet_can_be_exchanged() {
     let workloads = ["single", "pair", "apart", "ask", "messages", "flaky", "approval", "children-fail"];
     let habits = [FaultKind::ClaimInTransaction, FaultKind::PartialHandoff, FaultKind::DutyRepeatableRead];
-    let (mut exchanged, mut kept) = (0, 0);
+    let (mut exchanged, mut kept, mut server_crashes) = (0, 0, 0);
     for seed in 0..20 {
         let mut stream = Stream::new(seed, "explore", 0);
         let workload: &&str = stream.choose(&workloads);
@@ -222,6 +228,10 @@ fn turns_whose_footprints_do_not_meet_can_be_exchanged() {
         let mut left = 30;
         for place in 1..turns.len() {
             let [(one, its), (other, others)] = &random.turns[place - 1..=place] else { unreachable!("they are two") };
+            if *other == Turn::ServerCrash {
+                server_crashes += 1;
+                assert!(others.has_everything(), "what meets a crash of the server: {others:?}");
+            }
             let (Some(one), Some(other)) = (process_of(*one), process_of(*other)) else { continue };
             if one == other || its.meets(others) {
                 kept += 1;
@@ -244,6 +254,7 @@ fn turns_whose_footprints_do_not_meet_can_be_exchanged() {
         }
     }
     assert!(exchanged > 150 && kept > 150, "{exchanged} exchanged, {kept} kept");
+    assert!(server_crashes > 10, "{server_crashes} crashes of the server");
 }
 
 /// Priorities change the order of a plan's turns and nothing else of it.

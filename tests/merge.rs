@@ -69,6 +69,30 @@ fn shares_that_are_merged_are_the_whole_violations_included() {
 }
 
 #[test]
+fn what_another_machine_has_saved_is_made_again_from_its_seed() {
+    let directory = directory();
+    let at = directory.path();
+    let saved = |file: &str| {
+        serde_json::json!({
+            "seed": 7, "workload": "chain", "broken": [], "sentence": format!("{file} differs"), "slice": "", "target": "lockstep",
+            "capsule": {"Ok": at.join(file)}, "again": format!("replay {file} --on lockstep"), "size": null,
+        })
+    };
+    std::fs::write(at.join("here.json"), "").expect("a temporary directory can be written to");
+    let share = std::fs::read_to_string(&shares(at)[0]).expect("it was just written");
+    let mut share: Value = serde_json::from_str(&share).expect("one JSON value");
+    share["part"]["replay_failures"] = serde_json::json!([saved("here.json"), saved("elsewhere.json")]);
+    let path = at.join("failed.json");
+    std::fs::write(&path, share.to_string()).expect("a temporary directory can be written to");
+    let said = merge(&[&path.display().to_string(), "--partial"], at);
+    let (here, elsewhere) = (at.join("here.json"), at.join("elsewhere.json"));
+    assert!(said.out.contains(&format!("here.json differs ({})", here.display())), "{}", said.out);
+    let elsewhere = format!("the machine that found it has it, as {}", elsewhere.display());
+    let again = "replay --seed 7 --workload chain,agent-loop,zombie --without claim_lock --on lockstep";
+    assert!(said.out.contains(&elsewhere) || said.out.contains(again), "{}", said.out);
+}
+
+#[test]
 fn what_does_not_belong_together_is_refused_in_a_sentence() {
     let directory = directory();
     let at = directory.path();

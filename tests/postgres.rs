@@ -6,12 +6,15 @@ use crate::stage::{all_faults, seeds, server, users_server, works};
 use std::ops::ControlFlow;
 use std::process::{Command, Stdio};
 use tourbillon::cli::{self, Console};
+use tourbillon::generate::Limits;
 use tourbillon::hunt::{Confirmation, TRIES, confirm, hunt};
 use tourbillon::lockstep::{Counts, Sides};
 use tourbillon::postgres::interrupt;
 use tourbillon::postgres::one_cpu::OneCpu;
 use tourbillon::postgres::server::Server;
 use tourbillon::replay::{End, Replay, Replays, Sample, replay, replay_all};
+use tourbillon::shrink::Deadline;
+use tourbillon::shrink::divergence::shrink_divergence;
 use tourbillon::simulate::Simulator;
 use tourbillon::sweep::{Setting, processors, sweep, work_of};
 use tourbillon::target::Chooser;
@@ -101,6 +104,30 @@ fn a_guard_removed_on_one_side_shows_on_a_server_of_the_users() {
             assert!(seeds.iter().any(diverges), "nobody noticed: {sides:?}");
         }
     }
+}
+
+/// What differs on the way there still differs in what is left.
+#[test]
+fn a_divergence_is_shrunk() {
+    let _one = OneCpu::claim();
+    let Some(mut server) = server() else { return };
+    let sides = Sides { model: Guards::without(&[Guard::ClaimLock]), sql: Guards::ALL };
+    let works = works();
+    let shrunk = (0..40).into_iter().find_map(|seed| {
+        let work = work_of(&works, seed);
+        let plan = work.plan(seed, &Limits { faults: Vec::new() });
+        let deadline = Deadline::after(Deadline::USUAL);
+        shrink_divergence(&mut server, &plan, work, sides, deadline).expect("the server stays")
+    });
+    let (shrunk, replay) = shrunk.expect("nobody noticed");
+    assert!(matches!(replay.end, End::Diverged(_)));
+    assert!(
+        shrunk.lines() < shrunk.lines_before,
+        "{} lines of {} in {} tries",
+        shrunk.lines(),
+        shrunk.lines_before,
+        shrunk.tries
+    );
 }
 
 #[test]

@@ -22,10 +22,11 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::future::Future;
 use core::pin::Pin;
-use tourbillon_models::history::{PlainOp, PlainReply, State};
+use tourbillon_models::history::{PlainOp, PlainReply};
 use tourbillon_models::name::{Micros, Xid};
 use tourbillon_models::op::{Isolation, Op};
 use tourbillon_models::reply::{Outcome, Refusal, Reply};
+use tourbillon_models::state::State;
 
 /// What comes to a call from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

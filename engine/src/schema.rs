@@ -12,12 +12,12 @@ use crate::store::rows::{Row, Rows};
 use crate::store::snapshot::Snapshot;
 use crate::store::statement::Has;
 use crate::store::transaction::{Transactions, TxRef, Undo};
-use tourbillon_models::history::{AuditRow, BoxContent, DeadReason, LedgerRow, Parent};
 use tourbillon_models::name::{
     Consumer, EmitId, EventId, Key, Micros, Name, Queue, Step, Tick, Token, WorkerId, WorkflowId, Xid,
 };
 use tourbillon_models::op::QueueKind;
 use tourbillon_models::reply::{ChildResult, EmitAnswer, Event, Refusal};
+use tourbillon_models::state::{AuditRow, BoxContent, DeadReason, LedgerRow, Parent};
 
 /// At most so many queues; their names are below it.
 pub const QUEUES: usize = 4;

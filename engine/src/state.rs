@@ -10,9 +10,9 @@ use crate::store::locks::{SESSIONS, Slot};
 use crate::store::rows::Row;
 use crate::store::statement::Has;
 use alloc::vec::Vec;
-use tourbillon_models::history::{self, State};
 use tourbillon_models::name::{Consumer, Queue};
 use tourbillon_models::reply::SnapshotOf;
+use tourbillon_models::state::{self, State};
 
 /// The slot that no session is given.
 pub const ONLOOKER: Slot = SESSIONS as Slot - 1;
@@ -73,23 +73,23 @@ fn has_backlog(store: &Store<Schema>, subscription: &SubscriptionRow) -> bool {
     })
 }
 
-fn queue_row(row: &schema::QueueRow) -> history::QueueRow {
-    history::QueueRow { queue: row.queue, kind: row.kind, current_table: row.current_table }
+fn queue_row(row: &schema::QueueRow) -> state::QueueRow {
+    state::QueueRow { queue: row.queue, kind: row.kind, current_table: row.current_table }
 }
 
-fn tick_row(row: &TickRow) -> history::TickRow {
+fn tick_row(row: &TickRow) -> state::TickRow {
     let in_progress = row.snapshot.in_progress.iter().map(|xid| xid.0).collect();
     let snapshot = SnapshotOf { xmax: row.snapshot.xmax, in_progress };
-    history::TickRow { queue: row.queue, tick: row.tick, at: row.at, snapshot }
+    state::TickRow { queue: row.queue, tick: row.tick, at: row.at, snapshot }
 }
 
-fn subscription_row(row: &SubscriptionRow) -> history::SubscriptionRow {
-    history::SubscriptionRow { queue: row.queue, consumer: row.consumer, cursor: row.cursor }
+fn subscription_row(row: &SubscriptionRow) -> state::SubscriptionRow {
+    state::SubscriptionRow { queue: row.queue, consumer: row.consumer, cursor: row.cursor }
 }
 
-fn worker_row(row: &WorkerRow) -> history::WorkerRow {
+fn worker_row(row: &WorkerRow) -> state::WorkerRow {
     let window = row.window.map(|window| (window.token, window.prev, window.next));
-    history::WorkerRow {
+    state::WorkerRow {
         worker: row.worker,
         consumer: row.consumer,
         window,
@@ -98,16 +98,16 @@ fn worker_row(row: &WorkerRow) -> history::WorkerRow {
     }
 }
 
-fn start_key_row(row: &schema::StartKeyRow) -> history::StartKeyRow {
-    history::StartKeyRow { queue: row.queue, key: row.key, workflow: row.workflow }
+fn start_key_row(row: &schema::StartKeyRow) -> state::StartKeyRow {
+    state::StartKeyRow { queue: row.queue, key: row.key, workflow: row.workflow }
 }
 
-fn workflow_row(row: &WorkflowRow) -> history::WorkflowRow {
-    history::WorkflowRow { workflow: row.workflow, queue: row.queue, key: row.key, parent: row.parent }
+fn workflow_row(row: &WorkflowRow) -> state::WorkflowRow {
+    state::WorkflowRow { workflow: row.workflow, queue: row.queue, key: row.key, parent: row.parent }
 }
 
-fn drain_row(row: &DrainRow) -> history::DrainRow {
-    history::DrainRow {
+fn drain_row(row: &DrainRow) -> state::DrainRow {
+    state::DrainRow {
         queue: row.queue,
         current_table: row.current_table,
         done: row.done.tick,
@@ -116,12 +116,12 @@ fn drain_row(row: &DrainRow) -> history::DrainRow {
     }
 }
 
-fn timer_rows(store: &Store<Schema>) -> Vec<history::TimerRow> {
+fn timer_rows(store: &Store<Schema>) -> Vec<state::TimerRow> {
     let mut found = Vec::new();
     for queue in 0..QUEUES {
         for table in 0..TIMER_TABLES {
             let timers = store.tables.timers[queue][table].range(.., &store.transactions, ONLOOKER);
-            let place = |(_, timer): (u32, &Timer)| history::TimerRow {
+            let place = |(_, timer): (u32, &Timer)| state::TimerRow {
                 queue: Queue(queue as u8),
                 table: table as u8,
                 due: timer.due,
@@ -133,32 +133,32 @@ fn timer_rows(store: &Store<Schema>) -> Vec<history::TimerRow> {
     found
 }
 
-fn cancelled_row(row: &CancelledRow) -> history::CancelledRow {
-    history::CancelledRow { queue: row.queue, table: row.table, event: row.event }
+fn cancelled_row(row: &CancelledRow) -> state::CancelledRow {
+    state::CancelledRow { queue: row.queue, table: row.table, event: row.event }
 }
 
-fn box_row(row: &BoxRow) -> history::BoxRow {
+fn box_row(row: &BoxRow) -> state::BoxRow {
     let &BoxRow { workflow, name, since, token_hash, content, .. } = row;
-    history::BoxRow { workflow, name, since, token_hash, content }
+    state::BoxRow { workflow, name, since, token_hash, content }
 }
 
-fn emit_row(row: &EmittedRow) -> history::EmitRow {
+fn emit_row(row: &EmittedRow) -> state::EmitRow {
     let answer = row.answer.expect("an emit that has committed was answered");
-    history::EmitRow { workflow: row.workflow, emit: row.emit, answer }
+    state::EmitRow { workflow: row.workflow, emit: row.emit, answer }
 }
 
-fn join_row(row: &OpenJoinRow) -> history::JoinRow {
+fn join_row(row: &OpenJoinRow) -> state::JoinRow {
     let &OpenJoinRow { join, workflow, since, sequence, step, state, total, ended, .. } = row;
-    history::JoinRow { join, workflow, since, sequence, step, state, total, ended }
+    state::JoinRow { join, workflow, since, sequence, step, state, total, ended }
 }
 
-fn tries_row(row: &schema::TriesRow) -> history::TriesRow {
-    history::TriesRow { consumer: row.consumer, event: row.event, tries: row.tries, is_done: row.is_done }
+fn tries_row(row: &schema::TriesRow) -> state::TriesRow {
+    state::TriesRow { consumer: row.consumer, event: row.event, tries: row.tries, is_done: row.is_done }
 }
 
 /// What is nobody's is told as the first consumer's.
-fn dead_letter_rows(store: &Store<Schema>) -> Vec<history::DeadLetterRow> {
-    let told = |row: &schema::DeadLetterRow| history::DeadLetterRow {
+fn dead_letter_rows(store: &Store<Schema>) -> Vec<state::DeadLetterRow> {
+    let told = |row: &schema::DeadLetterRow| state::DeadLetterRow {
         queue: row.queue,
         consumer: row.consumer.unwrap_or(Consumer(0)),
         event: row.event.id,
@@ -176,14 +176,14 @@ fn dead_letter_rows(store: &Store<Schema>) -> Vec<history::DeadLetterRow> {
     letters
 }
 
-fn event_rows(store: &Store<Schema>) -> Vec<history::EventRow> {
+fn event_rows(store: &Store<Schema>) -> Vec<state::EventRow> {
     let mut found = Vec::new();
     for queue in 0..QUEUES {
         for table in 0..EVENT_TABLES {
             let mut events: Vec<_> =
                 store.tables.events[queue][table].all(&store.transactions, ONLOOKER).copied().collect();
             events.sort_unstable_by_key(|event| event.id);
-            let place = |event| history::EventRow { queue: Queue(queue as u8), table: table as u8, event };
+            let place = |event| state::EventRow { queue: Queue(queue as u8), table: table as u8, event };
             found.extend(events.into_iter().map(place));
         }
     }

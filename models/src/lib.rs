@@ -30,5 +30,6 @@ pub mod property;
 pub mod record;
 pub mod reply;
 pub mod serial;
+pub mod state;
 pub mod verdict;
 pub mod workload;

@@ -15,7 +15,7 @@ use crate::postgres::server::Server;
 use crate::replay::{End, Replay, Sample, replay_all};
 use crate::shrink::Deadline;
 use crate::shrink::subject::Subject;
-use crate::simulate::{Simulator, Work};
+use crate::simulate::{Held, Simulator, Work};
 use crate::sweep::{Found, Seeds, Setting, Shard, Swept, catch, processors, sweep};
 use std::fmt;
 use std::ops::ControlFlow;
@@ -23,10 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tourbillon_engine::guard::{Guard, Guards};
 use tourbillon_models::history::History;
-use tourbillon_models::name::Step;
 use tourbillon_models::verdict::Violation;
+use tourbillon_models::workload::Program;
 use tourbillon_models::workload::shape::explore;
-use tourbillon_models::workload::{Expected, Program, StepInput, StepOutcome};
 
 /// The variable that narrows every check to one seed: the one that a failure names.
 pub const VARIABLE: &str = "TOURBILLON_SEED";
@@ -51,7 +50,7 @@ pub struct Check {
 /// Begins a check: all faults, every guard in its place, no server.
 pub fn check(program: impl Program + Send + Sync + 'static) -> Check {
     Check {
-        program: Shared(Arc::new(program)),
+        program: Held(Arc::new(program)),
         seeds: Seeds { first: 0, count: SEEDS, shard: Shard::WHOLE },
         setting: Setting { limits: Limits { faults: FaultKind::ALL.to_vec() }, guards: Guards::ALL },
         on_postgres: false,
@@ -183,9 +182,7 @@ impl Check {
     /// A violation of the same property under a plan that has nothing to spare, and what proves it.
     fn told_briefly(&self, plan: &Plan, work: &Work, found: &Violation, history: &History) -> (String, String) {
         let subject = Subject { work, guards: self.setting.guards, property: found.property };
-        let shrunk =
-            subject.shrink(plan, Deadline::after(SHRINKING)).filter(|shrunk| shrunk.plan.workload == plan.workload);
-        let told = shrunk.and_then(|shrunk| {
+        let told = subject.shrink(plan, Deadline::after(SHRINKING)).and_then(|shrunk| {
             let mut simulator = Simulator::default();
             let (_, verdict) = simulator.run(&shrunk.plan, work, self.setting.guards);
             let again = verdict.violations().find(|violation| violation.property == found.property)?;
@@ -295,35 +292,4 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// One program for all threads.
-#[derive(Clone)]
-struct Shared(Arc<dyn Program + Send + Sync>);
-
-impl Program for Shared {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn summary(&self) -> &str {
-        self.0.summary()
-    }
-
-    fn steps(&self) -> &[&str] {
-        self.0.steps()
-    }
-
-    fn names(&self) -> &[&str] {
-        self.0.names()
-    }
-
-    fn emits(&self, index: u32, size: u64) -> Vec<Expected> {
-        self.0.emits(index, size)
-    }
-
-    fn start(&self, index: u32, size: u64) -> (Step, u64) {
-        self.0.start(index, size)
-    }
-
-    fn decide(&self, input: StepInput) -> StepOutcome {
-        self.0.decide(input)
-    }
-}
+type Shared = Held<Arc<dyn Program + Send + Sync>>;

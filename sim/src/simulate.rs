@@ -10,6 +10,7 @@ use crate::plan::{Plan, PlannedEffect, PlannedFault, When};
 use crate::run::{Director, Summary, run, run_with};
 use crate::target::{Chooser, Direct, Target};
 use std::collections::HashSet;
+use std::ops::Deref;
 use std::rc::Rc;
 use tourbillon_engine::guard::Guards;
 use tourbillon_engine::schema::FORBIDDEN_STATE;
@@ -25,6 +26,7 @@ use tourbillon_models::workload::{Expected, Program, StepInput, StepOutcome};
 pub struct Work {
     pub name: String,
     pub program: Option<Rc<dyn Program>>,
+    is_own: bool,
     leaks: bool,
     on: On,
     network: Failing,
@@ -36,10 +38,11 @@ impl Work {
     /// A workload of the project's, by name.
     pub fn named(name: &str) -> Option<Work> {
         let workload = tourbillon_models::workload::Workload::by_name(name)?;
-        let program = workload.program().map(|program| Rc::new(BuiltIn(program)) as Rc<dyn Program>);
+        let program = workload.program().map(|program| Rc::new(Held(program)) as Rc<dyn Program>);
         Some(Work {
             name: name.to_owned(),
             program,
+            is_own: false,
             leaks: false,
             on: On::Direct,
             network: Failing::Sometimes,
@@ -49,20 +52,19 @@ impl Work {
 
     /// A program of one's own.
     pub fn own(program: impl Program + 'static) -> Work {
-        Work {
-            name: program.name().to_owned(),
-            program: Some(Rc::new(program)),
-            leaks: false,
-            on: On::Direct,
-            network: Failing::Sometimes,
-            depth: None,
-        }
+        let (name, program) = (program.name().to_owned(), Some(Rc::new(program) as Rc<dyn Program>));
+        Work { name, program, is_own: true, leaks: false, on: On::Direct, network: Failing::Sometimes, depth: None }
     }
 
     /// What a plan runs that was made of one of this workload: shrinking may have put a briefer program in its place.
     pub fn of(&self, plan: &Plan) -> Work {
-        let other = if plan.workload == self.name { None } else { Work::named(&plan.workload) };
+        let other = if self.is_own || plan.workload == self.name { None } else { Work::named(&plan.workload) };
         other.unwrap_or_else(|| self.clone())
+    }
+
+    /// Whether the program is somebody's own, whatever it is called.
+    pub fn is_own(&self) -> bool {
+        self.is_own
     }
 
     /// Its plans go by priorities of this depth, or else by time.
@@ -143,10 +145,15 @@ fn plant_leak(plan: &mut Plan) {
     plan.faults.push(PlannedFault { when, what: PlannedEffect::Pause { duration }, kind: None });
 }
 
-/// One of the project's own programs.
-struct BuiltIn(&'static (dyn Program + Sync));
+/// A program that somebody else holds as well.
+#[derive(Clone)]
+pub(crate) struct Held<D>(pub(crate) D);
 
-impl Program for BuiltIn {
+impl<D> Program for Held<D>
+where
+    D: Deref,
+    D::Target: Program,
+{
     fn name(&self) -> &str {
         self.0.name()
     }

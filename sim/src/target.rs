@@ -10,8 +10,9 @@ use tourbillon_engine::store::WalLevel;
 use tourbillon_engine::store::executor::Progress;
 use tourbillon_engine::store::locks::Slot;
 use tourbillon_engine::store::unflushed::Durability;
-use tourbillon_models::history::{PlainOp, PlainReply, State};
+use tourbillon_models::history::{PlainOp, PlainReply};
 use tourbillon_models::name::{Micros, Xid};
+use tourbillon_models::state::State;
 
 /// A system under test, as the scheduler sees it.
 pub trait Target {

@@ -3,9 +3,9 @@
 use super::workflows::name_of;
 use super::{Mutator, Planted, Soil, mutator, planted};
 use tourbillon::fuzz::edit::Draft;
-use tourbillon_models::history::{BoxContent, DeadReason, LedgerRow, TickRow, WorkflowRow};
 use tourbillon_models::name::Xid;
 use tourbillon_models::property::Property;
+use tourbillon_models::state::{BoxContent, DeadReason, LedgerRow, TickRow, WorkflowRow};
 
 pub const MUTATORS: &[Mutator] = &[
     mutator("lose a row of the ledger", "chain", Soil::Calm, lose_ledger),

@@ -9,9 +9,10 @@ use crate::store::locks::{LockKey, Mode};
 use crate::store::rows::RowLock;
 use crate::store::statement::Policy;
 use crate::store::transaction::Undo;
-use tourbillon_models::history::{Act, AuditRow, PlainReply};
+use tourbillon_models::history::PlainReply;
 use tourbillon_models::name::{ActorId, Micros, Name, WorkflowId};
 use tourbillon_models::reply::{Refusal, Reply};
+use tourbillon_models::state::{Act, AuditRow};
 
 /// What somebody did to a workflow, or, without an actor, the engine itself.
 #[derive(Clone, Copy, Debug)]

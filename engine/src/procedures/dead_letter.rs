@@ -9,10 +9,11 @@ use crate::schema::{DeadLetterRow, QueueRow, SubscriptionRow, Window, WorkflowRo
 use crate::store::rows::RowLock;
 use crate::store::statement::{Has, Policy};
 use alloc::vec::Vec;
-use tourbillon_models::history::{DeadReason, PlainReply};
+use tourbillon_models::history::PlainReply;
 use tourbillon_models::name::{Consumer, EventId, Queue, WorkflowId};
 use tourbillon_models::op::QueueKind;
 use tourbillon_models::reply::{Event, Refusal, Reply};
+use tourbillon_models::state::DeadReason;
 
 /// Makes dead letters of these events of a window, each once. Gives back what ends with them.
 pub async fn bury(

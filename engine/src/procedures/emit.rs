@@ -9,10 +9,11 @@ use crate::schema::{BoxRow, EmittedRow, WorkflowRow};
 use crate::store::rows::RowLock;
 use crate::store::statement::{Has, Inserted, Policy};
 use crate::wait_token;
-use tourbillon_models::history::{Act, BoxContent, PlainReply};
+use tourbillon_models::history::PlainReply;
 use tourbillon_models::name::{ActorId, EmitId, EventId, Micros, Name, Queue, WaitToken, WorkflowId};
 use tourbillon_models::op::Isolation;
 use tourbillon_models::reply::{Arrival, EmitAnswer, Event, Refusal, Reply};
+use tourbillon_models::state::{Act, BoxContent};
 
 /// So many promises are kept for one workflow.
 const MAX_PROMISES: usize = 64;

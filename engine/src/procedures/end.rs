@@ -10,9 +10,9 @@ use crate::store::rows::{Row, RowLock};
 use crate::store::statement::{Has, Policy};
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
-use tourbillon_models::history::Parent;
 use tourbillon_models::name::{EmitId, EventId, Name, Queue, WorkflowId};
 use tourbillon_models::reply::{ChildOutcome, Event, Refusal};
+use tourbillon_models::state::Parent;
 
 /// A workflow that ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,15 +4,17 @@ use crate::engine::{Engine, Environment};
 use crate::guard::{Guard, Guards};
 use crate::schema::FORBIDDEN_STATE;
 use crate::store::executor::Progress;
+use crate::store::footprint::Footprint;
 use crate::store::locks::Slot;
 use alloc::vec;
 use alloc::vec::Vec;
-use tourbillon_models::history::{PlainOp, PlainReply, State};
+use tourbillon_models::history::{PlainOp, PlainReply};
 use tourbillon_models::name::{
     ActorId, Consumer, EmitId, EventId, Key, Micros, Name, Queue, Step, Token, WaitToken, WorkerId, WorkflowId,
 };
 use tourbillon_models::op::{Decision, Isolation, Op, QueueKind, Verb};
 use tourbillon_models::reply::{EmitAnswer, Event, Refusal, Reply};
+use tourbillon_models::state::State;
 
 pub const QUEUE: Queue = Queue(0);
 pub const TICK: PlainOp = Op::Tick { queue: QUEUE };
@@ -58,6 +60,22 @@ impl Flows {
             flows.call(slot, Op::Register { consumer: Consumer(0) });
         }
         flows
+    }
+
+    /// A stage whose calls note what they read and write.
+    pub fn recording() -> Flows {
+        let mut flows = Flows::new(&[]);
+        flows.engine.record_footprints();
+        flows
+    }
+
+    /// What a call reads and writes, whether it returns or waits.
+    pub fn footprint(&mut self, slot: Slot, op: PlainOp) -> Footprint {
+        let mut footprint = Footprint::default();
+        self.engine.take_footprint(&mut footprint);
+        self.try_call(slot, op);
+        self.engine.take_footprint(&mut footprint);
+        footprint
     }
 
     pub fn session(&mut self) -> Slot {

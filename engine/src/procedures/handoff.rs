@@ -16,10 +16,11 @@ use crate::store::locks::{LockKey, Mode};
 use crate::store::rows::RowLock;
 use crate::store::statement::Policy;
 use alloc::vec::Vec;
-use tourbillon_models::history::{DeadReason, Parent, PlainReply};
+use tourbillon_models::history::PlainReply;
 use tourbillon_models::name::{EventId, Micros, Queue, Token, WorkerId, WorkflowId};
 use tourbillon_models::op::{Decision, Verb};
 use tourbillon_models::reply::{Arrival, ChildOutcome, Event, Refusal, Reply};
+use tourbillon_models::state::{DeadReason, Parent};
 
 /// What a decision comes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,9 +9,10 @@ use super::worker::{has_token, note_heartbeat, queue_of};
 use crate::guard::Guard;
 use crate::schema::{TriesRow, Window, WorkerRow};
 use alloc::vec::Vec;
-use tourbillon_models::history::{DeadReason, PlainReply};
+use tourbillon_models::history::PlainReply;
 use tourbillon_models::name::{Consumer, EventId, Queue, Token, WorkerId};
 use tourbillon_models::reply::{Event, Refusal, Reply};
+use tourbillon_models::state::DeadReason;
 
 /// Two processes have died with the window, or were taken for dead: one may be chance.
 pub const ISOLATED_FROM: u32 = 2;

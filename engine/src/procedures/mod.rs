@@ -20,7 +20,7 @@ pub mod worker;
 pub mod workload;
 
 #[cfg(test)]
-mod flows;
+pub mod flows;
 
 use crate::guard::{Guard, Guards};
 use crate::schema::{Schema, Sequence};

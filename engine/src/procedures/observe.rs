@@ -5,9 +5,10 @@ use super::timer::is_delivered;
 use crate::schema::{BoxRow, DrainRow, OpenJoinRow, QueueRow, TIMER_TABLES, WorkflowRow, timer_table};
 use crate::store::locks::{LockKey, Mode};
 use crate::store::statement::Has;
-use tourbillon_models::history::{BoxContent, PlainReply};
+use tourbillon_models::history::PlainReply;
 use tourbillon_models::name::{Queue, WorkflowId};
 use tourbillon_models::reply::{LiveCounts, Refusal, Reply};
+use tourbillon_models::state::BoxContent;
 
 /// A workflow that waits for nothing else is for a worker.
 pub async fn observe(db: Db, queue: Queue) -> Result<PlainReply, Refusal> {

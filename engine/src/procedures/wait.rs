@@ -14,10 +14,11 @@ use crate::store::rows::RowLock;
 use crate::store::statement::{Has, Inserted, Policy};
 use crate::wait_token;
 use alloc::vec::Vec;
-use tourbillon_models::history::{Act, BoxContent, PlainReply};
+use tourbillon_models::history::PlainReply;
 use tourbillon_models::name::{EventId, Micros, Queue, WorkflowId};
 use tourbillon_models::op::Decision;
 use tourbillon_models::reply::{Arrival, Event, Refusal, Reply};
+use tourbillon_models::state::{Act, BoxContent};
 
 /// An await that is handed off: the decision, and the id of the event that it will be.
 #[derive(Clone, Copy, Debug)]

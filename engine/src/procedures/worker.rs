@@ -11,9 +11,10 @@ use crate::schema::{Sequence, SubscriptionRow, Window, WorkerRow};
 use crate::store::rows::RowLock;
 use crate::store::statement::{Has, Policy};
 use alloc::vec::Vec;
-use tourbillon_models::history::{DeadReason, PlainReply};
+use tourbillon_models::history::PlainReply;
 use tourbillon_models::name::{Consumer, EventId, Micros, Queue, Tick, Token, WorkerId};
 use tourbillon_models::reply::{Event, Refusal, Reply};
+use tourbillon_models::state::DeadReason;
 
 pub async fn register(db: Db, consumer: Consumer) -> Result<PlainReply, Refusal> {
     db.require_read_committed()?;
@@ -134,6 +135,8 @@ fn has_stale_worker(db: &Db, consumer: Consumer, dead_before: Micros) -> bool {
     db.tx.with(|store, slot| {
         let looks_back = store.transactions.of(slot).snapshot.is_some();
         if dead_before <= store.tables.no_heartbeat_before && !looks_back {
+            // Nothing is noted as read: what others do at this time changes nothing here. Every lease that is there or may
+            // be has a later heartbeat, whichever of their transactions commit, and one that is written now has this time.
             return false;
         }
         store.tables.no_heartbeat_before = earliest_heartbeat(store);

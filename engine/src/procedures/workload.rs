@@ -4,10 +4,11 @@ use super::Db;
 use crate::schema::{QueueRow, event_table};
 use crate::store::locks::{LockKey, Mode};
 use crate::store::transaction::Undo;
-use tourbillon_models::history::{LedgerRow, PlainReply};
+use tourbillon_models::history::PlainReply;
 use tourbillon_models::name::{Queue, Step, WorkflowId, Xid};
 use tourbillon_models::op::TableLock;
 use tourbillon_models::reply::{Refusal, Reply};
+use tourbillon_models::state::LedgerRow;
 
 /// The ledger has no unique key, so that a double effect shows.
 pub fn effect(db: &Db, workflow: WorkflowId, sequence: u32, step: Step) -> PlainReply {

@@ -12,14 +12,14 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use tourbillon_models::history::{
-    AuditRow, BoxContent, BoxRow, CancelledRow, DeadLetterRow, DrainRow, EmitRow, EventRow, JoinRow, LedgerRow, Parent,
-    QueueRow, StartKeyRow, State, SubscriptionRow, TickRow, TimerRow, TriesRow, WorkerRow, WorkflowRow,
-};
 use tourbillon_models::name::{
     ActorId, Consumer, EmitId, EventId, Key, Micros, Queue, Tick, WorkerId, WorkflowId, Xid,
 };
 use tourbillon_models::op::QueueKind;
+use tourbillon_models::state::{
+    AuditRow, BoxContent, BoxRow, CancelledRow, DeadLetterRow, DrainRow, EmitRow, EventRow, JoinRow, LedgerRow, Parent,
+    QueueRow, StartKeyRow, State, SubscriptionRow, TickRow, TimerRow, TriesRow, WorkerRow, WorkflowRow,
+};
 
 /// The kinds of rows, in the order of [`State`]'s fields.
 pub const KINDS: usize = 18;

@@ -4,10 +4,10 @@ use super::mapping::decimal;
 use super::value::{Columns, DecodeError};
 use alloc::format;
 use alloc::string::{String, ToString};
-use tourbillon_models::history::{Act, DeadReason};
 use tourbillon_models::name::EventId;
 use tourbillon_models::op::{QueueKind, TableLock, Verb};
 use tourbillon_models::reply::{Arrival, ChildOutcome, EmitAnswer, Outcome};
+use tourbillon_models::state::{Act, DeadReason};
 
 pub(super) const fn kind_name(kind: QueueKind) -> &'static str {
     match kind {

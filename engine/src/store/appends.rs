@@ -68,7 +68,8 @@ impl<E> Appends<E> {
         position
     }
 
-    /// What lies between what everyone sees and the end.
+    /// What lies between what everyone sees and the end. Nothing is noted as read: who ends a transaction that appended
+    /// meets those who take a snapshot, as a tick does; and where exactly an extent begins and ends, nobody can tell.
     pub fn extent(&self, transactions: &Transactions) -> Extent {
         let high = self.base + self.rows.len() as u64;
         let active = self.writers.iter().filter(|(tx, _)| transactions.is_active(*tx));

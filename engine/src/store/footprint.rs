@@ -167,3 +167,6 @@ impl Recorder {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

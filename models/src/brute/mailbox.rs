@@ -19,11 +19,11 @@ use super::act::{Act, NONE};
 use super::court::Court;
 use super::facts::Facts;
 use super::mint::{Kind, Mint};
-use crate::history::BoxContent;
 use crate::name::{EmitId, EventId, Micros, Name, WaitToken, WorkflowId};
 use crate::op::{Decision, Op};
 use crate::property::Property;
 use crate::reply::{EmitAnswer, Reply};
+use crate::state::BoxContent;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -347,7 +347,7 @@ impl Boxes<'_, '_> {
         self.emit_rows(court, state);
     }
 
-    fn emit_rows(&self, court: &mut Court, state: &crate::history::State) {
+    fn emit_rows(&self, court: &mut Court, state: &crate::state::State) {
         let account = &self.facts.account;
         for row in &state.emits {
             if self.end_of(row.workflow).1 != NONE {

@@ -5,11 +5,11 @@
 //! appended it, fired it, or resumed it.
 
 use super::act::{Account, Act};
-use crate::history::Parent;
 use crate::name::{Consumer, EventId, Key, Micros, Queue, Step, WorkerId, WorkflowId, Xid};
 use crate::op::{Decision, Op, Verb};
 use crate::record::Span;
 use crate::reply::{Arrival, EmitAnswer, Reply};
+use crate::state::Parent;
 use alloc::vec::Vec;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

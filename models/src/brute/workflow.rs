@@ -243,7 +243,7 @@ fn rows(facts: &Facts<'_>, court: &mut Court) {
     }
     for mint in facts.mints.iter().filter(|mint| mint.kind == Kind::Event) {
         let Some(key) = mint.key else { continue };
-        let is_its = |row: &crate::history::StartKeyRow| {
+        let is_its = |row: &crate::state::StartKeyRow| {
             (Some(row.queue), row.key, row.workflow) == (mint.queue as Option<Queue>, key, mint.workflow)
         };
         let is_last = facts.mints.iter().rfind(|it| (it.queue, it.key) == (mint.queue, mint.key));

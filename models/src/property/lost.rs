@@ -13,11 +13,11 @@ use super::successor::is_later;
 use super::transactions::NONE;
 use super::wait::is_await;
 use super::workflow::Workflow;
-use crate::history::Parent;
 use crate::name::{EventId, Key, Name, Queue, Step, WorkerId, WorkflowId};
 use crate::op::{Decision, Op, Verb};
 use crate::record::Span;
 use crate::reply::{Arrival, Event, Outcome};
+use crate::state::Parent;
 use alloc::format;
 
 const SEARCHES: u32 = 64;

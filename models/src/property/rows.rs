@@ -7,9 +7,9 @@ use super::checker::Pass;
 use super::clue::Clue;
 use super::join::Join;
 use super::transactions::NONE;
-use crate::history::{BoxContent, BoxRow, EmitRow, JoinRow, State};
 use crate::name::{EmitId, EventId, Name, Step, WaitToken, WorkflowId};
 use crate::reply::ChildResult;
+use crate::state::{BoxContent, BoxRow, EmitRow, JoinRow, State};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 

@@ -17,8 +17,8 @@ use super::checker::{Done, Pass};
 use super::clue::Clue;
 use super::transactions::NONE;
 use super::{Property, Reach};
-use crate::history::State;
 use crate::name::{EventId, Micros, Queue, Tick};
+use crate::state::State;
 use alloc::format;
 
 /// The tries that a row may outlive.

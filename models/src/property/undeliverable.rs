@@ -7,10 +7,10 @@ use super::checker::{Done, Pass};
 use super::content::Content;
 use super::transactions::NONE;
 use super::{Property, Reach, UNDELIVERABLE_STATE};
-use crate::history::{DeadReason, State};
 use crate::name::{EventId, Queue};
 use crate::record::Span;
 use crate::reply::{Arrival, Reply};
+use crate::state::{DeadReason, State};
 
 impl Pass<'_> {
     /// What a call found undeliverable, before what it resumed: parents go on by it.

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use tourbillon_models::history::History;
 use tourbillon_models::property::Checker;
-use tourbillon_models::verdict::{Judgement, Verdict};
+use tourbillon_models::verdict::{Judgement, Verdict, Violation};
 use tourbillon_models::workload::Workload;
 
 #[derive(Args)]
@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
         let name = &history.header.workload;
         console.say(&format!("{name:?} is not a workload of ours: what its program would do is not asked"));
     }
-    console.print(&format!("{}\n{}", tally(&history, &verdict), story(&history, &verdict)));
+    console.print(&format!("{}\n{}", tally(&history, &verdict), story(&history, &verdict, None)));
     if exit == Exit::Broken {
         console
             .print(&(console.command(&format!("check {}", quoted(&arguments.history.display().to_string()))) + "\n"));
@@ -99,9 +99,10 @@ pub fn tally(history: &History, verdict: &Verdict) -> String {
 /// How many properties are told with their slices; the others in a sentence.
 const TOLD: usize = 3;
 
-/// The first violation of each property; the one that shows first in the history comes last, where people look.
-pub fn story(history: &History, verdict: &Verdict) -> String {
-    let Some(first) = verdict.first_violation() else { return String::new() };
+/// The first violation of each property; the one that is meant, or else that shows first in the history, comes last, where
+/// people look.
+pub fn story(history: &History, verdict: &Verdict, meant: Option<&Violation>) -> String {
+    let Some(first) = meant.or(verdict.first_violation()) else { return String::new() };
     let firsts = verdict.findings().iter().filter_map(|finding| finding.violations.first());
     let others: Vec<_> = firsts.filter(|violation| violation.property != first.property).collect();
     let (told, named) = others.split_at(others.len().min(TOLD - 1));

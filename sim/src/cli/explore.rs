@@ -74,7 +74,7 @@ fn bound(text: &str) -> Result<Bound, String> {
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let configuration = configuration(arguments)?;
-    arguments.saved.look(console);
+    arguments.saved.place.look(console);
     let Some(work) = Work::named(arguments.workload) else { bail!("there is no workload {:?}", arguments.workload) };
     let guards = Guards::without(&arguments.without);
     let until = Instant::now().checked_add(Duration::from_secs(arguments.seconds));
@@ -129,14 +129,14 @@ fn configuration(arguments: &Arguments) -> Result<Configuration> {
 }
 
 fn heading(arguments: &Arguments, configuration: &Configuration, guards: Guards) -> String {
-    let Configuration { workers, workflows, faults, kinds, epochs, .. } = configuration;
+    let Configuration { workers, workflows, kinds, epochs, .. } = configuration;
     let placed = kinds.iter().filter(|kind| TURNS.contains(kind)).map(|kind| kind.name());
     let placed = placed.collect::<Vec<_>>().join(" or ");
     let habits: Vec<&str> = kinds.iter().filter(|kind| HABITS.contains(kind)).map(|kind| kind.name()).collect();
     let habits = if habits.is_empty() { String::new() } else { format!(", {} always", habits.join(" and ")) };
-    let faults = match faults {
+    let faults = match placed_faults(configuration) {
         0 => "no fault".to_owned(),
-        faults => format!("{} ({placed})", counted(u64::from(*faults), "fault")),
+        faults => format!("{} ({placed})", counted(u64::from(faults), "fault")),
     };
     let workload = arguments.workload;
     format!(
@@ -186,7 +186,13 @@ fn figures(covered: &Covered, configuration: &Configuration) -> String {
 }
 
 fn faults(configuration: &Configuration) -> String {
-    counted(configuration.faults.into(), "fault")
+    counted(placed_faults(configuration).into(), "fault")
+}
+
+/// At most so many in a schedule: none where all kinds are habits.
+fn placed_faults(configuration: &Configuration) -> u8 {
+    let is_placed = configuration.kinds.iter().any(|kind| TURNS.contains(kind));
+    if is_placed { configuration.faults } else { 0 }
 }
 
 fn json(arguments: &Arguments, configuration: &Configuration, covered: &Covered, saved: Option<&Saved>) -> Value {
@@ -225,7 +231,7 @@ fn save(failure: &Failure, work: &Work, guards: Guards, arguments: &Arguments) -
     let with = Circumstances {
         limits: &limits,
         design: None,
-        directory: arguments.saved.directory(),
+        directory: arguments.saved.place.directory(),
         server: String::new(),
         again: String::new(),
         shrinks: arguments.saved.shrinks(),

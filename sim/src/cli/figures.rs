@@ -22,7 +22,8 @@ pub fn counted(number: u64, noun: &str) -> String {
 pub fn long(microseconds: u64) -> String {
     let seconds = microseconds / 1_000_000;
     match (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60) {
-        (0, 0, 0, _) => format!("{:.1} s", microseconds as f64 / 1e6),
+        (0, 0, 0, _) if microseconds < 59_950_000 => format!("{:.1} s", microseconds as f64 / 1e6),
+        (0, 0, 0, _) => "1 min 0 s".to_owned(),
         (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
         (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
         (days, hours, ..) => format!("{} {hours} h", counted(days, "day")),
@@ -32,8 +33,8 @@ pub fn long(microseconds: u64) -> String {
 /// Wall time.
 pub fn wall(time: Duration) -> String {
     match time.as_secs_f64() {
-        seconds if seconds < 120.0 => format!("{seconds:.1} s"),
-        seconds => format!("{} min {:.0} s", seconds as u64 / 60, seconds % 60.0),
+        seconds if seconds < 119.95 => format!("{seconds:.1} s"),
+        seconds => format!("{} min {} s", seconds.round() as u64 / 60, seconds.round() as u64 % 60),
     }
 }
 
@@ -53,5 +54,12 @@ mod tests {
         let times = [1_500_000, 61_000_000, 7_260_000_000, 90_000_000_000, 200_000_000_000];
         assert_eq!(times.map(long), ["1.5 s", "1 min 1 s", "2 h 1 min", "1 day 1 h", "2 days 7 h"]);
         assert_eq!(wall(Duration::from_millis(121_400)), "2 min 1 s");
+    }
+
+    #[test]
+    fn no_minute_has_sixty_seconds() {
+        assert_eq!([59_940_000, 59_960_000, 119_990_000].map(long), ["59.9 s", "1 min 0 s", "1 min 59 s"]);
+        let times = [119_940, 119_960, 179_400, 179_600, 3_599_500].map(Duration::from_millis);
+        assert_eq!(times.map(wall), ["119.9 s", "2 min 0 s", "2 min 59 s", "3 min 0 s", "60 min 0 s"]);
     }
 }

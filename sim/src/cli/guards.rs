@@ -12,7 +12,7 @@ use crate::postgres::Error;
 use crate::postgres::one_cpu::OneCpu;
 use crate::simulate::On;
 use crate::sweep::{Found, Seeds, Setting, Shard, Swept, processors, sweep, work_of};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -136,12 +136,10 @@ enum Postgres {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
-    if let Some(objection) = arguments.draw.objection() {
-        bail!(objection);
-    }
     let server = arguments.server();
     server.look()?;
-    arguments.saved.look(console);
+    arguments.draw.look_swept()?;
+    arguments.saved.place.look(console);
     let limits = arguments.draw.limits();
     let mut rows = hunt_all(arguments, &limits, console);
     for row in &mut rows {
@@ -217,7 +215,7 @@ fn circumstances<'a>(arguments: &'a Arguments, limits: &'a Limits, removed: Opti
     Circumstances {
         limits,
         design,
-        directory: arguments.saved.directory(),
+        directory: arguments.saved.place.directory(),
         server: arguments.server.again(),
         shrinks: arguments.saved.shrinks(),
         again: arguments.draw.again() + &removed.map_or(String::new(), Target::again),

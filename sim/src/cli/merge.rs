@@ -63,7 +63,7 @@ struct Outcome {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
-    arguments.saved.look(console);
+    arguments.saved.place.look(console);
     let parts = arguments.results.iter().map(read).collect::<Result<Vec<_>>>()?.concat();
     let (whole, missing) = merge(parts)?;
     if !missing.is_empty() {
@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     }
     let scope = scope(&whole.options)?;
     let mut failures = save_found(&scope, &arguments.saved, String::new(), &whole.swept);
-    failures.extend(whole.replay_failures.iter().cloned());
+    failures.extend(whole.replay_failures.iter().map(|saved| saved.seen_from_here(&whole.options)));
     Report { scope: &scope, part: &whole, failures: &failures }.tell(arguments.json, console)
 }
 

@@ -21,12 +21,13 @@ use std::path::PathBuf;
 use tourbillon_engine::guard::{Design, Guards};
 use tourbillon_models::history::History;
 use tourbillon_models::record::ClockOffset;
+use tourbillon_models::verdict::{Verdict, Violation};
 
 #[derive(Args)]
 #[group(skip)]
 pub struct Arguments {
     /// A failure that was saved
-    #[arg(value_name = "CAPSULE", conflicts_with_all = ["seed", "workload", "faults", "without", "design"])]
+    #[arg(value_name = "CAPSULE", conflicts_with_all = ["seed", "workload", "faults", "order", "depth", "without", "design"])]
     capsule: Option<PathBuf>,
     /// A seed: a number, or a git commit hash
     #[arg(long, value_name = "S", value_parser = name::seed)]
@@ -36,7 +37,7 @@ pub struct Arguments {
     #[command(flatten)]
     server: server::Arguments,
     #[command(flatten)]
-    saved: saved::Arguments,
+    place: saved::Place,
     /// Print the history, as JSON Lines, and nothing else to standard output
     #[arg(long, conflicts_with = "json")]
     history: bool,
@@ -63,6 +64,7 @@ struct Subject {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
+    arguments.scope.draw.look()?;
     let mut subject = subject(arguments)?;
     let server = arguments.server.choice();
     let on = subject.target(arguments.scope.draw.on)?;
@@ -173,11 +175,20 @@ fn told(subject: &Subject, replay: &Replay) -> String {
             format!("the server differs from the model: {difference}\n\n{}\n\n", saved::end_of(history).trim_end())
         }
         End::Agreed { verdict, .. } => {
+            let known = subject.capsule.as_ref().and_then(|(_, capsule)| capsule.violations.first());
+            let meant = known.and_then(|known| meant(verdict, known));
             let gap = if verdict.first_violation().is_some() { "\n" } else { "" };
-            format!("{}{gap}{}", check::tally(history, verdict), check::story(history, verdict))
+            format!("{}{gap}{}", check::tally(history, verdict), check::story(history, verdict, meant))
         }
     };
     comparison(subject, replay).map_or(String::new(), |said| said + "\n") + &story
+}
+
+/// The violation that a capsule tells, or another of the same property.
+fn meant<'v>(verdict: &'v Verdict, known: &str) -> Option<&'v Violation> {
+    let same = verdict.violations().find(|violation| violation.to_string() == known);
+    let is_alike = |violation: &&Violation| known.split(' ').next() == Some(violation.property.id());
+    same.or_else(|| verdict.violations().find(is_alike))
 }
 
 /// The command that shows a failure again; a seed's failure is saved first.
@@ -190,7 +201,7 @@ fn again(arguments: &Arguments, subject: &Subject, replay: &Replay, on: On, cons
     let with = Circumstances {
         limits: &subject.limits,
         design: subject.design,
-        directory: arguments.saved.directory(),
+        directory: arguments.place.directory(),
         server: arguments.server.again(),
         again: arguments.scope.again(),
         shrinks: None,

@@ -3,17 +3,19 @@
 use super::figures::counted;
 use super::merge::Part;
 use super::replayed::Replayed;
-use super::saved::{self, Circumstances, Saved, save, save_seed};
+use super::saved::{self, Circumstances, Saved, Size, save, save_seed};
 use super::summary::Report;
 use super::{Console, Exit, name, scope, server};
 use crate::capsule::Tool;
 use crate::generate::Limits;
+use crate::plan::Plan;
 use crate::postgres::Error;
 use crate::postgres::one_cpu::OneCpu;
-use crate::replay::{Replays, Sample, replay_all};
+use crate::replay::{End, Replay, Replays, Sample, replay_all};
+use crate::shrink::divergence::shrink_divergence;
 use crate::simulate::Work;
 use crate::sweep::{Seeds, Shard, Swept, processors, sweep, work_of};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
@@ -88,10 +90,8 @@ impl Arguments {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
+    arguments.scope.draw.look_swept()?;
     let seeds = arguments.seeds();
-    if let Some(objection) = arguments.scope.draw.objection() {
-        bail!(objection);
-    }
     ensure!(
         !seeds.is_empty(),
         "share {}/{} of {} is empty: there is nothing to run",
@@ -101,13 +101,13 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     );
     let server = arguments.server.choice();
     server.look()?;
-    arguments.saved.look(console);
+    arguments.saved.place.look(console);
     let begun = Instant::now();
     let (swept, sample) = sweep_seeds(arguments, &server, console);
     let swept_in = begun.elapsed();
     let mut failures = save_found(&arguments.scope, &arguments.saved, arguments.server.again(), &swept);
     let (replayed, replays) = replay_sample(arguments, &server, &sample.seeds(), console);
-    let replay_failures = save_failed(arguments, &replays);
+    let replay_failures = save_failed(arguments, &server, &replays);
     failures.extend(replay_failures.iter().cloned());
     let part = Part {
         tool: Tool::this(),
@@ -221,10 +221,26 @@ pub fn save_found(scope: &scope::Arguments, saved: &saved::Arguments, server: St
     swept.firsts().into_iter().map(save).collect()
 }
 
-fn save_failed(arguments: &Arguments, replays: &Replays) -> Vec<Saved> {
-    let limits = arguments.scope.draw.limits();
+/// Those that diverged are shrunk, on a server that is started for that: those of the replays are gone.
+fn save_failed(arguments: &Arguments, choice: &server::Choice, replays: &Replays) -> Vec<Saved> {
+    let (works, limits, guards) = (arguments.works(), arguments.scope.draw.limits(), arguments.scope.guards());
     let with = circumstances(&arguments.scope, &arguments.saved, arguments.server.again(), &limits);
-    replays.failed.iter().filter_map(|(plan, replay)| save(plan, replay, &[], &with)).collect()
+    let is_diverged = |replay: &Replay| matches!(replay.end, End::Diverged(_));
+    let is_to_shrink = with.shrinks.is_some() && replays.failed.iter().any(|(_, replay)| is_diverged(replay));
+    // Before the server starts, so that it runs where this thread runs.
+    let _one = is_to_shrink.then(OneCpu::claim);
+    // What cannot be shrunk is saved as it was found.
+    let mut server = if is_to_shrink { choice.open().ok().flatten() } else { None };
+    let save = |(plan, replay): &(Plan, Replay)| {
+        let smaller = server.as_mut().filter(|_| is_diverged(replay)).and_then(|server| {
+            let deadline = with.shrinks.filter(|deadline| !deadline.is_over())?;
+            let work = work_of(&works, plan.seed);
+            let (shrunk, replay) = shrink_divergence(server, plan, work, guards, deadline).ok()??;
+            Some(save(&shrunk.plan, &replay, &[], &with)?.with_size(Size::of(&shrunk)))
+        });
+        smaller.or_else(|| save(plan, replay, &[], &with))
+    };
+    replays.failed.iter().filter_map(save).collect()
 }
 
 fn circumstances<'a>(
@@ -233,6 +249,6 @@ fn circumstances<'a>(
     server: String,
     limits: &'a Limits,
 ) -> Circumstances<'a> {
-    let (directory, shrinks) = (saved.directory(), saved.shrinks());
+    let (directory, shrinks) = (saved.place.directory(), saved.shrinks());
     Circumstances { limits, design: scope.design(), directory, server, again: scope.again(), shrinks }
 }

@@ -22,10 +22,17 @@ use tourbillon_models::verdict::Violation;
 
 #[derive(Args)]
 #[group(skip)]
-pub struct Arguments {
+pub struct Place {
     /// Where failures are saved
     #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
     capsules: PathBuf,
+}
+
+#[derive(Args)]
+#[group(skip)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub place: Place,
     /// Save and tell failures as they were found, not shrunk
     #[arg(long)]
     no_shrink: bool,
@@ -45,13 +52,15 @@ pub struct Circumstances<'a> {
 }
 
 impl Arguments {
-    pub fn directory(&self) -> &Path {
-        &self.capsules
-    }
-
     /// How long failures are shrunk, from now on.
     pub fn shrinks(&self) -> Option<Deadline> {
         (!self.no_shrink).then(|| Deadline::after(Deadline::USUAL))
+    }
+}
+
+impl Place {
+    pub fn directory(&self) -> &Path {
+        &self.capsules
     }
 
     /// Says before the work is done that what it finds could not be saved.
@@ -224,6 +233,18 @@ impl Saved {
         match &self.capsule {
             Ok(path) => format!("{} ({})", self.sentence, path.display()),
             Err(_) => format!("{} (not saved: {})", self.sentence, self.command(console)),
+        }
+    }
+
+    /// A replay's failure that another machine may have saved: what is not here is made again from its seed.
+    pub fn seen_from_here(&self, options: &str) -> Saved {
+        match &self.capsule {
+            Ok(path) if !path.exists() => Saved {
+                capsule: Err(format!("the machine that found it has it, as {}", path.display())),
+                again: format!("replay --seed {}{options} --on lockstep", self.seed),
+                ..self.clone()
+            },
+            _ => self.clone(),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::generate::Limits;
 use crate::net::network::Failing;
 use crate::simulate::{On, Work};
 use crate::sweep::Setting;
+use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use tourbillon_engine::guard::{Design, Guard, Guards};
 use tourbillon_models::workload::Workload;
@@ -39,9 +40,9 @@ pub struct Draw {
     /// Where plans run [default: run and replay, both; guards, direct]
     #[arg(long, value_name = "TARGET")]
     pub on: Option<Place>,
-    /// With pct: so many orderings of turns may matter, one for the order and one for each of the other turns
-    #[arg(long, value_name = "D", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    depth: u32,
+    /// With pct: so many orderings of turns may matter, one for the order and one for each of the other turns [default: 3]
+    #[arg(long, value_name = "D", value_parser = clap::value_parser!(u32).range(1..=100))]
+    depth: Option<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -49,6 +50,8 @@ enum OrderKind {
     Uniform,
     Pct,
 }
+
+const USUAL_DEPTH: u32 = 3;
 
 /// Where plans run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -75,15 +78,23 @@ impl Place {
 }
 
 impl Draw {
-    /// Why it cannot be swept, if it cannot.
-    pub fn objection(&self) -> Option<&'static str> {
-        match self.on {
-            Some(Place::Lockstep) => Some("--on lockstep is for replay: here it is direct, net or both"),
-            Some(Place::Net) if self.order == OrderKind::Pct => {
-                Some("--order pct decides whose turn it is, and on a network time does: use --on direct")
+    /// Refuses what would be passed over in silence.
+    pub fn look(&self) -> Result<()> {
+        match (self.depth, self.order, self.on) {
+            (Some(depth), OrderKind::Uniform, _) => {
+                bail!("--depth {depth} is of priorities: it goes with --order pct")
             }
-            _ => None,
+            (_, OrderKind::Pct, Some(Place::Net)) => {
+                bail!("--order pct decides whose turn it is, and on a network time does: use --on direct")
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// The same, and what cannot be swept.
+    pub fn look_swept(&self) -> Result<()> {
+        ensure!(self.on != Some(Place::Lockstep), "--on lockstep is for replay: here it is direct, net or both");
+        self.look()
     }
 
     /// A network fails like everything else, unless kinds of fault are named without it.
@@ -124,7 +135,7 @@ impl Draw {
 
     /// None unless priorities are asked for.
     pub fn depth(&self) -> Option<u32> {
-        (self.order == OrderKind::Pct).then_some(self.depth)
+        (self.order == OrderKind::Pct).then_some(self.depth.unwrap_or(USUAL_DEPTH))
     }
 
     pub fn limits(&self) -> Limits {

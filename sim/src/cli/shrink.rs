@@ -3,14 +3,11 @@
 use super::saved::{self, Circumstances, Size, save};
 use super::{Console, Exit, name, server};
 use crate::capsule::Capsule;
-use crate::plan::Plan;
 use crate::postgres::one_cpu::OneCpu;
-use crate::postgres::server::Server;
-use crate::replay::{End, Replay, replay};
+use crate::replay::Replay;
 use crate::shrink::subject::Subject;
-use crate::shrink::{Deadline, Freedom, Shown, Shrunk, shrink};
+use crate::shrink::{Deadline, Shrunk, divergence};
 use crate::simulate::Work;
-use crate::target::Chooser;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
@@ -34,7 +31,7 @@ pub struct Arguments {
     #[command(flatten)]
     server: server::Arguments,
     #[command(flatten)]
-    saved: saved::Arguments,
+    place: saved::Place,
     /// Print one JSON value
     #[arg(long)]
     json: bool,
@@ -44,7 +41,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let capsule = Capsule::read(&arguments.capsule)?;
     let (work, guards) = (capsule.work()?, capsule.guards()?);
     let deadline = Deadline::after(Duration::from_secs(arguments.seconds));
-    arguments.saved.look(console);
+    arguments.place.look(console);
     let (shrunk, replay) = match property(arguments, &capsule)? {
         Some(property) => shrink_violation(&capsule, &work, guards, property, deadline)?,
         None => shrink_divergence(arguments, &capsule, &work, guards, deadline)?,
@@ -53,7 +50,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let with = Circumstances {
         limits: &limits,
         design: capsule.design()?,
-        directory: arguments.saved.directory(),
+        directory: arguments.place.directory(),
         server: arguments.server.again(),
         again: String::new(),
         shrinks: None,
@@ -103,7 +100,6 @@ fn shrink_violation(
     Ok((shrunk, replay))
 }
 
-/// Each try is a replay. What differs must still differ, whatever it is.
 fn shrink_divergence(
     arguments: &Arguments,
     capsule: &Capsule,
@@ -118,14 +114,6 @@ fn shrink_divergence(
             arguments.capsule.display()
         );
     };
-    let diverges = |server: &mut Server, plan: &Plan| -> Result<Option<Shown>> {
-        let replay = replay(server, plan, work, guards, Chooser::seeded(plan.seed))?;
-        Ok(matches!(replay.end, End::Diverged(_)).then(|| (plan.clone(), replay.history)))
-    };
-    let Some(shown) = diverges(&mut server, &capsule.plan)? else {
-        bail!("replayed again, the capsule's plan does not diverge");
-    };
-    let shrunk = shrink(shown, Freedom::Full, deadline, |plan| diverges(&mut server, plan))?;
-    let replay = replay(&mut server, &shrunk.plan, work, guards, Chooser::seeded(shrunk.plan.seed))?;
-    Ok((shrunk, replay))
+    let shrunk = divergence::shrink_divergence(&mut server, &capsule.plan, work, guards, deadline)?;
+    shrunk.context("replayed again, the capsule's plan does not diverge")
 }

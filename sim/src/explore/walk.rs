@@ -227,7 +227,7 @@ impl Director for Walk<'_> {
             return None;
         }
         let mut options = self.options(stage).into_iter();
-        let Some(first) = options.next() else { return Some(stage.usual()) };
+        let Some(first) = options.next() else { unreachable!("somebody goes on, or time passes") };
         for turn in options {
             let preemptions = self.preemptions + u8::from(self.preempts(stage, turn));
             self.search.leave(preemptions, Branch::new(self.node, turn, &[]));

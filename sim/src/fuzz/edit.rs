@@ -5,10 +5,11 @@
 
 use super::Bytes;
 use serde_json::Value;
-use tourbillon_models::history::{History, PlainRecord, State};
+use tourbillon_models::history::{History, PlainRecord};
 use tourbillon_models::name::Session;
 use tourbillon_models::record::{Happening, Note};
 use tourbillon_models::reply::Reply;
+use tourbillon_models::state::State;
 
 /// A history in pieces, to be edited.
 #[derive(Clone)]

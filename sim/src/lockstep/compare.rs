@@ -1,10 +1,11 @@
 //! Comparison of what the model and the server said, up to the renaming of ids.
 
 use super::renaming::{Mismatch, Pairing, Renaming, same_snapshot};
-use tourbillon_models::history::{Act, BoxContent, Parent, PlainOp, PlainReply, State};
+use tourbillon_models::history::{PlainOp, PlainReply};
 use tourbillon_models::name::{EventId, WorkflowId, Xid};
 use tourbillon_models::op::{Decision, Op};
 use tourbillon_models::reply::{Arrival, ChildResult, EmitAnswer, Event, Refusal, Reply};
+use tourbillon_models::state::{Act, BoxContent, Parent, State};
 
 /// A server's answer in the vocabulary; the error's text where the engine knows no such error.
 pub enum Ready {

@@ -40,9 +40,10 @@ use tourbillon_engine::sql::state::KINDS;
 use tourbillon_engine::store::executor::Progress;
 use tourbillon_engine::store::locks::Slot;
 use tourbillon_engine::store::unflushed::Durability;
-use tourbillon_models::history::{PlainOp, PlainReply, State};
+use tourbillon_models::history::{PlainOp, PlainReply};
 use tourbillon_models::name::{Micros, Xid};
 use tourbillon_models::op::Op;
+use tourbillon_models::state::State;
 use unflushed::Unflushed;
 
 /// A place where the model and the server disagree.

@@ -154,7 +154,7 @@ impl NetworkEffect {
     }
 }
 
-const TICK: Micros = Micros::from_millis(4);
+const TICK: Micros = Micros::from_millis(8);
 
 impl Network {
     fn draw(stream: &mut Stream) -> Network {

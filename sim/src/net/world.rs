@@ -7,8 +7,9 @@
 use crate::plan::{Phase, Plan, PlannedEffect, Role};
 use crate::random::Stream;
 use crate::run::Summary;
-use crate::run::faults::{Blow, Cause, ends_of};
+use crate::run::faults::{Blow, Cause};
 use crate::run::process::{AnyActor, Running};
+use crate::run::records::ends_of;
 use crate::target::{Direct, Target};
 use std::any::Any;
 use std::collections::VecDeque;

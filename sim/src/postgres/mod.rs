@@ -17,6 +17,7 @@ mod home;
 pub mod interrupt;
 mod log_writer;
 pub mod one_cpu;
+mod postmaster;
 pub mod server;
 pub mod session;
 mod template;

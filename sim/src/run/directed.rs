@@ -12,10 +12,8 @@ use crate::plan::{End, PlannedEffect};
 use crate::target::Target;
 use tourbillon_engine::actors::Action;
 use tourbillon_engine::engine::Engine;
-use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::Micros;
-use tourbillon_models::record::{Fault, Happening};
-use tourbillon_models::reply::Outcome;
+use tourbillon_models::record::Happening;
 
 /// Who says what happens next.
 pub trait Director {
@@ -196,15 +194,6 @@ impl<T: Target> Scheduler<'_, T> {
             }
         }
         Ok(false)
-    }
-
-    /// The server never sees it.
-    pub(super) fn lose_call(&mut self, index: usize, op: &PlainOp) -> Result<(), T::Stop> {
-        self.connect(index)?;
-        self.record_call(index, op);
-        self.note_fault(index, Fault::LostReply);
-        self.answer_unknown(index, Some(Outcome::Aborted));
-        self.hang_up(index)
     }
 
     /// Time passes to the next appointment, and whoever has one then keeps it. True if the run is over.

@@ -7,9 +7,8 @@ use super::{Event, Scheduler};
 use crate::faults::FaultKind;
 use crate::plan::{Phase, PlannedEffect, PlannedFault, When};
 use crate::target::Target;
-use tourbillon_models::history::History;
-use tourbillon_models::name::{Micros, Xid};
-use tourbillon_models::record::{ClockOffset, Fault, Happening, Note, Record};
+use tourbillon_models::name::Micros;
+use tourbillon_models::record::{ClockOffset, Fault, Happening, Note};
 use tourbillon_models::reply::{Outcome, Reply};
 
 /// A planned fault as it falls.
@@ -24,18 +23,6 @@ pub(crate) struct Blow {
 pub(crate) struct Cause {
     pub(crate) kind: Option<FaultKind>,
     pub(crate) phase: Option<Phase>,
-}
-
-/// The answers by which these had committed; in the order in which they are given, which is that of their commits.
-pub(crate) fn ends_of(history: &History, lost: &[Xid]) -> Vec<Record> {
-    let mut returns = history.records.iter().rev();
-    let end_of = |xid: &Xid| {
-        let is_end = |record: &&Record| record.xid == *xid && matches!(record.what, Happening::Return(_));
-        *returns.find(is_end).expect("who has committed was answered")
-    };
-    let mut ends: Vec<_> = lost.iter().rev().map(end_of).collect();
-    ends.reverse();
-    ends
 }
 
 /// The fault as it falls at a point of its process, if it is placed at one.
@@ -157,18 +144,5 @@ impl<'a, T: Target> Scheduler<'a, T> {
         self.note_lost(&lost);
         self.agenda.push(self.server_up_at, Event::ServerUp);
         Ok(())
-    }
-
-    /// A note for each, in the session in which it had committed. They come in the order of their commits, and of their
-    /// replies.
-    fn note_lost(&mut self, lost: &[Xid]) {
-        self.summary.lost_commits += lost.len() as u64;
-        let what = Happening::Note(Note::Resolved { outcome: Outcome::Aborted });
-        let ends = ends_of(self.history, lost);
-        ends.into_iter().for_each(|end| self.history.push(Record { at: self.now, what, ..end }));
-    }
-
-    pub(super) fn is_open(&self, index: usize) -> bool {
-        self.processes[index].connection.is_some_and(|(slot, _)| self.target.engine().is_in_transaction(slot))
     }
 }

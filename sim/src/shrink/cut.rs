@@ -38,15 +38,19 @@ impl Seen {
         self.calls(process).iter().filter(|(_, op)| is_one(op)).map(|(at, _)| *at).collect()
     }
 
-    /// When a worker asked for a window, or began the transaction in which it did.
+    /// When a worker asked for a window, or began the transaction in which it did, or looked once more into an empty one.
     fn polls(&self, process: usize) -> Vec<Micros> {
-        let is_poll = |op: &Op<Span>| matches!(op, Op::Claim { .. } | Op::TakeOver { .. });
         let calls = self.calls(process);
+        let is_poll = |index: usize| match calls[index].1 {
+            Op::Claim { .. } | Op::TakeOver { .. } => true,
+            again @ Op::Read { .. } => index.checked_sub(1).is_some_and(|before| calls[before].1 == again),
+            _ => false,
+        };
         let begun = |index: usize| match index.checked_sub(1).map(|before| calls[before]) {
             Some((at, Op::Begin { .. })) => at,
             _ => calls[index].0,
         };
-        (0..calls.len()).filter(|index| is_poll(&calls[*index].1)).map(begun).collect()
+        (0..calls.len()).filter(|index| is_poll(*index)).map(begun).collect()
     }
 }
 

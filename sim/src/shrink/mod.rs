@@ -9,6 +9,7 @@
 
 pub mod candidates;
 mod cut;
+pub mod divergence;
 mod prolong;
 mod simplify;
 pub mod subject;
@@ -74,6 +75,10 @@ pub struct Shrunk {
 }
 
 impl Shrunk {
+    fn as_it_is(plan: Plan, history: History) -> Shrunk {
+        Shrunk { plan, lines_before: lines(&history), history, tries: 0, is_minimal: true }
+    }
+
     /// Of the history, told whole.
     pub fn lines(&self) -> u64 {
         lines(&self.history)

@@ -7,7 +7,6 @@ use crate::simulate::{Simulator, Work};
 use crate::sweep::catch;
 use std::convert::Infallible;
 use tourbillon_engine::guard::Guards;
-use tourbillon_models::history::History;
 use tourbillon_models::name::{Micros, Step};
 use tourbillon_models::op::Op;
 use tourbillon_models::property::{Kind, Property};
@@ -62,8 +61,10 @@ impl Subject<'_> {
     /// The plan with brief programs that break the property as well, if some do.
     fn briefly(&self, plan: &Plan, deadline: Deadline) -> Vec<(Work, Plan)> {
         // Somebody's own program is what it is about.
-        let known = Work::named(&self.work.name).and(Work::named(Brief.name()));
-        let Some(work) = known else { return Vec::new() };
+        if self.work.is_own() {
+            return Vec::new();
+        }
+        let Some(work) = Work::named(Brief.name()) else { return Vec::new() };
         let programs = seeds(plan).flat_map(|seed| Brief::samples().iter().map(move |state| (seed, *state)));
         let plans = programs.map(|(seed, program)| with_brief_programs(plan, seed, program));
         Subject { work: &work, ..*self }.broken_by(plans, 1, deadline)
@@ -85,27 +86,33 @@ impl Subject<'_> {
     }
 
     fn shrink_one_way(&self, original: &Plan, deadline: Deadline, grace: Micros) -> Option<Shrunk> {
-        let (mut simulator, mut control) = (Simulator::default(), Simulator::default());
-        let history = self.broken(&mut simulator, original)?.1;
+        let [mut simulator, mut control, mut longer] = [(); 3].map(|()| Simulator::default());
+        let seen = self.broken(&mut simulator, original)?;
+        let history = simulator.history().clone();
+        let is_of_end = self.broken(&mut simulator, &ended_at(original, seen)).is_none();
         // A plan that the sound engine fails as well tells nothing of what the guards are for.
         let freedom = match self.guards != Guards::ALL && self.is_sound(&mut control, original) {
-            true if self.is_of_bounds() => Freedom::Full,
+            true if is_of_end && self.is_of_bounds() => Freedom::Full,
             true => Freedom::AllButBound,
             false => Freedom::WorkAndFaults,
         };
+        if freedom == Freedom::Full && original.found_under.is_some() {
+            // Who would go on without end is not in it any more, so nobody could tell a bound that is too short.
+            return Some(Shrunk::as_it_is(original.clone(), history));
+        }
         let run = |plan: &Plan| -> Result<Option<Shown>, Infallible> {
-            let Some(shown) = self.ended_in_time(&mut simulator, plan, grace) else { return Ok(None) };
+            let Some(ended) = self.ended_in_time(&mut simulator, plan, grace, is_of_end) else { return Ok(None) };
             let is_fair = match freedom {
                 Freedom::WorkAndFaults => true,
-                Freedom::AllButBound => self.is_sound(&mut control, &shown.0),
+                Freedom::AllButBound => self.is_sound(&mut control, &ended),
                 Freedom::Full => {
-                    let longer = prolonged(&shown.0, original);
-                    self.is_sound(&mut control, &shown.0)
-                        && self.is_sound(&mut control, &longer)
-                        && self.broken(&mut simulator, &longer).is_some()
+                    let prolonged = prolonged(&ended, original);
+                    self.is_sound(&mut control, &ended)
+                        && self.is_sound(&mut control, &prolonged)
+                        && self.broken(&mut longer, &prolonged).is_some()
                 }
             };
-            Ok(is_fair.then_some(shown))
+            Ok(is_fair.then(|| (ended, simulator.history().clone())))
         };
         let Ok(shrunk) = shrink((original.clone(), history), freedom, deadline, run);
         Some(shrunk)
@@ -116,26 +123,22 @@ impl Subject<'_> {
         self.property == Property::T4 || self.property.id().starts_with('L')
     }
 
-    /// A run that breaks the property, ended where that can be seen. What was changed before may have put it off a little.
-    fn ended_in_time(&self, simulator: &mut Simulator, plan: &Plan, grace: Micros) -> Option<Shown> {
+    /// A run that breaks the property, ended where that can be seen: its plan. What was changed before may have put it off a little.
+    fn ended_in_time(&self, simulator: &mut Simulator, plan: &Plan, grace: Micros, is_of_end: bool) -> Option<Plan> {
         let longer = match plan.end {
             End::Drained => plan.clone(),
-            End::At(end) => Plan { end: End::At(end + grace), ..plan.clone() },
+            End::At(end) => ended_at(plan, end + grace),
         };
-        if self.property.kind() == Kind::End {
-            let as_asked = self.broken(simulator, plan).map(|(_, history)| (plan.clone(), history));
-            return as_asked.or_else(|| self.broken(simulator, &longer).map(|(_, history)| (longer, history)));
+        if is_of_end {
+            let mut as_asked_or_longer = [plan.clone(), longer].into_iter();
+            return as_asked_or_longer.find(|plan| self.broken(simulator, plan).is_some());
         }
-        let (seen, history) = self.broken(simulator, &longer)?;
-        let ended = Plan { end: End::At(seen), ..plan.clone() };
-        match self.broken(simulator, &ended) {
-            Some((_, history)) => Some((ended, history)),
-            None => Some((longer, history)),
-        }
+        let seen = self.broken(simulator, &longer)?;
+        [ended_at(plan, seen), longer].into_iter().find(|plan| self.broken(simulator, plan).is_some())
     }
 
-    /// The history of a run that breaks the property, and when that was first to be seen.
-    fn broken(&self, simulator: &mut Simulator, plan: &Plan) -> Option<(Micros, History)> {
+    /// When it is first to be seen in a run, which the simulator keeps, that the property is broken.
+    fn broken(&self, simulator: &mut Simulator, plan: &Plan) -> Option<Micros> {
         let Ok((_, verdict)) = catch(|| simulator.run(plan, self.work, self.guards)) else {
             *simulator = Simulator::default();
             return None;
@@ -144,7 +147,7 @@ impl Subject<'_> {
         let first = violations.min_by_key(|violation| violation.records.last().copied())?;
         let history = simulator.history();
         let last = first.records.last().and_then(|record| history.records.get(*record as usize));
-        Some((last.or(history.records.last()).map_or(Micros(0), |record| record.at), history.clone()))
+        Some(last.or(history.records.last()).map_or(Micros(0), |record| record.at))
     }
 
     /// Whether the sound engine keeps every property under this plan. What speaks of the end of a run must be known to hold there;
@@ -157,6 +160,10 @@ impl Subject<'_> {
         let is_known = verdict.of(self.property).judgement == Judgement::Holds;
         verdict.judgement() != Judgement::Violated && (is_known || self.property.kind() == Kind::Safety)
     }
+}
+
+fn ended_at(plan: &Plan, end: Micros) -> Plan {
+    Plan { end: End::At(end), ..plan.clone() }
 }
 
 /// They await nothing, so nobody emits.

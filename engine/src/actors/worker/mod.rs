@@ -182,12 +182,13 @@ impl Worker {
         }
     }
 
-    /// Pages are read until one comes short; a window without events gives nothing to decide.
+    /// Pages are read until one comes short. Where nothing comes there is nothing to decide: the worker looks into its window
+    /// again later, as clients of PgQ do.
     fn take_page(&self, mut lease: Box<Lease>, events: Vec<Event>) -> State {
         let short = events.len() < self.options.page_limit as usize;
         lease.events.extend(events);
         if lease.events.is_empty() {
-            return State::Drop;
+            return State::Empty { lease };
         }
         if short || self.handoff == HandoffHabit::FirstPage {
             return before_work(lease);
@@ -339,11 +340,25 @@ impl Worker {
             }
             State::RollBack { then } => (State::RollingBack { then }, Some(Action::Call(Op::Rollback))),
             State::Drop => (State::Idle, Some(Action::Note(Note::Dropped))),
-            State::Idle if self.options.polls.is_some() => (State::Claim, None),
-            State::Idle => (State::Claim, Some(Action::Sleep(now + self.pace(now).0))),
+            State::Idle => self.rest(State::Claim, now),
+            State::Empty { lease } => self.rest(State::LookAgain { lease }, now),
+            State::LookAgain { lease } => match self.next_poll() {
+                Poll::Never => (State::Finished, None),
+                Poll::At(time) if now < time => (State::LookAgain { lease }, Some(Action::Sleep(time))),
+                Poll::At(_) | Poll::Any => {
+                    self.polled += 1;
+                    (State::Read { lease }, None)
+                }
+            },
             State::Finished => (State::Finished, Some(Action::Finished)),
             waiting => unreachable!("{waiting:?} waits for an answer"),
         }
+    }
+
+    /// Until the worker looks for work again; if it is told when, it waits there.
+    fn rest(&self, then: State, now: Micros) -> (State, Option<Action>) {
+        let pause = self.options.polls.is_none().then(|| Action::Sleep(now + self.pace(now).0));
+        (then, pause)
     }
 
     fn next_poll(&self) -> Poll {

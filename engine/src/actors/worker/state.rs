@@ -29,6 +29,13 @@ pub enum State {
     Reading {
         lease: Box<Lease>,
     },
+    /// The window has no events.
+    Empty {
+        lease: Box<Lease>,
+    },
+    LookAgain {
+        lease: Box<Lease>,
+    },
     /// The next event of an isolated window.
     HandOut {
         lease: Box<Lease>,

@@ -2,10 +2,11 @@
 
 use crate::procedures::flows::{BEGIN, Flows, QUEUE, REPEATABLE, answer, refused};
 use alloc::vec::Vec;
-use tourbillon_models::history::{Act, PlainOp};
+use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::Micros;
 use tourbillon_models::op::Op;
 use tourbillon_models::reply::{EmitAnswer, Refusal, Reply};
+use tourbillon_models::state::Act;
 
 /// Keeps lines for 10 seconds.
 const ROTATE: PlainOp = Op::RotateAudit { keep: Micros::from_secs(10), lock_timeout: Micros::from_secs(1) };

@@ -5,10 +5,10 @@ use crate::procedures::flows::{BEGIN, Flows, QUEUE, TICK, Window, doomed, ends, 
 use crate::procedures::join::MAX_CHILDREN;
 use alloc::vec;
 use alloc::vec::Vec;
-use tourbillon_models::history::DeadReason;
 use tourbillon_models::name::{Consumer, EventId, Micros, WorkerId};
 use tourbillon_models::op::{Decision, Op, Verb};
 use tourbillon_models::reply::{Arrival, ChildOutcome, Event, LiveCounts, Refusal, Reply};
+use tourbillon_models::state::DeadReason;
 
 /// A parent that has so many children, whose first events are in this window; and the join's id.
 #[track_caller]

@@ -12,10 +12,11 @@ use crate::store::locks::Slot;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
-use tourbillon_models::history::{PlainOp, PlainReply, State};
+use tourbillon_models::history::{PlainOp, PlainReply};
 use tourbillon_models::name::{Consumer, EventId, Key, Micros, Queue, Step, WorkerId};
 use tourbillon_models::op::{Decision, Isolation, Op, QueueKind, TableLock, Verb};
 use tourbillon_models::reply::{Refusal, Reply};
+use tourbillon_models::state::State;
 
 const PLAIN: Queue = Queue(0);
 const FLOWS: Queue = Queue(1);

@@ -6,10 +6,10 @@ use crate::procedures::flows::{
 };
 use alloc::vec;
 use alloc::vec::Vec;
-use tourbillon_models::history::{Act, DeadReason};
 use tourbillon_models::name::{ActorId, EmitId, EventId, Name, WaitToken, WorkflowId};
 use tourbillon_models::op::{Op, Verb};
 use tourbillon_models::reply::{Arrival, EmitAnswer, Refusal, Reply};
+use tourbillon_models::state::{Act, DeadReason};
 
 const SHOWN: u64 = 77;
 

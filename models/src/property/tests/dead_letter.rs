@@ -3,9 +3,9 @@
 use super::flaky::GONE;
 use super::sound::assert_holds;
 use super::tale::{Q, Tale};
-use crate::history::DeadReason;
 use crate::name::{EventId, Key, WorkerId, WorkflowId};
 use crate::property::{Property, Reach};
+use crate::state::DeadReason;
 
 /// w13 was rejected at its first step: e1 is a dead letter.
 fn dead() -> (Tale, WorkerId, EventId) {
@@ -22,7 +22,7 @@ fn a_dead_letter_lives_on_as_a_workflow_of_its_own() {
     let (mut tale, worker, event) = dead();
     let new = tale.replay(1, event, WorkflowId(99));
     let workflow = WorkflowId(99);
-    tale.state.start_keys.push(crate::history::StartKeyRow { queue: Q, key: Key(1 << 31), workflow });
+    tale.state.start_keys.push(crate::state::StartKeyRow { queue: Q, key: Key(1 << 31), workflow });
     let lease = tale.window(0, worker, 2, &[new]);
     tale.handoff(0, lease, &[new]);
     tale.end(200);

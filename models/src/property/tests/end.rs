@@ -2,9 +2,9 @@
 
 use super::sound::two_chains;
 use super::tale::Tale;
-use crate::history::EventRow;
 use crate::name::{Tick, Token, WorkflowId};
 use crate::property::Property;
+use crate::state::EventRow;
 use crate::verdict::Judgement;
 
 fn stuck() -> Tale {
@@ -84,7 +84,7 @@ fn w1_and_w8_rows_of_workflows() {
     assert_eq!(tale.sentence(Property::W1), "w7 has not ended, and has no row at the end");
 
     let mut tale = two_chains();
-    let row = crate::history::WorkflowRow {
+    let row = crate::state::WorkflowRow {
         workflow: WorkflowId(51),
         queue: super::tale::Q,
         key: Some(crate::name::Key(1)),
@@ -110,7 +110,7 @@ fn w9_a_key_that_is_not_kept() {
 fn q8_two_rows_hold_one_window() {
     let mut tale = stuck();
     for worker in [1, 2] {
-        tale.state.workers.push(crate::history::WorkerRow {
+        tale.state.workers.push(crate::state::WorkerRow {
             worker: crate::name::WorkerId(worker),
             consumer: super::tale::C,
             window: Some((Token(1 << 40), Tick(1), Tick(2))),

@@ -153,7 +153,7 @@ fn lost_hand_outs_accuse_nobody() {
     tale.hand_out(2, lease, Some((innocent, 1)), &[]);
     tale.handoff(2, lease, &[innocent]);
     tale.hand_out(2, lease, Some((poison, 3)), &[]);
-    tale.die(poison, crate::history::DeadReason::Tries);
+    tale.die(poison, crate::state::DeadReason::Tries);
     tale.lose(2, hand_out, Some(Outcome::Committed));
     tale.say(2, super::tale::claim(lease.0), Reply::Idle);
     tale.end(200);

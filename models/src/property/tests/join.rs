@@ -83,7 +83,7 @@ fn dead_children_count_and_their_replays_count_for_nothing() {
     tale.hand_on(0, lease, &[one, two], joined(&join));
     let replay = tale.replay(3, one, WorkflowId(900));
     let parent = tale.state.dead_letters[0].parent;
-    let row = crate::history::WorkflowRow { workflow: WorkflowId(900), queue: super::tale::Q, key: None, parent };
+    let row = crate::state::WorkflowRow { workflow: WorkflowId(900), queue: super::tale::Q, key: None, parent };
     tale.state.workflows.push(row);
     let lease = tale.window(0, lease.0, 3, &[join, replay]);
     let results = tale.results_of(Arrival::Joined { join });

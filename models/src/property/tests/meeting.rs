@@ -1,10 +1,11 @@
 //! Waits, emits and joins, for tales.
 
 use super::tale::{Q, Tale, Who};
-use crate::history::{BoxContent, BoxRow, EmitRow, JoinRow, Parent, PlainOp, PlainReply, WorkflowRow};
+use crate::history::{PlainOp, PlainReply};
 use crate::name::{ActorId, EmitId, EventId, Micros, Name, Step, Token, WaitToken, WorkerId, WorkflowId};
 use crate::op::{Decision, Op, Verb};
 use crate::reply::{Arrival, ChildOutcome, ChildResult, EmitAnswer, Event, Outcome, Reply};
+use crate::state::{BoxContent, BoxRow, EmitRow, JoinRow, Parent, WorkflowRow};
 use crate::workload::{Child, Next, Program, StepInput, StepOutcome};
 use alloc::string::ToString;
 use alloc::vec;
@@ -272,7 +273,7 @@ impl Tale {
     }
 
     fn end_by(&mut self, decision: &Decision) {
-        use crate::history::DeadReason;
+        use crate::state::DeadReason;
         let arrival = self.events.get(&decision.event).map(|(event, _)| event.arrival);
         if let (Some(Arrival::Joined { join }), false) = (arrival, matches!(decision.verb, Verb::Retry | Verb::Reject))
         {

@@ -4,10 +4,7 @@
 //! believes everything else, also what no engine would answer. It has no rules, so it can tell any bug.
 
 use super::flaky::Flaky;
-use crate::history::{
-    DeadLetterRow, DeadReason, EventRow, Header, History, LedgerRow, PlainHappening, PlainOp, PlainReply, QueueRow,
-    StartKeyRow, State, TimerRow, WorkflowRow,
-};
+use crate::history::{Header, History, PlainHappening, PlainOp, PlainReply};
 use crate::name::{
     Consumer, EventId, Key, Micros, Name, Process, Queue, Session, Step, Tick, Token, WaitToken, WorkerId, WorkflowId,
     Xid,
@@ -16,6 +13,9 @@ use crate::op::{Decision, Isolation, Op, QueueKind, Verb};
 use crate::property::{Checker, Property};
 use crate::record::{Fault, Happening, Note, RecordOf};
 use crate::reply::{Arrival, ChildOutcome, Event, Outcome, Refusal, Reply, SnapshotOf};
+use crate::state::{
+    DeadLetterRow, DeadReason, EventRow, LedgerRow, QueueRow, StartKeyRow, State, TimerRow, WorkflowRow,
+};
 use crate::verdict::{Judgement, Verdict};
 use crate::workload::{Chain, Next, Program, StepInput};
 use alloc::collections::BTreeMap;

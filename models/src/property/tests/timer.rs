@@ -307,7 +307,7 @@ fn a_timer_that_cannot_be_delivered_is_a_dead_letter() {
             is_done: true,
         };
         tale.say(3, Op::Drain { queue: Q, limit: 10 }, reply);
-        tale.die(timer, crate::history::DeadReason::Undeliverable);
+        tale.die(timer, crate::state::DeadReason::Undeliverable);
         tale.end(200);
         match state {
             12 => assert_holds(&tale),

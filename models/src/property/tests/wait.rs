@@ -3,11 +3,11 @@
 use super::meeting::{ASK, GO, GUARD, HURRY, PASS, Resumes, TWICE, answered, emit, emit_showing, resumed};
 use super::sound::assert_holds;
 use super::tale::{C, Q, Tale};
-use crate::history::{BoxContent, BoxRow};
 use crate::name::{EventId, Token, WaitToken, WorkerId, WorkflowId};
 use crate::op::{Isolation, Op};
 use crate::property::{Property, Reach};
 use crate::reply::{Arrival, EmitAnswer, Outcome, Reply};
+use crate::state::{BoxContent, BoxRow};
 use crate::verdict::Judgement;
 use alloc::vec;
 
