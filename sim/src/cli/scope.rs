@@ -97,9 +97,14 @@ impl Draw {
         self.look()
     }
 
+    /// Whether the faults of a network were asked for by name.
+    pub fn names_network(&self) -> bool {
+        self.faults.contains(&FaultName::Network)
+    }
+
     /// A network fails like everything else, unless kinds of fault are named without it.
     fn network(&self) -> Failing {
-        match self.faults.is_empty() || self.faults.contains(&FaultName::Network) {
+        match self.faults.is_empty() || self.names_network() {
             true => Failing::Sometimes,
             false => Failing::Never,
         }
@@ -150,7 +155,7 @@ impl Draw {
             options += &format!(" --workload {}", self.workloads().join(","));
         }
         if !self.faults.is_empty() {
-            let network = self.faults.contains(&FaultName::Network).then_some("network");
+            let network = self.names_network().then_some("network");
             let kinds = self.limits().faults;
             let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).chain(network).collect();
             options += &format!(" --faults {}", if names.is_empty() { "none".to_owned() } else { names.join(",") });

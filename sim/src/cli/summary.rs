@@ -105,6 +105,7 @@ impl Report<'_> {
         let Tool { version, commit } = Tool::this();
         let (workloads, limits) = (self.scope.draw.workloads(), self.scope.draw.limits());
         let faults = match limits.faults.len() {
+            0 if self.scope.draw.names_network() => "what befalls a network".to_owned(),
             0 => "no faults".to_owned(),
             kinds => counted(kinds as u64, "kind") + " of fault",
         };

@@ -8,7 +8,9 @@
 
 mod client;
 pub mod network;
+mod records;
 mod serve;
+mod sessions;
 mod wire;
 mod world;
 
