@@ -162,8 +162,17 @@ impl Shell {
             PlannedEffect::ServerCrash { .. }
             | PlannedEffect::Flush
             | PlannedEffect::ServerClockStep(_)
-            | PlannedEffect::Network(_) => self.world().asked.push((self.index, blow)),
+            | PlannedEffect::Network(_) => self.ask(blow),
         }
+    }
+
+    /// What befalls the server or the network does so between two ticks: nothing is done before.
+    fn ask(&mut self, blow: Blow) {
+        let mut world = self.world();
+        let next_tick = world.now() + super::tick_of(&world.plan);
+        world.asked.push((self.index, blow));
+        drop(world);
+        self.sleeps_until = self.sleeps_until.max(next_tick);
     }
 
     fn crash(&mut self, restart_after: Micros) {
@@ -197,9 +206,6 @@ impl Shell {
             Some(blow) => {
                 self.world().processes[self.index].held = Some(op);
                 self.suffer(blow);
-                // The network does what it was asked to between two ticks.
-                let now = self.world().now();
-                self.sleeps_until = now + super::tick_of(&self.world.borrow().plan);
             }
         }
     }
