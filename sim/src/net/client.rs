@@ -57,6 +57,13 @@ struct Connection {
     heard_at: Micros,
 }
 
+impl Connection {
+    /// Which one it is, and how many calls were sent on it.
+    const fn count(&self) -> (u32, u64) {
+        (self.number, self.sent)
+    }
+}
+
 /// What comes next.
 enum Next {
     Struck,
@@ -184,10 +191,19 @@ impl Shell {
     /// The connection is gone; the call under way, or else the next one, is answered as unknown.
     fn lose_connection(&mut self) {
         if let Some(connection) = self.connection.take() {
-            let mut world = self.world();
-            world.gave_up(self.index, connection.number, connection.sent);
-            world.processes[self.index].lost |= connection.sent > 0;
+            self.world().processes[self.index].lost |= connection.sent > 0;
         }
+    }
+
+    /// The same, and with it the answer to the last call that was sent.
+    fn lose_reply(&mut self) {
+        let of = self.connection.as_ref().map(Connection::count);
+        self.lose_connection();
+        self.miss(of);
+    }
+
+    fn miss(&self, of: Option<(u32, u64)>) {
+        of.into_iter().for_each(|(number, sent)| self.world().gave_up(self.index, number, sent));
     }
 
     // ---- calls
@@ -199,7 +215,7 @@ impl Shell {
             None => self.make_call(op).await,
             Some(Blow { effect: PlannedEffect::LostReply, cause }) => {
                 self.world().came_about(cause);
-                self.lose_connection();
+                self.lose_reply();
                 self.answer_unknown();
             }
             Some(blow @ Blow { effect: PlannedEffect::Crash { .. }, .. }) => self.suffer(blow),
@@ -229,6 +245,7 @@ impl Shell {
     }
 
     async fn await_reply(&mut self) {
+        let of = self.connection.as_ref().map(Connection::count);
         loop {
             match self.next(None).await {
                 Next::Struck => {
@@ -252,6 +269,7 @@ impl Shell {
                 Next::Time => self.lose_connection(),
             }
             if self.connection.is_none() {
+                self.miss(of);
                 return self.answer_unknown();
             }
         }
@@ -268,7 +286,7 @@ impl Shell {
             None => {}
             Some(Blow { effect: PlannedEffect::LostReply, cause }) => {
                 self.world().came_about(cause);
-                self.lose_connection();
+                self.lose_reply();
                 self.answer_unknown();
             }
             Some(blow) => self.suffer(blow),
