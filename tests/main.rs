@@ -27,6 +27,7 @@ mod strategy;
 
 mod hold;
 mod merge;
+mod net;
 mod parity;
 mod postgres;
 mod roles;

@@ -26,6 +26,7 @@ pub mod export;
 pub mod history;
 pub mod name;
 pub mod op;
+pub mod outcome;
 pub mod property;
 pub mod record;
 pub mod reply;

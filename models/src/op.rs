@@ -38,7 +38,7 @@ pub enum TableLock {
 }
 
 /// What a worker decided for one event of its window.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
     /// A plain event was dealt with.

@@ -30,6 +30,30 @@ impl ClockOffset {
     }
 }
 
+/// How the network between a process and the server fails.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Link {
+    /// What either sends is lost.
+    Cut,
+    /// What the process sends is lost.
+    CutToServer,
+    /// What the server sends is lost.
+    CutToProcess,
+    /// What either sends arrives when this is over.
+    Held,
+    /// What either sends takes long, and may pass what follows it.
+    Slow,
+}
+
+/// One end of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    Process,
+    Server,
+}
+
 /// What the environment did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,6 +74,14 @@ pub enum Fault {
     SessionEnd,
     /// The server's wall clock is set: from here on it is off by so much.
     ClockStep(ClockOffset),
+    /// The process dies, and the server does not know: its session stays as it is until that notices.
+    CrashUnseen,
+    /// The network between the process and the server fails until then.
+    Link { link: Link, until: Micros },
+    /// For this side the process's connection is gone, and the other does not know.
+    HalfOpen { gone_for: Side },
+    /// The server has heard nothing from the process for so long that it gives its connection up, and what it had open.
+    SessionLost,
     /// No fault begins after this record.
     End,
 }

@@ -6,6 +6,7 @@
 //! the properties; those are [`Reach`](tourbillon_models::property::Reach).
 
 use crate::faults::FaultKind;
+use crate::net::network::NetworkFault;
 use crate::plan::{Phase, Plan, ProcessPlan, Role};
 use crate::run::Summary;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ const POINTS: [(FaultKind, Phase); 12] = [
 pub struct Activations {
     kinds: [u64; KINDS],
     points: [u64; POINTS.len()],
+    #[serde(default)]
+    network: [u64; NetworkFault::ALL.len()],
 }
 
 /// A kind of fault that shows as a process's calls of some kind.
@@ -47,6 +50,7 @@ impl Activations {
         let signs: Vec<Vec<Sign>> = plan.processes.iter().map(signs).collect();
         let mut activations = Activations::default();
         activations.kinds[FaultKind::AsyncCommitLoss as usize] += summary.lost_commits;
+        summary.network_faults.iter().for_each(|fault| activations.network[*fault as usize] += 1);
         summary.faults.iter().for_each(|(kind, phase)| activations.count_fault(*kind, *phase));
         for record in &history.records {
             let process = usize::from(record.process.0);
@@ -79,9 +83,15 @@ impl Activations {
         possible.map(|(_, name, count)| (name, count)).collect()
     }
 
+    /// Every count of what befell a network, by name.
+    pub fn named_of_network(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        NetworkFault::ALL.iter().map(|fault| (fault.name(), self.network[*fault as usize]))
+    }
+
     pub fn add(&mut self, other: &Activations) {
         self.kinds.iter_mut().zip(other.kinds).for_each(|(sum, one)| *sum += one);
         self.points.iter_mut().zip(other.points).for_each(|(sum, one)| *sum += one);
+        self.network.iter_mut().zip(other.network).for_each(|(sum, one)| *sum += one);
     }
 
     fn count_fault(&mut self, kind: FaultKind, phase: Option<Phase>) {

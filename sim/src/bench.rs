@@ -186,6 +186,7 @@ pub fn loaded(seed: u64, load: Load, scale: Scale) -> Plan {
         wal_level: WalLevel::default(),
         durability: Durability::default(),
         order: Order::default(),
+        network: None,
     }
 }
 

@@ -40,6 +40,7 @@ pub mod fuzz;
 pub mod generate;
 pub mod hunt;
 pub mod lockstep;
+pub mod net;
 pub mod order;
 pub mod parity;
 pub mod plan;

@@ -5,6 +5,7 @@
 
 use crate::clock::Clock;
 use crate::faults::FaultKind;
+use crate::net::network::{Network, NetworkEffect};
 use crate::order::Order;
 use serde::{Deserialize, Serialize};
 use tourbillon_engine::actors::script::{Round, ScriptOptions};
@@ -52,6 +53,9 @@ pub struct Plan {
     /// Who decides whose turn it is.
     #[serde(default, skip_serializing_if = "is_default")]
     pub order: Order,
+    /// Between the processes and the server, where there is one; the plan then runs on `net`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -78,6 +82,12 @@ impl Plan {
         };
         if let Some(fault) = self.faults.iter().find(is_before_all) {
             return Some(format!("{:?} sets the server's clock to a time before the run began", fault.what));
+        }
+        if let Some(objection) = self.network.as_ref().and_then(Network::objection) {
+            return Some(objection);
+        }
+        if self.network.is_some() && self.order != Order::Timed {
+            return Some("on a network time decides who comes next, and it has an order".to_owned());
         }
         // A call that takes no time would let a process run for ever at one point in time.
         let (low, high) = self.latency;
@@ -257,4 +267,6 @@ pub enum PlannedEffect {
         idle: Micros,
         duration: Micros,
     },
+    /// On the way between the process and the server; nothing where there is no network.
+    Network(NetworkEffect),
 }

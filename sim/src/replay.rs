@@ -212,6 +212,7 @@ impl Sample {
     /// Considers one run.
     pub fn offer(&mut self, ran: &Ran) {
         let kind = match (ran.blocked > 0, ran.server_crashes > 0) {
+            _ if ran.is_net => return,
             (_, true) if !self.server_may_crash => return,
             _ if ran.lost_commits > 0 => 0,
             (true, true) => 1,
@@ -270,7 +271,7 @@ mod tests {
     fn ran(seed: u64) -> Ran {
         let server_crashes = u64::from(seed.is_multiple_of(10));
         let lost_commits = if seed.is_multiple_of(70) { 2 } else { 0 };
-        Ran { seed, blocked: seed % 3, server_crashes, lost_commits, goals: Goals::default() }
+        Ran { seed, is_net: false, blocked: seed % 3, server_crashes, lost_commits, goals: Goals::default() }
     }
 
     #[test]

@@ -6,16 +6,17 @@
 mod calls;
 mod directed;
 mod directors;
-mod faults;
+pub(crate) mod faults;
 mod idle;
-mod process;
-mod records;
+pub(crate) mod process;
+pub(crate) mod records;
 mod session;
 
 pub use directed::{Director, Stage};
 
 use crate::agenda::{Agenda, Next};
 use crate::faults::FaultKind;
+use crate::net::network::NetworkFault;
 use crate::order::Order;
 use crate::plan::{End, Phase, Plan, Role};
 use crate::random::Stream;
@@ -45,6 +46,8 @@ pub struct Summary {
     pub server_crashes: u64,
     /// Acknowledged commits that crashes lost.
     pub lost_commits: u64,
+    /// The network faults that came about, in their order.
+    pub network_faults: Vec<NetworkFault>,
     pub ended_at: Micros,
 }
 

@@ -4,6 +4,8 @@
 //! checker between seeds.
 
 use crate::generate::{Limits, generate};
+use crate::net;
+use crate::net::network::Failing;
 use crate::plan::{Plan, PlannedEffect, PlannedFault, When};
 use crate::run::{Director, Summary, run, run_with};
 use crate::target::{Chooser, Direct, Target};
@@ -26,6 +28,8 @@ pub struct Work {
     pub program: Option<Rc<dyn Program>>,
     is_own: bool,
     leaks: bool,
+    on: On,
+    network: Failing,
     /// The depth of priorities; none where time decides.
     depth: Option<u32>,
 }
@@ -35,13 +39,21 @@ impl Work {
     pub fn named(name: &str) -> Option<Work> {
         let workload = tourbillon_models::workload::Workload::by_name(name)?;
         let program = workload.program().map(|program| Rc::new(Held(program)) as Rc<dyn Program>);
-        Some(Work { name: name.to_owned(), program, is_own: false, leaks: false, depth: None })
+        Some(Work {
+            name: name.to_owned(),
+            program,
+            is_own: false,
+            leaks: false,
+            on: On::Direct,
+            network: Failing::Sometimes,
+            depth: None,
+        })
     }
 
     /// A program of one's own.
     pub fn own(program: impl Program + 'static) -> Work {
         let (name, program) = (program.name().to_owned(), Some(Rc::new(program) as Rc<dyn Program>));
-        Work { name, program, is_own: true, leaks: false, depth: None }
+        Work { name, program, is_own: true, leaks: false, on: On::Direct, network: Failing::Sometimes, depth: None }
     }
 
     /// What a plan runs that was made of one of this workload: shrinking may have put a briefer program in its place.
@@ -60,6 +72,18 @@ impl Work {
         Work { depth, ..self }
     }
 
+    /// Its plans run there.
+    #[must_use]
+    pub fn on(self, on: On) -> Work {
+        Work { on, ..self }
+    }
+
+    /// So does the network, where there is one.
+    #[must_use]
+    pub fn network(self, network: Failing) -> Work {
+        Work { network, ..self }
+    }
+
     pub fn steps(&self) -> Vec<&str> {
         self.program.as_ref().map_or_else(Vec::new, |program| program.steps().to_vec())
     }
@@ -75,6 +99,8 @@ impl Work {
         }
         if let Some(depth) = self.depth {
             plan.rank(depth);
+        } else if self.on.is_net(seed) {
+            plan.spread(self.network);
         }
         plan
     }
@@ -85,6 +111,29 @@ impl Work {
     #[must_use]
     pub fn leaking(self) -> Work {
         Work { leaks: true, ..self }
+    }
+}
+
+/// Where plans run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum On {
+    Direct,
+    Net,
+    /// One seed in [`NET_SHARE`] over a network, the others directly.
+    Both,
+}
+
+/// A prime, so that no rotation of workloads keeps in step with it.
+pub const NET_SHARE: u64 = 499;
+
+impl On {
+    /// By the seed alone. The first seeds run directly.
+    pub const fn is_net(self, seed: u64) -> bool {
+        match self {
+            On::Direct => false,
+            On::Net => true,
+            On::Both => seed % NET_SHARE == NET_SHARE - 1,
+        }
     }
 }
 
@@ -182,8 +231,21 @@ impl Simulator {
 
     pub fn run_with(&mut self, plan: &Plan, work: &Work, guards: Guards, chooser: Chooser) -> (Summary, Verdict) {
         self.restart(plan, work, guards, chooser);
-        let history = self.history.as_mut().expect("it was begun");
-        let Ok(summary) = run(plan, work.program.clone(), &mut self.target, history);
+        let summary = match plan.network {
+            None => {
+                let history = self.history.as_mut().expect("it was begun");
+                let Ok(summary) = run(plan, work.program.clone(), &mut self.target, history);
+                summary
+            }
+            Some(_) => {
+                let spare = Direct::new(Guards::ALL, Chooser::seeded(0));
+                let target = std::mem::replace(&mut self.target, spare);
+                let history = self.history.take().expect("it was begun");
+                let ran = net::run(plan, work.program.clone(), target, history);
+                (self.target, self.history) = (ran.target, Some(ran.history));
+                ran.summary
+            }
+        };
         (summary, self.judge(work))
     }
 
@@ -204,7 +266,8 @@ impl Simulator {
 
     fn restart(&mut self, plan: &Plan, work: &Work, guards: Guards, chooser: Chooser) {
         self.target.restart(guards, plan.wal_level, plan.durability, chooser);
-        let header = header(plan, work, guards, "direct", None);
+        let on = if plan.network.is_some() { "net" } else { "direct" };
+        let header = header(plan, work, guards, on, None);
         match &mut self.history {
             Some(history) => history.restart(header),
             none => _ = none.insert(History::new(header)),

@@ -18,9 +18,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use tourbillon_engine::guard::Guards;
+use tourbillon_models::history::History;
+use tourbillon_models::name::Micros;
 use tourbillon_models::property::sweep::Sweep;
 use tourbillon_models::property::{Goals, Property};
 use tourbillon_models::verdict::{Judgement, Verdict};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Which seeds: `count` from `first` on (past the largest it goes on with 0), or one share of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,6 +96,8 @@ pub struct Found {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ran {
     pub seed: u64,
+    /// Over a network, so not as on any server.
+    pub is_net: bool,
     pub blocked: u64,
     pub server_crashes: u64,
     /// Acknowledged commits that they lost.
@@ -108,6 +113,9 @@ pub struct Swept {
     pub simulated_us: u64,
     /// How often each kind of fault came about.
     pub activations: Activations,
+    /// Of those over a network.
+    #[serde(default)]
+    pub net: SweptNet,
     /// How many runs were made a second time, to compare.
     pub repeated: u64,
     /// Of the first seeds whose histories were not the same, at most [`DIFFERENCES`]: where they part.
@@ -117,6 +125,28 @@ pub struct Swept {
     pub found_count: u64,
     /// The first run whose verdict is unknown.
     pub first_unknown: Option<u64>,
+}
+
+/// The sums of the runs over a network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct SweptNet {
+    pub runs: u64,
+    pub simulated_us: u64,
+    /// Of all their histories, whatever the order.
+    pub hash: u64,
+}
+
+impl SweptNet {
+    fn of(seed: u64, ended_at: Micros, history: &History) -> SweptNet {
+        let hash = xxh3_64(&[seed, history.hash()].map(u64::to_le_bytes).concat());
+        SweptNet { runs: 1, simulated_us: ended_at.0, hash }
+    }
+
+    const fn add(&mut self, other: SweptNet) {
+        self.runs += other.runs;
+        self.simulated_us += other.simulated_us;
+        self.hash = self.hash.wrapping_add(other.hash);
+    }
 }
 
 /// How many runs with violations a sweep describes; it counts all.
@@ -161,6 +191,7 @@ impl Swept {
         self.calls += other.calls;
         self.simulated_us += other.simulated_us;
         self.activations.add(&other.activations);
+        self.net.add(other.net);
         self.repeated += other.repeated;
         self.differences.extend(other.differences);
         self.differences.truncate(DIFFERENCES);
@@ -289,8 +320,12 @@ fn run_one(simulator: &mut Simulator, work: &Work, setting: &Setting, seed: u64)
     let (summary, verdict) = simulator.run(&plan, work, setting.guards);
     let activations = Activations::of(&plan, &summary, simulator.history());
     let Summary { blocked, server_crashes, lost_commits, .. } = summary;
-    let ran = Ran { seed, blocked, server_crashes, lost_commits, goals: verdict.goals() };
+    let is_net = plan.network.is_some();
+    let ran = Ran { seed, is_net, blocked, server_crashes, lost_commits, goals: verdict.goals() };
     let mut one = Swept { calls: summary.calls, simulated_us: summary.ended_at.0, activations, ..Swept::default() };
+    if is_net {
+        one.net = SweptNet::of(seed, summary.ended_at, simulator.history());
+    }
     one.sums.add(seed, &verdict);
     one.found.extend(found(seed, work, &verdict));
     one.found_count = one.found.len() as u64;

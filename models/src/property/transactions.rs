@@ -391,6 +391,9 @@ impl Pass<'_> {
             Fault::LostReply => self.reply_withheld(index, record.process),
             Fault::SessionEnd => self.session_ended(index, record.process, record.session),
             Fault::ClockStep(_) => self.found.sees(Reach::ServerClockStep),
+            Fault::CrashUnseen => self.crashed_unseen(index, record.process),
+            // What a network does shows in what becomes of sessions; a note says that.
+            Fault::Link { .. } | Fault::HalfOpen { .. } | Fault::SessionLost => {}
             Fault::LogFlush | Fault::ServerRestart | Fault::End => {}
             Fault::ServerCrash => {
                 self.found.sees(Reach::ServerCrash);
@@ -432,6 +435,15 @@ impl Pass<'_> {
             }
         }
         self.session_died(index, session);
+    }
+
+    /// Its session may still do what was asked of it before, and keeps its locks.
+    fn crashed_unseen(&mut self, index: u32, process: Process) {
+        self.found.sees(Reach::Crash);
+        self.befalls(index, Blow::Crash, process);
+        if let Some(session) = self.memory.session_of_process[process.0 as usize] {
+            self.excuse(session);
+        }
     }
 
     fn session_ended(&mut self, index: u32, process: Process, session: Session) {

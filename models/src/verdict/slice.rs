@@ -8,7 +8,7 @@ use crate::history::History;
 use crate::name::{EventId, Micros, WaitToken, WorkflowId};
 use crate::op::{Decision, Op, Verb};
 use crate::property::Clue;
-use crate::record::{ClockOffset, Fault, Happening, Note, Record, Span};
+use crate::record::{ClockOffset, Fault, Happening, Link, Note, Record, Side, Span};
 use crate::reply::{ChildResult, Event, LiveCounts, Reply};
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -158,7 +158,24 @@ fn fault(fault: Fault) -> String {
             format!("the server's clock is set, {ahead} ahead")
         }
         Fault::ClockStep(ClockOffset { behind, .. }) => format!("the server's clock is set, {behind} behind"),
+        Fault::CrashUnseen => "the process dies, and the server does not know".into(),
+        Fault::Link { link, until } => format!("{} until {until}", self::link(link)),
+        Fault::HalfOpen { gone_for: Side::Process } => "the connection is gone, and the server does not know".into(),
+        Fault::HalfOpen { gone_for: Side::Server } => {
+            "the server drops the connection, and the process does not know".into()
+        }
+        Fault::SessionLost => "the server has heard nothing for so long that it gives the connection up".into(),
         Fault::End => "the faults end".into(),
+    }
+}
+
+const fn link(link: Link) -> &'static str {
+    match link {
+        Link::Cut => "nothing passes between the process and the server",
+        Link::CutToServer => "nothing that the process sends arrives",
+        Link::CutToProcess => "nothing that the server sends to the process arrives",
+        Link::Held => "what the process and the server send each other is held",
+        Link::Slow => "what the process and the server send each other takes long",
     }
 }
 

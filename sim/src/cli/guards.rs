@@ -10,6 +10,7 @@ use crate::generate::Limits;
 use crate::hunt::{Confirmation, Hunt, TRIES, confirm, hunt};
 use crate::postgres::Error;
 use crate::postgres::one_cpu::OneCpu;
+use crate::simulate::On;
 use crate::sweep::{Found, Seeds, Setting, Shard, Swept, processors, sweep, work_of};
 use anyhow::Result;
 use clap::Args;
@@ -21,6 +22,8 @@ use tourbillon_models::property::Property;
 /// The sound engine runs over so many times the seeds that the slowest catch took, and at least [`SOUND_LEAST`].
 const SOUND_TIMES: u64 = 10;
 const SOUND_LEAST: u64 = 5_000;
+/// Over a network, where a run takes a hundred times as long, at least so many, and those of the slowest catch.
+const SOUND_ON_NET: u64 = 500;
 
 #[derive(Args)]
 #[group(skip)]
@@ -28,9 +31,9 @@ pub struct Arguments {
     /// Only these guards and designs [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = name::guard_or_design)]
     only: Vec<&'static str>,
-    /// How many seeds to try for each
-    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = name::at_least_one)]
-    seeds: u64,
+    /// How many seeds to try for each [default: 20000; over a network 300]
+    #[arg(long, value_name = "N", value_parser = name::at_least_one)]
+    seeds: Option<u64>,
     /// The first seed: a number, or a git commit hash
     #[arg(long, value_name = "S", default_value = "0", value_parser = name::seed)]
     seed: u64,
@@ -43,6 +46,25 @@ pub struct Arguments {
     /// Print one JSON value
     #[arg(long)]
     json: bool,
+}
+
+impl Arguments {
+    fn seeds(&self) -> u64 {
+        let usual = if self.place() == On::Net { 300 } else { 20_000 };
+        self.seeds.unwrap_or(usual)
+    }
+
+    fn place(&self) -> On {
+        self.draw.place_or(On::Direct)
+    }
+
+    /// No server can be put in a network's place.
+    fn server(&self) -> server::Choice {
+        match self.place() {
+            On::Net => server::Choice::Off,
+            On::Direct | On::Both => self.server.choice(),
+        }
+    }
 }
 
 /// What is removed: one guard, or those of a design.
@@ -114,9 +136,9 @@ enum Postgres {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
-    let server = arguments.server.choice();
+    let server = arguments.server();
     server.look()?;
-    arguments.draw.look()?;
+    arguments.draw.look_swept()?;
     arguments.saved.place.look(console);
     let limits = arguments.draw.limits();
     let mut rows = hunt_all(arguments, &limits, console);
@@ -168,9 +190,9 @@ fn hunt_all(arguments: &Arguments, limits: &Limits, console: &mut Console) -> Ve
     let bar = console.bar(targets.len() as u64, "hunted");
     let rows = targets.into_iter().map(|target| {
         bar.set_message(target.name());
-        console.stage(&format!("hunting without {}, {} at most", target.name(), counted(arguments.seeds, "seed")));
-        let seeds = seeds(arguments, arguments.seeds);
-        let hunt = hunt(seeds, processors(), limits, target.removed(), || arguments.draw.works(), TRIES);
+        console.stage(&format!("hunting without {}, {} at most", target.name(), counted(arguments.seeds(), "seed")));
+        let seeds = seeds(arguments, arguments.seeds());
+        let hunt = hunt(seeds, processors(), limits, target.removed(), || arguments.draw.works_on(On::Direct), TRIES);
         bar.inc(1);
         Row { target, hunt, saved: None, postgres: Postgres::NotTried("not asked for".to_owned()) }
     });
@@ -181,7 +203,7 @@ fn hunt_all(arguments: &Arguments, limits: &Limits, console: &mut Console) -> Ve
 
 fn save_catch(arguments: &Arguments, limits: &Limits, row: &Row) -> Option<Saved> {
     let found = row.catch()?;
-    let works = arguments.draw.works();
+    let works = arguments.draw.works_on(On::Direct);
     let with = circumstances(arguments, limits, Some(row.target));
     let guards = row.target.removed();
     Some(save_seed(found.seed, work_of(&works, found.seed), guards, &found.broken[..1], &with))
@@ -203,7 +225,7 @@ fn circumstances<'a>(arguments: &'a Arguments, limits: &'a Limits, removed: Opti
 /// The sound engine's first failure, saved.
 fn save_sound(arguments: &Arguments, limits: &Limits, sound: &Swept) -> Option<Saved> {
     let found = sound.found.iter().find(|found| !found.broken.is_empty())?;
-    let works = arguments.draw.works();
+    let works = arguments.draw.works_on(On::Direct);
     let with = circumstances(arguments, limits, None);
     Some(save_seed(found.seed, work_of(&works, found.seed), Guards::ALL, &[], &with))
 }
@@ -224,7 +246,7 @@ fn confirm_all(
         Err(error) => return Some(no_server(rows, &error)),
     };
     console.stage("replaying the catches on the server");
-    let works = arguments.draw.works();
+    let works = arguments.draw.works_on(On::Direct);
     let bar = console.bar(rows.len() as u64, "confirmed");
     for index in 0..rows.len() {
         let row = &mut rows[index];
@@ -247,13 +269,17 @@ fn no_server(rows: &mut [Row], error: &Error) -> String {
 }
 
 /// A hunt that caught nothing says nothing about how many seeds are many.
-fn seeds_for_sound(rows: &[Row]) -> u64 {
+fn seeds_for_sound(rows: &[Row], on: On) -> u64 {
     let slowest = rows.iter().filter(|row| row.catch().is_some()).map(|row| row.hunt.seeds).max();
-    slowest.unwrap_or(0).saturating_mul(SOUND_TIMES).max(SOUND_LEAST)
+    let slowest = slowest.unwrap_or(0);
+    match on {
+        On::Net => slowest.max(SOUND_ON_NET),
+        On::Direct | On::Both => slowest.saturating_mul(SOUND_TIMES).max(SOUND_LEAST),
+    }
 }
 
 fn sweep_sound(arguments: &Arguments, limits: &Limits, rows: &[Row], console: &mut Console) -> Swept {
-    let seeds = seeds(arguments, seeds_for_sound(rows));
+    let seeds = seeds(arguments, seeds_for_sound(rows, arguments.place()));
     console.stage(&format!("sweeping the sound engine over {}", counted(seeds.count, "seed")));
     let setting = Setting { limits: limits.clone(), guards: Guards::ALL };
     let bar = console.bar(seeds.count, "sound");
@@ -261,7 +287,7 @@ fn sweep_sound(arguments: &Arguments, limits: &Limits, rows: &[Row], console: &m
         seeds,
         processors(),
         &setting,
-        || arguments.draw.works(),
+        || arguments.draw.works_on(On::Direct),
         |swept, _| {
             bar.set_position(swept.sums.run_count());
             ControlFlow::Continue(())

@@ -52,6 +52,8 @@ pub fn format(name: &str) -> Result<Format, Refusal> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultName {
     Kind(FaultKind),
+    /// All that befalls a network.
+    Network,
     None,
 }
 
@@ -59,9 +61,10 @@ impl FromStr for FaultName {
     type Err = Refusal;
 
     fn from_str(name: &str) -> Result<Self, Refusal> {
-        let names = FaultKind::ALL.iter().map(|kind| kind.name()).chain(["none"]);
+        let names = FaultKind::ALL.iter().map(|kind| kind.name()).chain(["network", "none"]);
         find("fault", name, names, |name| match name {
             "none" => Some(FaultName::None),
+            "network" => Some(FaultName::Network),
             name => FaultKind::by_name(name).map(FaultName::Kind),
         })
     }

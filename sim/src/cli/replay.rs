@@ -2,6 +2,7 @@
 
 use super::figures::{count, counted, long};
 use super::saved::{self, Circumstances, quoted_path, save};
+use super::scope::Place;
 use super::{Console, Exit, check, name, scope, server};
 use crate::capsule::Capsule;
 use crate::difference::difference;
@@ -13,7 +14,7 @@ use crate::simulate::{Simulator, Work};
 use crate::sweep::{catch, work_of};
 use crate::target::Chooser;
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,9 +34,6 @@ pub struct Arguments {
     seed: Option<u64>,
     #[command(flatten)]
     scope: scope::Arguments,
-    /// In this process, or also on a server, statement by statement [default: direct; lockstep for a divergence]
-    #[arg(long, value_name = "TARGET")]
-    on: Option<On>,
     #[command(flatten)]
     server: server::Arguments,
     #[command(flatten)]
@@ -48,9 +46,10 @@ pub struct Arguments {
     json: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// As the plan says, in this process, or on a server.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum On {
-    Direct,
+    Simulator,
     Lockstep,
 }
 
@@ -68,7 +67,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     arguments.scope.draw.look()?;
     let mut subject = subject(arguments)?;
     let server = arguments.server.choice();
-    let on = arguments.on.unwrap_or(subject.usual_target());
+    let on = subject.target(arguments.scope.draw.on)?;
     if on == On::Lockstep && crashes_server(&subject.plan) && !server.may_crash() {
         bail!("this plan kills the server, which is done only to a throw-away one: use --postgres auto");
     }
@@ -78,7 +77,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
         (false, false) => console.print(&heading(&subject)),
     }
     let replay = match on {
-        On::Direct => run_direct(&subject)?,
+        On::Simulator => run_direct(&subject)?,
         On::Lockstep => run_lockstep(&mut subject, &server)?,
     };
     if arguments.history {
@@ -127,11 +126,18 @@ fn subject(arguments: &Arguments) -> Result<Subject> {
 }
 
 impl Subject {
-    /// Where its failure showed.
-    fn usual_target(&self) -> On {
-        match &self.capsule {
-            Some((_, capsule)) if capsule.divergence.is_some() => On::Lockstep,
-            _ => On::Direct,
+    /// Where it was asked to run, or where its failure showed. What is in a capsule stays there.
+    fn target(&self, asked: Option<Place>) -> Result<On> {
+        let (is_net, is_capsule) = (self.plan.network.is_some(), self.capsule.is_some());
+        match asked {
+            Some(Place::Lockstep) if is_net => {
+                bail!("this plan runs over a network, which no server can be put in place of")
+            }
+            Some(Place::Lockstep) => Ok(On::Lockstep),
+            Some(Place::Net) if is_capsule && !is_net => bail!("the capsule's plan has no network"),
+            Some(Place::Direct) if is_capsule && is_net => bail!("the capsule's plan runs over a network"),
+            None if self.capsule.as_ref().is_some_and(|(_, capsule)| capsule.divergence.is_some()) => Ok(On::Lockstep),
+            _ => Ok(On::Simulator),
         }
     }
 
@@ -273,6 +279,7 @@ fn in_words(plan: &Plan, fault: &PlannedFault) -> String {
             format!("{name} stands still for {duration}; its session ends after {idle} if that holds its window")
         }
         PlannedEffect::ServerCrash { down_for } => format!("the server dies for {down_for} (at {name})"),
+        PlannedEffect::Network(effect) => effect.in_words(name),
         PlannedEffect::Flush => "the server's log is flushed".to_owned(),
         PlannedEffect::ServerClockStep(ClockOffset { ahead, behind }) => {
             format!("the server's clock is set, {ahead} ahead and {behind} behind")
@@ -292,7 +299,11 @@ fn figures(replay: &Replay) -> String {
         ),
         End::Agreed { summary, .. } => format!(
             "ran {}{server}: {}, {} blocked, {}, {} of virtual time, history {:016x}",
-            if history.header.target == "direct" { "directly" } else { "in lockstep" },
+            match history.header.target.as_str() {
+                "direct" => "directly",
+                "net" => "over a network",
+                _ => "in lockstep",
+            },
             counted(summary.calls, "call"),
             count(summary.blocked),
             counted(summary.choices.len() as u64, "open choice"),

@@ -16,7 +16,7 @@ use crate::shrink::divergence::shrink_divergence;
 use crate::simulate::Work;
 use crate::sweep::{Seeds, Shard, Swept, processors, sweep, work_of};
 use anyhow::{Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
 use std::str::FromStr;
@@ -40,9 +40,6 @@ pub struct Arguments {
     seed: u64,
     #[command(flatten)]
     scope: scope::Arguments,
-    /// Where the sweep runs: the engine in this process
-    #[arg(long, value_name = "TARGET", default_value = "direct")]
-    on: On,
     #[command(flatten)]
     server: server::Arguments,
     /// How many histories are replayed on the server
@@ -62,11 +59,6 @@ pub struct Arguments {
     /// Let plans depend on the order of a hash map, to see that a sweep notices
     #[arg(long, hide = true)]
     plant_leak: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum On {
-    Direct,
 }
 
 impl FromStr for Shard {
@@ -98,7 +90,7 @@ impl Arguments {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
-    arguments.scope.draw.look()?;
+    arguments.scope.draw.look_swept()?;
     let seeds = arguments.seeds();
     ensure!(
         !seeds.is_empty(),

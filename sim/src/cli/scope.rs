@@ -3,9 +3,10 @@
 use super::name::{self, FaultName};
 use crate::faults::FaultKind;
 use crate::generate::Limits;
-use crate::simulate::Work;
+use crate::net::network::Failing;
+use crate::simulate::{On, Work};
 use crate::sweep::Setting;
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use tourbillon_engine::guard::{Design, Guard, Guards};
 use tourbillon_models::workload::Workload;
@@ -29,13 +30,16 @@ pub struct Draw {
     /// Workloads, which the seeds take turns in [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = name::workload)]
     workload: Vec<&'static str>,
-    /// Kinds of fault that a seed may draw, or none [default: all]
+    /// Kinds of fault that a seed may draw, network for all that befalls a network, or none [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     faults: Vec<FaultName>,
     /// Whose turn it is: uniform, each call takes a random time; pct, whoever is ready and comes first in a random order goes
     /// on, but for a few turns
     #[arg(long, value_name = "ORDER", default_value = "uniform")]
     order: OrderKind,
+    /// Where plans run [default: run and replay, both; guards, direct]
+    #[arg(long, value_name = "TARGET")]
+    pub on: Option<Place>,
     /// With pct: so many orderings of turns may matter, one for the order and one for each of the other turns [default: 3]
     #[arg(long, value_name = "D", value_parser = clap::value_parser!(u32).range(1..=100))]
     depth: Option<u32>,
@@ -49,11 +53,70 @@ enum OrderKind {
 
 const USUAL_DEPTH: u32 = 3;
 
+/// Where plans run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Place {
+    /// The engine in this process
+    Direct,
+    /// Over a simulated network
+    Net,
+    /// One seed in 499 over a network, the others directly
+    Both,
+    /// Directly and on a server, statement by statement: replay only
+    Lockstep,
+}
+
+impl Place {
+    const fn name(self) -> &'static str {
+        match self {
+            Place::Direct => "direct",
+            Place::Net => "net",
+            Place::Both => "both",
+            Place::Lockstep => "lockstep",
+        }
+    }
+}
+
 impl Draw {
     /// Refuses what would be passed over in silence.
     pub fn look(&self) -> Result<()> {
-        let depth = self.depth.filter(|_| self.order != OrderKind::Pct);
-        depth.map_or(Ok(()), |depth| bail!("--depth {depth} is of priorities: it goes with --order pct"))
+        match (self.depth, self.order, self.on) {
+            (Some(depth), OrderKind::Uniform, _) => {
+                bail!("--depth {depth} is of priorities: it goes with --order pct")
+            }
+            (_, OrderKind::Pct, Some(Place::Net)) => {
+                bail!("--order pct decides whose turn it is, and on a network time does: use --on direct")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The same, and what cannot be swept.
+    pub fn look_swept(&self) -> Result<()> {
+        ensure!(self.on != Some(Place::Lockstep), "--on lockstep is for replay: here it is direct, net or both");
+        self.look()
+    }
+
+    /// Whether the faults of a network were asked for by name.
+    pub fn names_network(&self) -> bool {
+        self.faults.contains(&FaultName::Network)
+    }
+
+    /// A network fails like everything else, unless kinds of fault are named without it.
+    fn network(&self) -> Failing {
+        match self.faults.is_empty() || self.names_network() {
+            true => Failing::Sometimes,
+            false => Failing::Never,
+        }
+    }
+
+    pub fn place_or(&self, usual: On) -> On {
+        match self.on {
+            None => usual,
+            Some(Place::Net) => On::Net,
+            Some(Place::Both) => On::Both,
+            Some(Place::Direct | Place::Lockstep) => On::Direct,
+        }
     }
 
     /// In the order in which they are listed, so that `a,b` and `b,a` are the same runs.
@@ -64,7 +127,14 @@ impl Draw {
 
     /// The project's own workloads of these names.
     pub fn works(&self) -> Vec<Work> {
-        let work = |name| Work::named(name).expect("names on the command line are looked up").ordered(self.depth());
+        self.works_on(On::Both)
+    }
+
+    /// The same; where they run unless somebody said it.
+    pub fn works_on(&self, usual: On) -> Vec<Work> {
+        let on = self.place_or(usual);
+        let work = |name| Work::named(name).expect("names on the command line are looked up");
+        let work = |name| work(name).ordered(self.depth()).on(on).network(self.network());
         self.workloads().into_iter().map(work).collect()
     }
 
@@ -85,8 +155,13 @@ impl Draw {
             options += &format!(" --workload {}", self.workloads().join(","));
         }
         if !self.faults.is_empty() {
-            let names: Vec<&str> = self.limits().faults.iter().map(|kind| kind.name()).collect();
+            let network = self.names_network().then_some("network");
+            let kinds = self.limits().faults;
+            let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).chain(network).collect();
             options += &format!(" --faults {}", if names.is_empty() { "none".to_owned() } else { names.join(",") });
+        }
+        if let Some(place @ (Place::Direct | Place::Net | Place::Both)) = self.on {
+            options += &format!(" --on {}", place.name());
         }
         if let Some(depth) = self.depth() {
             options += &format!(" --order pct --depth {depth}");
@@ -106,6 +181,8 @@ impl Arguments {
         let has_all = self.draw.workloads().len() == Workload::ALL.len();
         has_all
             && self.draw.depth().is_none()
+            && self.draw.place_or(On::Both) == On::Both
+            && self.draw.network() == Failing::Sometimes
             && self.draw.limits().faults.len() == FaultKind::ALL.len()
             && self.guards() == Guards::ALL
     }

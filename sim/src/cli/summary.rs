@@ -89,6 +89,9 @@ impl Report<'_> {
         let mut text = format!("{}\n\n", self.heading());
         let mut line = |title: &str, said: String| text += &format!("{title:<12}{said}\n");
         line("simulated", self.simulated());
+        if let Some(said) = self.networked() {
+            line("network", said);
+        }
         line("checked", self.checked());
         line("run twice", self.repeated());
         line("replayed", self.replays());
@@ -102,6 +105,7 @@ impl Report<'_> {
         let Tool { version, commit } = Tool::this();
         let (workloads, limits) = (self.scope.draw.workloads(), self.scope.draw.limits());
         let faults = match limits.faults.len() {
+            0 if self.scope.draw.names_network() => "what befalls a network".to_owned(),
             0 => "no faults".to_owned(),
             kinds => counted(kinds as u64, "kind") + " of fault",
         };
@@ -125,6 +129,18 @@ impl Report<'_> {
             wall(self.part.swept_in),
             count(speed as u64),
         )
+    }
+
+    /// Of the runs over a network, if there were any.
+    fn networked(&self) -> Option<String> {
+        let net = self.part.swept.net;
+        let befell = self.part.swept.activations.named_of_network().filter(|(_, count)| *count > 0);
+        let befell: Vec<String> = befell.map(|(name, times)| format!("{name} {}", count(times))).collect();
+        let befell = if befell.is_empty() { "nothing befell it".to_owned() } else { befell.join(", ") };
+        (net.runs > 0).then(|| {
+            let (runs, time) = (counted(net.runs, "run"), long(net.simulated_us));
+            format!("{runs} of {time}, histories {:016x}: {befell}", net.hash)
+        })
     }
 
     fn checked(&self) -> String {
@@ -203,7 +219,9 @@ impl Report<'_> {
     fn reach(&self) -> Vec<(String, u64)> {
         let faults = self.part.swept.activations.named(&self.scope.draw.limits().faults);
         let goals = Reach::ALL.into_iter().map(|goal| (goal.name().to_owned(), self.part.swept.sums.reach(goal)));
-        faults.into_iter().chain(goals).collect()
+        let network = self.part.swept.activations.named_of_network().filter(|_| self.part.swept.net.runs > 0);
+        let network = network.map(|(name, count)| (format!("network_{name}"), count));
+        faults.into_iter().chain(network).chain(goals).collect()
     }
 
     /// Names that were not seen once: what a sweep proves less for.

@@ -90,6 +90,7 @@ impl Configuration {
             wal_level: WalLevel::default(),
             durability: Durability::default(),
             order: Order::Chosen(Chosen { turns: Turns::default(), restart_after: EPOCH, down_for: Micros(1) }),
+            network: None,
         };
         for index in 0..self.workers {
             plan.processes.push(process(&format!("worker-{index}"), Role::Worker(self.worker(index))));

@@ -65,6 +65,7 @@ pub fn generate(seed: u64, workload: &str, program: Option<&dyn Program>, limits
         wal_level: WalLevel::default(),
         durability: Durability::default(),
         order: Order::default(),
+        network: None,
     };
     add_setup(&mut plan, &options, program.is_some());
     duties::add_duties(&mut plan, &options, program);

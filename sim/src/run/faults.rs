@@ -5,7 +5,7 @@
 use super::process::Point;
 use super::{Event, Scheduler};
 use crate::faults::FaultKind;
-use crate::plan::{Phase, PlannedEffect, When};
+use crate::plan::{Phase, PlannedEffect, PlannedFault, When};
 use crate::target::Target;
 use tourbillon_models::name::Micros;
 use tourbillon_models::record::{ClockOffset, Fault, Happening, Note};
@@ -13,16 +13,23 @@ use tourbillon_models::reply::{Outcome, Reply};
 
 /// A planned fault as it falls.
 #[derive(Clone, Copy)]
-pub(super) struct Blow {
-    pub(super) effect: PlannedEffect,
-    pub(super) cause: Cause,
+pub(crate) struct Blow {
+    pub(crate) effect: PlannedEffect,
+    pub(crate) cause: Cause,
 }
 
 /// What a fault was drawn as, if it was, and on which side of a call it falls, if at one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Cause {
-    pub(super) kind: Option<FaultKind>,
-    pub(super) phase: Option<Phase>,
+pub(crate) struct Cause {
+    pub(crate) kind: Option<FaultKind>,
+    pub(crate) phase: Option<Phase>,
+}
+
+/// The fault as it falls at a point of its process, if it is placed at one.
+pub(crate) fn point(fault: &PlannedFault) -> Option<Point> {
+    let When::Point { call, nth, phase, from, .. } = fault.when else { return None };
+    let cause = Cause { kind: fault.kind, phase: Some(phase) };
+    Some(Point { call, left: nth, from, phase, blow: Blow { effect: fault.what, cause } })
 }
 
 impl<'a, T: Target> Scheduler<'a, T> {
@@ -31,11 +38,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
         for (index, fault) in plan.faults.iter().enumerate() {
             match fault.when {
                 When::Time { at, .. } => self.agenda.push(at, Event::Fault { index: index as u16 }),
-                When::Point { process, call, nth, phase, from } => {
-                    let cause = Cause { kind: fault.kind, phase: Some(phase) };
-                    let point = Point { call, left: nth, from, phase, blow: Blow { effect: fault.what, cause } };
-                    self.processes[process.0 as usize].points.push(point);
-                }
+                When::Point { process, .. } => self.processes[process.0 as usize].points.extend(point(fault)),
             }
         }
     }
@@ -54,6 +57,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
             PlannedEffect::ServerClockStep(offset) => offset != ClockOffset::NONE && offset != self.server_clock,
             // That is seen when the session ends.
             PlannedEffect::IdleTimeout { .. } => false,
+            PlannedEffect::Network(_) => false,
         }
     }
 
@@ -71,7 +75,7 @@ impl<'a, T: Target> Scheduler<'a, T> {
                 self.stand_idle(index, idle, duration, cause);
                 Ok(())
             }
-            PlannedEffect::LostReply => Ok(()),
+            PlannedEffect::LostReply | PlannedEffect::Network(_) => Ok(()),
             PlannedEffect::Flush if self.server_up_at > self.now => Ok(()),
             PlannedEffect::Flush => {
                 self.target.flush()?;

@@ -12,27 +12,27 @@ use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::{Key, Micros, Session, WorkflowId, Xid};
 use tourbillon_models::reply::Reply;
 
-pub(super) enum AnyActor {
+pub(crate) enum AnyActor {
     Worker(Box<Worker>),
     Script(Script),
 }
 
 impl AnyActor {
     /// Of a workflow that somebody has started.
-    pub(super) const fn hear_of(&mut self, workflow: WorkflowId) {
+    pub(crate) const fn hear_of(&mut self, workflow: WorkflowId) {
         if let AnyActor::Script(script) = self {
             script.hear_of(workflow);
         }
     }
 
-    pub(super) fn poll(&mut self, now: Micros, answered: Option<&mut Answered>) -> Action {
+    pub(crate) fn poll(&mut self, now: Micros, answered: Option<&mut Answered>) -> Action {
         match self {
             AnyActor::Worker(worker) => worker.poll(now, answered),
             AnyActor::Script(script) => script.poll(now, answered),
         }
     }
 
-    pub(super) fn restart(&mut self, now: Micros) {
+    pub(crate) fn restart(&mut self, now: Micros) {
         match self {
             AnyActor::Worker(worker) => worker.restart(now),
             AnyActor::Script(script) => script.restart(now),
@@ -41,48 +41,48 @@ impl AnyActor {
 }
 
 /// A planned fault at a point, and how many calls of its kind are still to come before it.
-pub(super) struct Point {
-    pub(super) call: CallKind,
-    pub(super) left: u32,
+pub(crate) struct Point {
+    pub(crate) call: CallKind,
+    pub(crate) left: u32,
     /// Calls before this time are not among them.
-    pub(super) from: Micros,
-    pub(super) phase: Phase,
-    pub(super) blow: Blow,
+    pub(crate) from: Micros,
+    pub(crate) phase: Phase,
+    pub(crate) blow: Blow,
 }
 
-pub(super) struct Running {
-    pub(super) actor: AnyActor,
-    pub(super) incarnation: u8,
-    pub(super) connection: Option<(Slot, Session)>,
+pub(crate) struct Running {
+    pub(crate) actor: AnyActor,
+    pub(crate) incarnation: u8,
+    pub(crate) connection: Option<(Slot, Session)>,
     /// The session of the last call that could not even be made.
-    pub(super) refused_session: Session,
+    pub(crate) refused_session: Session,
     /// The session was lost while the process was not looking: its next call fails.
-    pub(super) lost: bool,
-    pub(super) ticket: u32,
+    pub(crate) lost: bool,
+    pub(crate) ticket: u32,
     /// What the next poll is told, if it has not been told yet. Replies are written here and nowhere else.
-    pub(super) answered: Answered,
-    pub(super) is_answered: bool,
+    pub(crate) answered: Answered,
+    pub(crate) is_answered: bool,
     /// A call that a pause holds back.
-    pub(super) held: Option<PlainOp>,
+    pub(crate) held: Option<PlainOp>,
     /// In a directed run: the call that it makes when its turn comes.
-    pub(super) pending: Option<PlainOp>,
-    pub(super) paused_until: Micros,
+    pub(crate) pending: Option<PlainOp>,
+    pub(crate) paused_until: Micros,
     /// Under this key it is starting a workflow.
-    pub(super) starting: Option<Key>,
+    pub(crate) starting: Option<Key>,
     /// Waits for a lock.
-    pub(super) blocked: bool,
+    pub(crate) blocked: bool,
     /// When the wait gives up.
-    pub(super) lock_deadline: Option<Micros>,
-    pub(super) finished: bool,
-    pub(super) points: Vec<Point>,
+    pub(crate) lock_deadline: Option<Micros>,
+    pub(crate) finished: bool,
+    pub(crate) points: Vec<Point>,
     /// The fault that falls when the call under way is answered.
-    pub(super) after: Option<Blow>,
-    pub(super) latency: Stream,
-    pub(super) clock: Clock,
+    pub(crate) after: Option<Blow>,
+    pub(crate) latency: Stream,
+    pub(crate) clock: Clock,
 }
 
 impl Running {
-    pub(super) fn new(actor: AnyActor, latency: Stream, clock: Clock) -> Self {
+    pub(crate) fn new(actor: AnyActor, latency: Stream, clock: Clock) -> Self {
         Running {
             actor,
             incarnation: 0,
@@ -107,7 +107,7 @@ impl Running {
     }
 
     /// The fault that falls at this call, if one does. Every point counts the calls of its own kind.
-    pub(super) fn due_point(&mut self, op: &PlainOp, now: Micros) -> Option<(Phase, Blow)> {
+    pub(crate) fn due_point(&mut self, op: &PlainOp, now: Micros) -> Option<(Phase, Blow)> {
         let mut due = None;
         self.points.retain_mut(|point| {
             let is_other = point.phase == Phase::Waiting || now < point.from;
@@ -125,7 +125,7 @@ impl Running {
     }
 
     /// The fault that falls as this call waits, if one does.
-    pub(super) fn due_wait(&mut self, op: &PlainOp, now: Micros) -> Option<Blow> {
+    pub(crate) fn due_wait(&mut self, op: &PlainOp, now: Micros) -> Option<Blow> {
         let is_due = |point: &Point| point.phase == Phase::Waiting && now >= point.from && point.call.matches(op);
         let point = self.points.iter_mut().find(|point| is_due(point))?;
         if point.left > 0 {

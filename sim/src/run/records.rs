@@ -2,10 +2,22 @@
 
 use super::Scheduler;
 use crate::target::Target;
-use tourbillon_models::history::PlainOp;
+use tourbillon_models::history::{History, PlainOp};
 use tourbillon_models::name::{Process, Xid};
 use tourbillon_models::record::{Fault, Happening, Note, Record, Span};
 use tourbillon_models::reply::Outcome;
+
+/// The answers by which these had committed; in the order in which they are given, which is that of their commits.
+pub(crate) fn ends_of(history: &History, lost: &[Xid]) -> Vec<Record> {
+    let mut returns = history.records.iter().rev();
+    let end_of = |xid: &Xid| {
+        let is_end = |record: &&Record| record.xid == *xid && matches!(record.what, Happening::Return(_));
+        *returns.find(is_end).expect("who has committed was answered")
+    };
+    let mut ends: Vec<_> = lost.iter().rev().map(end_of).collect();
+    ends.reverse();
+    ends
+}
 
 impl<T: Target> Scheduler<'_, T> {
     pub(super) fn note_fault(&mut self, index: usize, fault: Fault) {
@@ -16,14 +28,9 @@ impl<T: Target> Scheduler<'_, T> {
     /// replies.
     pub(super) fn note_lost(&mut self, lost: &[Xid]) {
         self.summary.lost_commits += lost.len() as u64;
-        let mut returns = self.history.records.iter().rev();
-        let mut end_of = |xid: &Xid| {
-            let is_end = |record: &&Record| record.xid == *xid && matches!(record.what, Happening::Return(_));
-            *returns.find(is_end).expect("who has committed was answered")
-        };
-        let ends: Vec<_> = lost.iter().rev().map(&mut end_of).collect();
         let what = Happening::Note(Note::Resolved { outcome: Outcome::Aborted });
-        ends.into_iter().rev().for_each(|end| self.history.push(Record { at: self.now, what, ..end }));
+        let ends = ends_of(self.history, lost);
+        ends.into_iter().for_each(|end| self.history.push(Record { at: self.now, what, ..end }));
     }
 
     pub(super) fn record_call(&mut self, index: usize, op: &PlainOp) {

@@ -231,6 +231,9 @@ fn each_number(plan: &mut Plan, change: &mut impl FnMut(u64, Unit) -> u64) {
                 offset.ahead.0 = change(offset.ahead.0, Unit::Time);
                 offset.behind.0 = change(offset.behind.0, Unit::Time);
             }
+            PlannedEffect::Network(effect) => {
+                effect.times_mut().into_iter().for_each(|time| time.0 = change(time.0, Unit::Time));
+            }
             PlannedEffect::LostReply | PlannedEffect::Flush => {}
         }
     }

@@ -1,0 +1,184 @@
+//! Over a simulated network: sound, the same twice, every fault comes about, and the server keeps what it has not noticed
+//! to be lost.
+
+use crate::cli::tourbillon;
+use crate::stage::{all_faults, clean_sweep, works};
+use tempfile::tempdir;
+use tourbillon::cli::Exit;
+use tourbillon::clock::Clock;
+use tourbillon::generate::{Limits, QUEUE, setup};
+use tourbillon::net::network::{Failing, Network, NetworkEffect};
+use tourbillon::plan::{CallKind, Phase, Plan, PlannedEffect, PlannedFault, ProcessPlan, Role, When};
+use tourbillon::simulate::{On, Simulator, Work};
+use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
+use tourbillon_engine::guard::{Guard, Guards};
+use tourbillon_models::history::PlainOp;
+use tourbillon_models::name::{Micros, Process};
+use tourbillon_models::op::{Isolation, Op, QueueKind, TableLock};
+use tourbillon_models::outcome::Outcomes;
+use tourbillon_models::record::{Fault, Happening, Link, Note, Side};
+use tourbillon_models::reply::{Outcome, Reply};
+use tourbillon_models::verdict::Judgement;
+
+const NO_FAULTS: Limits = Limits { faults: Vec::new() };
+
+fn on_net() -> Vec<Work> {
+    works().into_iter().map(|work| work.on(On::Net)).collect()
+}
+
+fn named(name: &str) -> Work {
+    Work::named(name).expect("it is one of the project's")
+}
+
+#[test]
+fn the_engine_is_sound_over_a_network_and_everything_befalls_it() {
+    let swept = clean_sweep(0..46, all_faults(), on_net);
+    assert_eq!(swept.net.runs, 46);
+    for (name, count) in swept.activations.named_of_network() {
+        assert!(count > 0, "{name} never came about");
+    }
+}
+
+#[test]
+fn a_plan_gives_the_same_history_on_fresh_and_on_reused_memory() {
+    let mut reused = Simulator::default();
+    for work in on_net().into_iter().step_by(4) {
+        let plan = work.plan(3, &all_faults());
+        let mut fresh = Simulator::default();
+        fresh.run(&plan, &work, Guards::ALL);
+        reused.run(&plan, &work, Guards::ALL);
+        assert_eq!(fresh.history(), reused.history(), "{}", work.name);
+    }
+}
+
+#[test]
+fn a_network_moves_no_other_draw() {
+    for work in works() {
+        let direct = work.plan(11, &all_faults());
+        let net = work.clone().on(On::Net).network(Failing::Never).plan(11, &all_faults());
+        assert_eq!((&direct.processes, &direct.faults), (&net.processes, &net.faults), "{}", work.name);
+        assert!(net.liveness_bound > direct.liveness_bound, "calls take longer");
+        assert!(net.options.iter().any(|(name, _)| name == "server_patience"));
+    }
+}
+
+/// Where nothing hangs on the time, and nobody is asked who was faster.
+#[test]
+fn outcomes_are_those_of_the_direct_target() {
+    let (mut simulator, mut ended) = (Simulator::default(), 0);
+    for name in ["chain", "agent-loop", "results", "fan-out", "dispatch"] {
+        for seed in 0..2 {
+            let (work, mut plan) = (named(name), named(name).plan(seed, &NO_FAULTS));
+            let mut outcomes = |plan: &Plan| {
+                let (_, verdict) = simulator.run(plan, &work, Guards::ALL);
+                assert_eq!(verdict.judgement(), Judgement::Holds, "{name} {seed}");
+                Outcomes::of(simulator.history())
+            };
+            let directly = outcomes(&plan);
+            plan.spread(Failing::Sometimes);
+            let over_network = outcomes(&plan);
+            assert_eq!(directly, over_network, "{name} {seed}");
+            assert_eq!(directly.ended(), directly.workflows.len(), "{name} {seed}");
+            ended += directly.ended();
+        }
+    }
+    assert!(ended > 50, "{ended} workflows");
+}
+
+fn once(name: &str, at: Micros, statements: Vec<PlainOp>) -> ProcessPlan {
+    let statements = statements.into_iter().map(|op| (Micros(0), op)).collect();
+    let round = Round { at, on_lost_reply: OnLostReply::GiveUp, on_refusal: OnRefusal::RollBack, statements };
+    let role = Role::Script(ScriptOptions::Once { rounds: vec![round] });
+    ProcessPlan { name: name.to_owned(), role, clock: Clock::Right, hears_of: None }
+}
+
+const fn millis(millis: u64) -> Micros {
+    Micros::from_millis(millis)
+}
+
+/// Somebody takes a lock and loses his connection; another wants that lock.
+fn two_and_a_lock(effect: NetworkEffect, server_patience: Micros) -> (Simulator, Plan) {
+    let work = named("messages");
+    let mut plan = work.plan(0, &NO_FAULTS);
+    let begin = || Op::Begin { isolation: Isolation::ReadCommitted };
+    let lock = || Op::LockTable { queue: QUEUE, table: 0, mode: TableLock::AccessExclusive };
+    let installation = Role::Script(setup(QueueKind::Plain, 1));
+    plan.processes = vec![
+        ProcessPlan { name: "setup".to_owned(), role: installation, clock: Clock::Right, hears_of: None },
+        once("holder", millis(500), vec![begin(), lock(), Op::Tick { queue: QUEUE }, Op::Commit]),
+        once("other", millis(1_000), vec![begin(), lock(), Op::Commit]),
+    ];
+    let when = When::Point { process: Process(1), call: CallKind::Any, nth: 1, phase: Phase::After, from: Micros(0) };
+    plan.faults = vec![PlannedFault { when, what: PlannedEffect::Network(effect), kind: None }];
+    plan.faults_end = Micros::from_secs(20);
+    plan.spread(Failing::Never);
+    let network = plan.network.take().expect("it was drawn");
+    let keepalive = millis(100);
+    plan.network = Some(Network {
+        server_patience,
+        process_patience: millis(400),
+        keepalive,
+        latency: (Micros(0), Micros(1)),
+        ..network
+    });
+    let mut simulator = Simulator::default();
+    simulator.run(&plan, &work, Guards::ALL);
+    (simulator, plan)
+}
+
+#[test]
+fn a_server_that_has_not_noticed_keeps_the_locks() {
+    let cuts = [
+        NetworkEffect::HalfOpen { gone_for: Side::Process },
+        NetworkEffect::HostCrash { restart_after: Micros::from_secs(10) },
+        NetworkEffect::Link { link: Link::Cut, duration: Micros::from_secs(10) },
+    ];
+    for effect in cuts {
+        for patience in [millis(2_000), millis(5_000)] {
+            let (simulator, _) = two_and_a_lock(effect, patience);
+            let records = &simulator.history().records;
+            let at = |is_it: &dyn Fn(&Happening<_, _, _, _>) -> bool| {
+                let record = records.iter().find(|record| is_it(&record.what));
+                record.unwrap_or_else(|| panic!("{effect:?}: it does not happen")).at
+            };
+            let waits = at(&|what| *what == Happening::Blocked);
+            let noticed = at(&|what| *what == Happening::Fault(Fault::SessionLost));
+            let aborted = at(&|what| *what == Happening::Note(Note::Resolved { outcome: Outcome::Aborted }));
+            assert!(noticed >= millis(500) + patience && noticed < millis(1_500) + patience, "{effect:?} {noticed}");
+            assert!(waits < noticed && aborted == noticed, "{effect:?}");
+            let other = records.iter().filter(|record| record.process == Process(2) && record.at >= noticed);
+            assert!(other.clone().any(|record| record.what == Happening::Return(Reply::Committed)), "{effect:?}");
+        }
+    }
+}
+
+/// A message that is held is not lost: what it asks for happens after its sender has given up.
+#[test]
+fn a_request_that_was_held_is_made_when_nobody_waits_for_it() {
+    let held = NetworkEffect::Link { link: Link::Held, duration: Micros::from_secs(1) };
+    let (simulator, _) = two_and_a_lock(held, Micros::from_secs(5));
+    let mut records = simulator.history().records.iter().filter(|record| record.process == Process(1));
+    let ticked = records.find(|record| matches!(record.what, Happening::Call(Op::Tick { .. }))).expect("it arrives");
+    assert!(ticked.at > millis(1_400), "it was held until {}", ticked.at);
+}
+
+#[test]
+fn what_a_network_alone_can_do_is_caught() {
+    let directory = tempdir().expect("there is a temporary directory");
+    let run = |more: &str| {
+        let options = "run --on net --faults network --workload chain --seeds 30 --postgres off --no-shrink";
+        tourbillon(&format!("{options} --capsules {} {more}", directory.path().display()))
+    };
+    assert_eq!(run("").exit, Exit::Clean);
+    assert_eq!(run(&format!("--without {}", Guard::TakeoverClearsVictim.name())).exit, Exit::Broken);
+
+    let mut saved =
+        directory.path().read_dir().expect("it was written to").map(|entry| entry.expect("it is read").path());
+    let capsule = saved.next().expect("a failure is saved");
+    let said = tourbillon(&format!("replay {}", capsule.display()));
+    assert_eq!(said.exit, Exit::Broken, "{}", said.err);
+    assert!(said.out.contains("ran over a network"), "{}", said.out);
+    assert!(said.out.contains("the same verdict as in the capsule, and the same history"), "{}", said.out);
+    let said = tourbillon(&format!("replay {} --on lockstep", capsule.display()));
+    assert_eq!(said.exit, Exit::CouldNotRun);
+}
