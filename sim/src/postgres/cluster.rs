@@ -103,6 +103,12 @@ impl Cluster {
         self.postmaster.take().map_or(Ok(()), Postmaster::kill)
     }
 
+    /// Shuts the server down in the mode that it calls immediate, and waits until all its processes are gone: sessions
+    /// are told, nothing is flushed.
+    pub fn stop_immediately(&mut self) -> Result<(), Error> {
+        self.postmaster.take().map_or(Ok(()), Postmaster::quit)
+    }
+
     /// Starts the server again after [`Cluster::crash`] and returns when it accepts connections; 15–40 ms.
     pub fn restart(&mut self) -> Result<(), Error> {
         assert!(self.postmaster.is_none(), "the server in {} is running", self.home.directory.display());
@@ -159,6 +165,13 @@ impl Postmaster {
             let _ = waitpid(pid, None);
         })?;
         Ok(Postmaster { pid, log })
+    }
+
+    fn quit(self) -> Result<(), Error> {
+        let failed = |error: Errno| Error::Unavailable(format!("the server cannot be shut down: {error}"));
+        kill(self.pid, Signal::SIGQUIT).map_err(failed)?;
+        waitpid(self.pid, None).map_err(failed)?;
+        self.log.wait_until_closed()
     }
 
     /// Killing only the postmaster would leave busy backends, and then it could not be restarted. So it is stopped
