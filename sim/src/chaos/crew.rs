@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::Micros;
 
 /// The hidden command under which the program starts itself.
@@ -111,19 +112,19 @@ impl Member {
     }
 
     /// Where the life that has just ended stood; the next one goes on there.
-    pub fn bury(&mut self) -> Result<(Life, Standing)> {
+    pub fn bury(&mut self) -> Result<(Life, Standing, Option<PlainOp>)> {
         let running = self.running.take().expect("only who lived is buried");
         let path = self.orders.journal();
-        let standing = match path.exists() {
+        let (standing, called) = match path.exists() {
             true => standing(&path).with_context(|| format!("the history {} cannot be read", path.display()))?,
-            false => Standing::NEW,
+            false => (Standing::NEW, None),
         };
         let incarnation = running.life.incarnation.checked_add(1);
         self.orders.life.incarnation = incarnation.with_context(|| format!("{} died too often", self.name))?;
         if let (Task::Starts(starts), Some(key)) = (&mut self.orders.task, standing.last_key) {
             starts.done = (key.0 - starts.first_key) / starts.of_round;
         }
-        Ok((running.life, standing))
+        Ok((running.life, standing, called))
     }
 }
 

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
-use tourbillon_models::history::{PlainHappening, PlainRecord};
+use tourbillon_models::history::{PlainHappening, PlainOp, PlainRecord};
 use tourbillon_models::name::{Key, Micros, Process, Session, Xid};
 use tourbillon_models::op::Op;
-use tourbillon_models::record::Happening;
+use tourbillon_models::record::{Happening, Note};
 use tourbillon_models::reply::Reply;
 
 /// One line.
@@ -125,9 +125,7 @@ impl Standing {
                     _ => {}
                 }
             }
-            Happening::Return(Reply::Unknown) => {
-                *self = Standing { connection: self.connection, last_key: self.last_key, ..Standing::NEW };
-            }
+            Happening::Return(Reply::Unknown) | Happening::Note(Note::Resolved { .. }) => self.forget(),
             Happening::Return(_) => {
                 self.is_calling = false;
                 if record.xid != Xid(0) {
@@ -136,6 +134,11 @@ impl Standing {
             }
             _ => {}
         }
+    }
+
+    /// Whatever it had begun is over.
+    pub fn forget(&mut self) {
+        *self = Standing { connection: self.connection, last_key: self.last_key, ..Standing::NEW };
     }
 
     /// Whether there is something to be found out if the process ends here.
@@ -152,13 +155,17 @@ impl Standing {
     }
 }
 
-/// Where a process that is gone stood.
-pub fn standing(path: &Path) -> io::Result<Standing> {
-    let mut standing = Standing::NEW;
+/// Where a process that is gone stood, and the call that it waited for.
+pub fn standing(path: &Path) -> io::Result<(Standing, Option<PlainOp>)> {
+    let (mut standing, mut called) = (Standing::NEW, None);
     for line in lines(path)? {
-        if let Line::Record(_, mark, record) = line? {
-            standing.take(&record, mark);
+        let Line::Record(_, mark, record) = line? else { continue };
+        standing.take(&record, mark);
+        match record.what {
+            Happening::Call(op) => called = Some(op),
+            Happening::Return(_) => called = None,
+            _ => {}
         }
     }
-    Ok(standing)
+    Ok((standing, called))
 }

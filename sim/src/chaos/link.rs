@@ -1,12 +1,11 @@
 //! A process's connection: each call written down, sent, and answered; a lost one found out about before anybody is told
 //! that it is lost.
 //!
-//! Each call that may write leaves a mark in the same transaction, after everything else that it does: a row that is there
-//! if and only if the transaction committed. That tells more than the transaction's number, which after a crash of the server
-//! may be given to another, and which nobody was told of whose only reply was lost.
+//! Where the answer was lost and the transaction committed, the history holds the answer, and that nobody heard it.
 
 use super::clock::Epoch;
 use super::journal::{Journal, Standing};
+use super::mark;
 use super::orders::{Orders, Timeouts};
 use crate::lockstep::wire;
 use anyhow::{Context, Result, bail};
@@ -21,10 +20,10 @@ use tourbillon_engine::guard::{Guard, Guards};
 use tourbillon_engine::sql::ending::{Transaction, refusal};
 use tourbillon_engine::sql::ids::Ids;
 use tourbillon_engine::sql::mapping::Mapping;
-use tourbillon_models::history::{PlainOp, PlainReply};
-use tourbillon_models::name::{Micros, WorkflowId, Xid};
+use tourbillon_models::history::{PlainHappening, PlainOp, PlainRecord, PlainReply};
+use tourbillon_models::name::{Micros, Session, WorkflowId, Xid};
 use tourbillon_models::op::Op;
-use tourbillon_models::record::{Happening, Note};
+use tourbillon_models::record::{Fault, Happening, Note};
 use tourbillon_models::reply::{Outcome, Refusal, Reply};
 
 /// Between two attempts to connect.
@@ -106,8 +105,11 @@ impl<'o> Link<'o> {
             Ok(came) => came?,
             Err(_) => Came::Lost,
         };
+        if matches!(came, Came::Lost) {
+            return self.lost(op).await;
+        }
         let commit = self.transaction.commit_reply();
-        self.transaction = self.transaction.after(op, !matches!(came, Came::Rows(_)));
+        self.transaction = self.transaction.after(op, matches!(came, Came::Refused(_)));
         let (reply, xid) = match came {
             Came::Rows(_) if *op == Op::Commit => (commit, None),
             Came::Rows(rows) => {
@@ -115,7 +117,7 @@ impl<'o> Link<'o> {
                 self.mapping.decode(op, &rows, &mut self.ids).with_context(|| format!("the reply to {op:?}"))?
             }
             Came::Refused(refusal) => (Reply::Refused(refusal), None),
-            Came::Lost => return self.lost().await,
+            Came::Lost => unreachable!("it has been seen to"),
         };
         self.name_workflows();
         let xid = xid.unwrap_or(if self.standing.in_transaction() { self.standing.xid } else { Xid(0) });
@@ -131,13 +133,13 @@ impl<'o> Link<'o> {
         self.flush()
     }
 
-    fn record(&mut self, what: tourbillon_models::history::PlainHappening, xid: Xid, mark: Option<u64>) {
+    fn record(&mut self, what: PlainHappening, xid: Xid, mark: Option<u64>) {
         let connection = self.connections;
-        let record = tourbillon_models::history::PlainRecord {
+        let record = PlainRecord {
             at: Micros(0),
             process: self.orders.life.process,
             incarnation: self.orders.life.incarnation,
-            session: tourbillon_models::name::Session(connection),
+            session: Session(connection),
             xid,
             what,
         };
@@ -147,14 +149,7 @@ impl<'o> Link<'o> {
 
     /// The first call of a transaction that writes.
     fn mark_for(&mut self, op: &PlainOp) -> Option<u64> {
-        let is_marked = match op {
-            Op::Effect { .. } | Op::Read { .. } | Op::ReadResults { .. } | Op::Observe { .. } | Op::Peek { .. } => {
-                false
-            }
-            Op::LockTable { .. } | Op::Resolve { .. } => false,
-            op => !op.is_transaction_control(),
-        };
-        if !is_marked || (self.standing.in_transaction() && self.standing.mark().is_some()) {
+        if !mark::leaves_one(op) || (self.standing.in_transaction() && self.standing.mark().is_some()) {
             return None;
         }
         self.marks += 1;
@@ -220,11 +215,7 @@ impl<'o> Link<'o> {
         let mut text = statement.text.into_owned();
         if let Some(mark) = mark {
             params.push(Box::new(mark.cast_signed()));
-            let schema = &self.orders.schema;
-            text = format!(
-                "with marked as (insert into {schema}.chaos_mark (mark) values (${}::int8)) {text}",
-                params.len()
-            );
+            text = mark::leave(&text, &self.orders.schema, params.len());
         }
         let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|it| &**it as _).collect();
         let came = async {
@@ -258,16 +249,16 @@ impl<'o> Link<'o> {
     }
 
     /// The connection is gone. Once its backend is, too, the mark tells what became of its transaction.
-    async fn lost(&mut self) -> Result<(PlainReply, Xid)> {
+    async fn lost(&mut self, op: &PlainOp) -> Result<(PlainReply, Xid)> {
         self.wire = None;
-        self.transaction = Transaction::None;
         let (lost, standing) = (self.connections, self.standing);
         let begin = Instant::now();
-        let committed = loop {
+        let reply = loop {
             self.connect().await?;
-            match self.is_committed(lost, &standing, begin.elapsed() > micros(self.orders.hesitation)).await {
-                Some(Some(committed)) => break committed,
-                Some(None) => sleep(Duration::from_millis(2)).await,
+            match self.fate_of(lost, &standing, begin.elapsed() > micros(self.orders.hesitation)).await {
+                Some(Fate::Committed(reply)) => break Some(reply),
+                Some(Fate::Aborted) => break None,
+                Some(Fate::Open) => sleep(Duration::from_millis(2)).await,
                 // The connection in which it was asked is lost, too; nothing was called in it.
                 None => {
                     self.wire = None;
@@ -275,39 +266,84 @@ impl<'o> Link<'o> {
                 }
             }
         };
-        let outcome = if committed { Outcome::Committed } else { Outcome::Aborted };
         let now = std::mem::replace(&mut self.connections, lost);
-        self.record(Happening::Return(Reply::Unknown), Xid(0), None);
-        self.journal.record(lost, standing.xid, Happening::Note(Note::Resolved { outcome }), None);
+        let end = end_of(&self.mapping, op, &standing, reply.as_deref(), &mut self.ids)?;
+        self.name_workflows();
+        for (xid, what) in end.told(standing.xid, Fault::LostReply) {
+            self.record(what, xid, None);
+        }
+        self.standing.forget();
         self.connections = now;
         Ok((Reply::Unknown, Xid(0)))
     }
 
-    /// None if nobody answers; nothing in it as long as the backend lives.
-    async fn is_committed(&self, lost: u16, standing: &Standing, has_waited: bool) -> Option<Option<bool>> {
+    /// None if nobody answers.
+    async fn fate_of(&self, lost: u16, standing: &Standing, has_waited: bool) -> Option<Fate> {
         let client = &self.wire.as_ref()?.client;
         let application = format!("{}-{lost}", self.orders.label());
-        let asked = fate(client, &self.orders.schema, &application, standing.mark(), has_waited);
+        let asked = async {
+            let end = if has_waited { "pg_terminate_backend(pid)" } else { "true" };
+            let live = format!("select {end} from pg_stat_activity where application_name = $1");
+            if !client.query(&live, &[&application]).await?.is_empty() {
+                return Ok(Fate::Open);
+            }
+            let Some(mark) = standing.mark() else { return Ok(Fate::Aborted) };
+            let rows = client.query(&mark::find(&self.orders.schema), &[&mark.cast_signed()]).await?;
+            Ok::<_, tokio_postgres::Error>(rows.first().map_or(Fate::Aborted, |row| Fate::Committed(row.get(0))))
+        };
         timeout(micros(self.orders.patience), asked).await.ok()?.ok()
     }
 }
 
-/// Whether a mark is there, as soon as the connection that may have set it is gone for certain.
-pub async fn fate(
-    client: &Client,
-    schema: &str,
-    application: &str,
-    mark: Option<u64>,
-    ends: bool,
-) -> Result<Option<bool>, tokio_postgres::Error> {
-    let end = if ends { "pg_terminate_backend(pid)" } else { "true" };
-    let live = format!("select {end} from pg_stat_activity where application_name = $1");
-    if !client.query(&live, &[&application]).await?.is_empty() {
-        return Ok(None);
+enum Fate {
+    /// Its backend lives.
+    Open,
+    Aborted,
+    /// And what its mark holds.
+    Committed(String),
+}
+
+/// How a lost call ended.
+pub enum End {
+    Answered(PlainReply, Xid),
+    Aborted,
+    /// Its transaction committed although it was not asked to.
+    Unasked,
+}
+
+/// What the mark of a transaction says of the call that was lost in it.
+pub fn end_of(mapping: &Mapping, op: &PlainOp, standing: &Standing, mark: Option<&str>, ids: &mut Ids) -> Result<End> {
+    let Some(mark) = mark else { return Ok(End::Aborted) };
+    if standing.in_transaction() {
+        return Ok(End::Unasked);
     }
-    let Some(mark) = mark else { return Ok(Some(false)) };
-    let marked = format!("select 1 from {schema}.chaos_mark where mark = $1");
-    Ok(Some(!client.query(&marked, &[&mark.cast_signed()]).await?.is_empty()))
+    if *op == Op::Commit {
+        return Ok(End::Answered(Reply::Committed, standing.xid));
+    }
+    let values = mark::values(mark).with_context(|| format!("the mark of {op:?}"))?;
+    let (reply, xid) = mapping.decode(op, &[values], ids).with_context(|| format!("the mark of {op:?}"))?;
+    Ok(End::Answered(reply, xid.unwrap_or(Xid(0))))
+}
+
+impl End {
+    /// As it is told: with its answer if it committed, and the fault that kept it from being heard. `xid` is its
+    /// transaction's, as far as that was told before.
+    pub fn told(self, xid: Xid, fault: Fault) -> Vec<(Xid, PlainHappening)> {
+        let resolved = |outcome| Happening::Note(Note::Resolved { outcome });
+        let unheard = match fault {
+            Fault::Crash => Happening::Fault(fault),
+            _ => Happening::Return(Reply::Unknown),
+        };
+        match self {
+            End::Answered(reply, xid) => vec![
+                (xid, Happening::Return(reply)),
+                (xid, Happening::Fault(fault)),
+                (xid, resolved(Outcome::Committed)),
+            ],
+            End::Aborted => vec![(Xid(0), unheard), (xid, resolved(Outcome::Aborted))],
+            End::Unasked => vec![(Xid(0), unheard), (xid, resolved(Outcome::Committed))],
+        }
+    }
 }
 
 pub const fn micros(span: Micros) -> Duration {

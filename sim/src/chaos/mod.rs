@@ -16,6 +16,7 @@ mod crew;
 mod figures;
 mod journal;
 mod link;
+mod mark;
 mod merge;
 mod orders;
 pub mod process;

@@ -21,8 +21,7 @@ use std::time::Duration;
 use tourbillon_models::history::{History, PlainHappening};
 use tourbillon_models::name::{Micros, Process, Xid};
 use tourbillon_models::op::{Op, QueueKind};
-use tourbillon_models::record::{Fault, Note};
-use tourbillon_models::reply::Outcome;
+use tourbillon_models::record::Fault;
 
 /// One fault that was injected, and when its effect was over as far as it lies with us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -256,19 +255,23 @@ impl<'a, 's> Conductor<'a, 's> {
     /// What became of its last transaction is found out before anything else; then it is dead.
     fn bury(&mut self, index: usize, ended: Ended) -> Result<()> {
         let label = self.members[index].orders.label();
-        let (life, standing) = self.members[index].bury()?;
-        let is_committed = standing.is_open() && self.site.fate(&label, &standing)?;
-        if ended == Ended::Died {
-            let crash = PlainHappening::Fault(Fault::Crash);
-            self.journal.record_of(life, standing.connection, Xid(0), crash, None);
-            self.members[index].back_at = Some(self.now() + self.stream.span(Micros(1_000), DEAD_INTERVAL));
+        let (life, standing, called) = self.members[index].bury()?;
+        let told = if standing.is_open() {
+            let end = self.site.end_of(&label, &standing, called.as_ref(), &mut self.journal)?;
+            end.told(standing.xid, Fault::Crash)
+        } else if ended == Ended::Died {
+            vec![(Xid(0), PlainHappening::Fault(Fault::Crash))]
         } else {
-            self.members[index].is_finished = true;
+            Vec::new()
+        };
+        for (xid, what) in told {
+            self.journal.record_of(life, standing.connection, xid, what, None);
         }
-        if standing.is_open() {
-            let outcome = if is_committed { Outcome::Committed } else { Outcome::Aborted };
-            let note = PlainHappening::Note(Note::Resolved { outcome });
-            self.journal.record_of(life, standing.connection, standing.xid, note, None);
+        match ended {
+            Ended::Died => {
+                self.members[index].back_at = Some(self.now() + self.stream.span(Micros(1_000), DEAD_INTERVAL));
+            }
+            Ended::Finished => self.members[index].is_finished = true,
         }
         self.journal.flush().context("the history of the run cannot be written")
     }

@@ -2,6 +2,8 @@
 
 use super::clock::Epoch;
 use super::journal::{Journal, Standing};
+use super::link::{End, end_of};
+use super::mark;
 use super::merge::Names;
 use super::orders::Address;
 use super::proxy::Upstream;
@@ -20,7 +22,8 @@ use tourbillon_engine::sql::install;
 use tourbillon_engine::sql::mapping::Mapping;
 use tourbillon_engine::sql::state::KINDS;
 use tourbillon_models::history::{PlainOp, State};
-use tourbillon_models::name::Xid;
+use tourbillon_models::name::{WorkflowId, Xid};
+use tourbillon_models::op::Op;
 use tourbillon_models::record::Happening;
 
 /// Ids of transactions that a crash took are given again: those of the round begin no more than so many before its first.
@@ -50,7 +53,7 @@ impl<'s> Site<'s> {
         server.install("set check_function_bodies = off")?;
         server.install(&install::install(&schema, guards))?;
         server.install(&install::workload(&schema))?;
-        server.install(&format!("create table {schema}.chaos_mark (mark int8 not null)"))?;
+        server.install(&mark::table(&schema))?;
         let mapping = Mapping::new(&schema, guards, &work.steps(), &work.names());
         let now = "select (extract(epoch from clock_timestamp()) * 1000000)::int8, \
                    pg_snapshot_xmin(pg_current_snapshot())::text::int8";
@@ -100,8 +103,14 @@ impl<'s> Site<'s> {
         Ok(self.ask(sql, &[&format!("{label}-%")])?.rows.len())
     }
 
-    /// What became of the transaction of a process that is gone: true if it committed.
-    pub fn fate(&self, label: &str, standing: &Standing) -> Result<bool> {
+    /// What became of the last call of a process that is gone.
+    pub fn end_of(
+        &mut self,
+        label: &str,
+        standing: &Standing,
+        op: Option<&PlainOp>,
+        journal: &mut Journal,
+    ) -> Result<End> {
         let begin = Instant::now();
         while self.terminate(label)? > 0 {
             if begin.elapsed() > PATIENCE {
@@ -109,9 +118,20 @@ impl<'s> Site<'s> {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        let Some(mark) = standing.mark() else { return Ok(false) };
-        let marked = format!("select 1 from {}.chaos_mark where mark = $1", self.schema);
-        Ok(!self.ask(&marked, &[&mark.cast_signed()])?.rows.is_empty())
+        let found = match standing.mark() {
+            Some(mark) => self.ask(&mark::find(&self.schema), &[&mark.cast_signed()])?.rows,
+            None => Vec::new(),
+        };
+        let reply = found.first().map(|row| row.get::<_, &str>(0));
+        // Between two calls nothing can have been lost but an open transaction.
+        let op = op.unwrap_or(&Op::Rollback);
+        let known = self.names.ids.workflow_count();
+        let end = end_of(&self.mapping, op, standing, reply, &mut self.names.ids)?;
+        for number in known + 1..=self.names.ids.workflow_count() {
+            let uuid = self.names.ids.workflow_uuid(WorkflowId(number)).expect("it has just been named");
+            journal.workflow(number, uuid);
+        }
+        Ok(end)
     }
 
     /// All rows, when nobody else is connected.
