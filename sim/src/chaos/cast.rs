@@ -42,19 +42,24 @@ pub fn cast(stream: &mut Stream, casting: &Casting<'_>) -> Vec<(String, Task)> {
         crate::plan::Role::Worker(options) => Task::Worker(options),
     };
     let lock_timeout = LOCK_TIMEOUT;
-    cast.push(("ticker".to_owned(), duty(Op::Tick { queue: QUEUE }, Micros::from_millis(20))));
+    // Two, who get into each other's way.
+    for name in ["ticker-0", "ticker-1"] {
+        cast.push((name.to_owned(), duty(Op::Tick { queue: QUEUE }, Micros::from_millis(30))));
+    }
     cast.push(("rotation".to_owned(), duty(Op::Rotate { queue: QUEUE, lock_timeout }, ROTATION_PERIOD)));
     cast.push(("drain".to_owned(), duty(Op::Drain { queue: QUEUE, limit: 500 }, DRAIN_INTERVAL)));
     let rotate_timers = Op::RotateTimers { queue: QUEUE, lock_timeout };
     cast.push(("timer-rotation".to_owned(), duty(rotate_timers, ROTATION_PERIOD)));
-    if casting.program.is_some_and(|program| !program.names().is_empty()) {
+    let has_waits = casting.program.is_some_and(|program| !program.names().is_empty());
+    if has_waits {
         let expire = Op::ExpireWaits { queue: QUEUE, limit: 500 };
         cast.push(("expiry".to_owned(), duty(expire, DRAIN_INTERVAL)));
         let rotate = Op::RotateAudit { keep: Micros::from_millis(500), lock_timeout };
         cast.push(("audit-rotation".to_owned(), duty(rotate, ROTATION_PERIOD)));
     }
     for index in 0..casting.clients {
-        let of_round = 20;
+        // Whoever tells a workflow something knows only the one that he started last.
+        let of_round = if has_waits { 1 } else { 20 };
         let starts = Starts {
             first_key: index * KEYS,
             rounds: casting.workflows / of_round,

@@ -17,6 +17,9 @@ use tourbillon_models::name::Micros;
 /// The hidden command under which the program starts itself.
 pub const COMMAND: &str = "chaos-process";
 
+/// A program that is not the tool itself, such as a test, says here with which arguments it becomes a process.
+pub const STARTED_BY: &str = "TOURBILLON_CHAOS_PROCESS";
+
 pub struct Member {
     pub name: String,
     /// Of the next life.
@@ -53,7 +56,11 @@ impl Member {
     pub fn start(&mut self) -> Result<()> {
         let program = std::env::current_exe().context("this program cannot be found again")?;
         let mut command = Command::new(program);
-        command.arg(COMMAND).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        match std::env::var(STARTED_BY) {
+            Ok(words) => command.args(words.split(' ')),
+            Err(_) => command.arg(COMMAND),
+        };
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         // Ctrl-C is for the conductor.
         command.process_group(0);
         let mut child = command.spawn().with_context(|| format!("the process of {} does not start", self.name))?;

@@ -68,7 +68,9 @@ impl Figures {
         self.shaken += Duration::from_micros(end.0);
         played.injected.iter().for_each(|it| *self.injected.entry(it.kind).or_default() += 1);
         for (kind, count) in held(&played.history) {
-            *self.injected.entry(kind).or_default() += count;
+            if count > 0 {
+                *self.injected.entry(kind).or_default() += count;
+            }
         }
         self.drained_in = self.drained_in.max(played.drained_in.unwrap_or_default());
         let troubled = troubled(&played.injected, &steps);

@@ -15,8 +15,8 @@ use tourbillon_engine::sql::ids::Ids;
 use tourbillon_models::history::{History, PlainHappening, PlainOp, PlainRecord, PlainReply, State};
 use tourbillon_models::name::{Session, WorkflowId, Xid};
 use tourbillon_models::op::Op;
-use tourbillon_models::record::Happening;
-use tourbillon_models::reply::{Event, Reply};
+use tourbillon_models::record::{Fault, Happening, Note};
+use tourbillon_models::reply::{Event, Outcome, Reply};
 
 /// What the ids in journals, and on the server, stand for.
 pub struct Names {
@@ -61,6 +61,7 @@ impl Journal {
 pub fn merge(paths: &[PathBuf], names: &mut Names, history: &mut History) -> Result<()> {
     let mut journals = paths.iter().map(|path| Journal::open(path)).collect::<Result<Vec<_>>>()?;
     let mut sessions: HashMap<(u8, u8, u16), Session> = HashMap::new();
+    let mut numbers = Numbers::default();
     let mut heads: Vec<Option<PlainRecord>> = journals.iter().map(|_| None).collect();
     let mut order = BinaryHeap::new();
     for index in 0..journals.len() {
@@ -79,6 +80,7 @@ pub fn merge(paths: &[PathBuf], names: &mut Names, history: &mut History) -> Res
             0 => Session(0),
             _ => *sessions.entry(own).or_insert(Session(next)),
         };
+        numbers.look(&mut record);
         history.push_plain(&record);
         if let Some((ns, record)) = journals[index].next(names)? {
             heads[index] = Some(record);
@@ -86,6 +88,30 @@ pub fn merge(paths: &[PathBuf], names: &mut Names, history: &mut History) -> Res
         }
     }
     Ok(())
+}
+
+/// Numbers of transactions, which a server that was killed gives again.
+#[derive(Default)]
+struct Numbers {
+    restarts: u32,
+    /// By session: before how many restarts its transaction was begun.
+    begun: HashMap<Session, u32>,
+}
+
+impl Numbers {
+    /// The end of a transaction that the server did not live to see is told without its number.
+    fn look(&mut self, record: &mut PlainRecord) {
+        match &record.what {
+            Happening::Fault(Fault::ServerRestart) => self.restarts += 1,
+            Happening::Call(Op::Begin { .. }) => _ = self.begun.insert(record.session, self.restarts),
+            Happening::Note(Note::Resolved { outcome: Outcome::Aborted })
+                if self.begun.get(&record.session).is_none_or(|begun| *begun < self.restarts) =>
+            {
+                record.xid = Xid(0);
+            }
+            _ => {}
+        }
+    }
 }
 
 fn rename(record: &mut PlainRecord, workflows: &[WorkflowId], names: &Names) {

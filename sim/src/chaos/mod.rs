@@ -24,7 +24,7 @@ mod proxy;
 mod round;
 mod site;
 
-pub use crew::COMMAND;
+pub use crew::{COMMAND, STARTED_BY};
 pub use figures::{Figures, Judged};
 pub use process::DIED;
 

@@ -15,9 +15,9 @@ use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, Script, S
 use tourbillon_engine::actors::worker::Worker;
 use tourbillon_engine::actors::{Action, Actor, Answered};
 use tourbillon_models::history::PlainOp;
-use tourbillon_models::name::{ActorId, EmitId, Key, Micros, WaitToken, WorkflowId};
+use tourbillon_models::name::{ActorId, EmitId, Key, Micros, Step, WaitToken, WorkflowId};
 use tourbillon_models::op::{Isolation, Op};
-use tourbillon_models::workload::Program;
+use tourbillon_models::workload::{Expected, Program};
 
 /// How a process ends that its own program took down.
 pub const DIED: u8 = 77;
@@ -133,31 +133,40 @@ async fn wait_for_grant(word: &Word, started: u64) {
     }
 }
 
-/// Starts some workflows in each transaction, and tells each what it awaits.
+/// Starts some workflows in each transaction; and tells each what it awaits, at once or a while later.
 fn script_of(starts: Starts, program: Option<&dyn Program>) -> ScriptOptions {
+    let now = |op| (Micros(0), op);
     let round = |index: u32| {
         let first = starts.first_key + index * starts.of_round;
         let keys = first..first + starts.of_round;
-        let begin = (Micros(0), Op::Begin { isolation: Isolation::ReadCommitted });
-        let mut statements = vec![begin];
-        statements.extend(keys.flat_map(|key| arrival(key, starts.size, program)).map(|op| (Micros(0), op)));
-        statements.push((Micros(0), Op::Commit));
+        let mut statements = vec![now(Op::Begin { isolation: Isolation::ReadCommitted })];
+        statements.extend(keys.clone().map(|key| now(start(key, starts.size, program))));
+        statements.push(now(Op::Commit));
+        statements.extend(keys.flat_map(|key| emits(key, starts.size, program)));
         Round { at: Micros(0), on_lost_reply: OnLostReply::Repeat, on_refusal: OnRefusal::RollBack, statements }
     };
     ScriptOptions::Once { rounds: (starts.done..starts.rounds).map(round).collect() }
 }
 
-fn arrival(key: u32, size: u64, program: Option<&dyn Program>) -> Vec<PlainOp> {
-    let Some(program) = program else { return vec![Op::Append { queue: QUEUE, payload: key.into() }] };
-    let (step, state) = program.start(key, size);
-    let start = Op::Start { queue: QUEUE, key: Key(key), step, state };
-    let emits = program.emits(key, size).into_iter().enumerate().map(|(place, told)| Op::Emit {
-        workflow: WorkflowId(0),
-        name: told.name,
-        payload: told.payload,
-        emit: EmitId(key * 16 + place as u32 + 1),
-        token: told.token.unwrap_or(WaitToken::NONE),
-        actor: ActorId(0),
-    });
-    [start].into_iter().chain(emits).collect()
+fn start(key: u32, size: u64, program: Option<&dyn Program>) -> PlainOp {
+    let (step, state) = program.map_or((Step(0), 0), |program| program.start(key, size));
+    Op::Start { queue: QUEUE, key: Key(key), step, state }
+}
+
+fn emits(key: u32, size: u64, program: Option<&dyn Program>) -> Vec<(Micros, PlainOp)> {
+    let told = program.map_or_else(Vec::new, |program| program.emits(key, size));
+    // One in four waits for it rather than finds it there.
+    let pause = if key % 4 == 0 { Micros::from_millis(u64::from(key) * 7 % 80) } else { Micros(0) };
+    let emit = |(place, told): (usize, Expected)| {
+        let op = Op::Emit {
+            workflow: WorkflowId(0),
+            name: told.name,
+            payload: told.payload,
+            emit: EmitId(key * 16 + place as u32 + 1),
+            token: told.token.unwrap_or(WaitToken::NONE),
+            actor: ActorId(0),
+        };
+        (pause, op)
+    };
+    told.into_iter().enumerate().map(emit).collect()
 }

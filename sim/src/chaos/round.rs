@@ -351,8 +351,9 @@ impl<'a, 's> Conductor<'a, 's> {
             _ => self.site.server.stop_immediately()?,
         }
         std::thread::sleep(down_for);
-        self.site.server.restart().context("the server does not come back")?;
+        // Before anybody is let in: from here on numbers of transactions are given again.
         self.journal.record(0, Xid(0), PlainHappening::Fault(Fault::ServerRestart), None);
+        self.site.server.restart().context("the server does not come back")?;
         let over = self.now();
         self.injected.push(Injected { kind, at, over });
         Ok(())

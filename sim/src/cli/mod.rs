@@ -90,7 +90,7 @@ enum Command {
     /// The same actors as real processes on a real server, with real crashes
     Chaos(chaos::Arguments),
     /// One process of `chaos`, which starts it
-    #[command(hide = true)]
+    #[command(hide = true, name = crate::chaos::COMMAND)]
     ChaosProcess,
     /// What `run --shard k/n --json` printed on many machines, as one run
     Merge(merge::Arguments),
