@@ -17,7 +17,7 @@ use tourbillon_models::workload::Program;
 pub const DEAD_INTERVAL: Micros = Micros::from_millis(400);
 pub const ROTATION_PERIOD: Micros = Micros::from_millis(400);
 pub const DRAIN_INTERVAL: Micros = Micros::from_millis(20);
-pub const LIVENESS_BOUND: Micros = Micros::from_secs(60);
+pub const LIVENESS_BOUND: Micros = Micros::from_secs(40);
 const LOCK_TIMEOUT: Micros = Micros::from_millis(100);
 /// Keys of one client are below those of the next.
 const KEYS: u32 = 10_000_000;

@@ -28,6 +28,7 @@ pub use crew::{COMMAND, STARTED_BY};
 pub use figures::{Figures, Judged};
 pub use process::DIED;
 
+use crate::generate;
 use crate::postgres::server::Server;
 use crate::simulate::Work;
 use anyhow::{Context, Result};
@@ -78,6 +79,7 @@ pub(crate) struct Course<'w> {
     /// So many are to be alive at a time.
     pub live: u64,
     pub faults_end: Micros,
+    pub liveness_bound: Micros,
     pub server_kills: u64,
 }
 
@@ -104,7 +106,7 @@ impl Course<'_> {
             processes,
             dead_interval: DEAD_INTERVAL,
             faults_end,
-            liveness_bound: LIVENESS_BOUND,
+            liveness_bound: self.liveness_bound,
             rotation_period: ROTATION_PERIOD,
             drain_interval: DRAIN_INTERVAL,
             options: options.map(|(name, value)| (name.to_owned(), value)).to_vec(),
@@ -217,13 +219,16 @@ fn next_course<'p>(plan: &'p Plan, figures: &Figures, round: u64) -> Option<Cour
         Length::Workflows(_) => (left as u32).div_ceil(plan.clients).next_multiple_of(20),
     };
     let is_long = work.name == "agent-loop";
+    let size = if is_long { 20 } else { 2 };
+    let asleep = work.program.as_deref().map_or(Micros(0), |program| generate::asleep(program, size));
     Some(Course {
         round,
         work,
         workflows: most,
-        size: if is_long { 20 } else { 2 },
+        size,
         live: if is_long { 2_000 } else { 3_000 },
         faults_end: Micros(faults_end),
+        liveness_bound: LIVENESS_BOUND + asleep,
         server_kills: if is_last { kills_left } else { kills.min(kills_left) },
     })
 }

@@ -6,7 +6,7 @@
 
 use super::clock::monotonic_ns;
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -90,13 +90,14 @@ enum Listener {
 }
 
 impl Proxies {
-    pub fn start(upstream: &Upstream, count: usize) -> Result<Proxies> {
+    /// In sockets in a directory, or else at ports of this machine's.
+    pub fn start(upstream: &Upstream, sockets: Option<&Path>, count: usize) -> Result<Proxies> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let levers: Vec<_> = (0..count).map(|_| Lever::new()).collect();
         let mut listeners = Vec::new();
         let mut ports = Vec::new();
         for index in 0..count {
-            let (listener, port) = runtime.block_on(listen(upstream, FIRST_PORT + index as u16))?;
+            let (listener, port) = runtime.block_on(listen(sockets, FIRST_PORT + index as u16))?;
             listeners.push(listener);
             ports.push(port);
         }
@@ -122,16 +123,16 @@ impl Drop for Proxies {
     }
 }
 
-async fn listen(upstream: &Upstream, name: u16) -> Result<(Listener, u16)> {
-    match upstream {
-        Upstream::Unix(directory, _) => {
+async fn listen(sockets: Option<&Path>, name: u16) -> Result<(Listener, u16)> {
+    match sockets {
+        Some(directory) => {
             let path = directory.join(format!(".s.PGSQL.{name}"));
             let _ = std::fs::remove_file(&path);
             let listener = UnixListener::bind(&path)
                 .with_context(|| format!("a proxy cannot have the socket {}", path.display()))?;
             Ok((Listener::Unix(listener), name))
         }
-        Upstream::Tcp(..) => {
+        None => {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("a proxy cannot have a port")?;
             let port = listener.local_addr()?.port();
             Ok((Listener::Tcp(listener), port))

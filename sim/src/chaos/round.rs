@@ -1,13 +1,13 @@
 //! One round: a schema, a cast, faults, peace, and a history. Nothing of it stays but the verdict and some figures.
 
 use super::blow::{Blow, Kind, Limits, millis, schedule};
-use super::cast::{Casting, DEAD_INTERVAL, LIVENESS_BOUND, cast};
+use super::cast::{Casting, DEAD_INTERVAL, cast};
 use super::crew::{Ended, Member};
 use super::journal::{Journal, Life};
 use super::merge::merge;
 use super::orders::{Address, Orders, Task, Timeouts};
-use super::proxy::{Proxies, Upstream};
-use super::site::{Progress, Site, doors};
+use super::proxy::Proxies;
+use super::site::{Doors, Progress, Site, doors};
 use super::{Course, Plan};
 use crate::generate::{CONSUMER, QUEUE};
 use crate::postgres::interrupt;
@@ -71,10 +71,10 @@ pub fn play(
     directory: &Path,
     watch: &mut dyn FnMut(Progress, &[Injected]),
 ) -> Result<Played> {
-    let (upstream, address) = doors(server)?;
-    let mut conductor = Conductor::prepare(plan, course, server, (upstream, address), directory)?;
+    let doors = doors(server)?;
+    let mut conductor = Conductor::prepare(plan, course, server, &doors, directory)?;
     let faults_end = conductor.shake(course, watch)?;
-    let drained = conductor.wait_until_drained(faults_end, watch)?;
+    let drained = conductor.wait_until_drained(faults_end, course.liveness_bound, watch)?;
     conductor.dismiss()?;
     let drained_in = drained.map(|at| at - faults_end);
     let Conductor { mut site, mut injected, journals, proxies, mut journal, progress, members, .. } = conductor;
@@ -85,6 +85,8 @@ pub fn play(
     let names: Vec<String> =
         std::iter::once("conductor".to_owned()).chain(members.into_iter().map(|it| it.name)).collect();
     let mut history = History::new(course.header(plan, names, faults_end, site.server.version()));
+    // Whoever was killed before he wrote a word has none.
+    let journals: Vec<PathBuf> = journals.into_iter().filter(|path| path.exists()).collect();
     merge(&journals, &mut site.names, &mut history)?;
     history.state = Some(state);
     drop(proxies);
@@ -107,7 +109,7 @@ impl<'a, 's> Conductor<'a, 's> {
         plan: &'a Plan,
         course: &Course<'_>,
         server: &'s mut Server,
-        (upstream, address): (Upstream, Address),
+        doors: &Doors,
         directory: &Path,
     ) -> Result<Self> {
         let mut stream = Stream::new(plan.seed, "chaos", course.round);
@@ -121,7 +123,7 @@ impl<'a, 's> Conductor<'a, 's> {
             program: course.work.program.as_deref(),
         };
         let roles = cast(&mut stream, &casting);
-        let proxies = Proxies::start(&upstream, roles.len())?;
+        let proxies = Proxies::start(&doors.upstream, doors.sockets.as_deref(), roles.len())?;
         let mut site = Site::open(server, &course.work, plan.guards)?;
         let epoch = site.names.epoch;
         let tag = site.schema.clone();
@@ -139,7 +141,7 @@ impl<'a, 's> Conductor<'a, 's> {
                 workload: course.work.name.clone(),
                 without: plan.guards.removed().map(|guard| guard.name().to_owned()).collect(),
                 schema: site.schema.clone(),
-                address: Address { port: proxies.ports[index], ..address.clone() },
+                address: Address { port: proxies.ports[index], ..doors.address.clone() },
                 tag: tag.clone(),
                 directory: directory.to_owned(),
                 epoch,
@@ -363,11 +365,12 @@ impl<'a, 's> Conductor<'a, 's> {
     fn wait_until_drained(
         &mut self,
         faults_end: Micros,
+        bound: Micros,
         watch: &mut dyn FnMut(Progress, &[Injected]),
     ) -> Result<Option<Micros>> {
         let is_client = |it: &Member| matches!(it.orders.task, Task::Starts(_));
         self.members.iter_mut().filter(|it| is_client(it)).for_each(Member::dismiss);
-        while self.now() - faults_end <= LIVENESS_BOUND + Micros::from_secs(1) {
+        while self.now() - faults_end <= bound + Micros::from_secs(1) {
             self.turn()?;
             if self.now() - self.looked_at < LOOK {
                 continue;

@@ -13,6 +13,7 @@ use crate::postgres::server::Server;
 use crate::postgres::session::{Outcome, Reply};
 use crate::simulate::Work;
 use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_postgres::config::Host;
 use tokio_postgres::types::ToSql;
@@ -150,21 +151,32 @@ impl<'s> Site<'s> {
     }
 }
 
-/// Where the server listens, and how to log in there.
-pub fn doors(server: &Server) -> Result<(Upstream, Address)> {
+/// How a round's processes come to the server.
+pub struct Doors {
+    pub upstream: Upstream,
+    /// For proxies: where a server of our own has its socket. Nothing is put where another has his.
+    pub sockets: Option<PathBuf>,
+    /// That of proxies, but for the port.
+    pub address: Address,
+}
+
+pub fn doors(server: &Server) -> Result<Doors> {
     let config = server.config();
     let port = config.get_ports().first().copied().unwrap_or(5432);
-    let host = config.get_hosts().first().context("the server's address names no host")?;
-    let (upstream, host) = match host {
-        Host::Unix(path) => (Upstream::Unix(path.clone(), port), path.display().to_string()),
-        Host::Tcp(name) => (Upstream::Tcp(name.clone(), port), "127.0.0.1".to_owned()),
+    let upstream = match config.get_hosts().first().context("the server's address names no host")? {
+        Host::Unix(path) => Upstream::Unix(path.clone(), port),
+        Host::Tcp(name) => Upstream::Tcp(name.clone(), port),
+    };
+    let sockets = match &upstream {
+        Upstream::Unix(path, _) if server.can_crash() => Some(path.clone()),
+        _ => None,
     };
     let address = Address {
-        host,
+        host: sockets.as_ref().map_or("127.0.0.1".to_owned(), |path| path.display().to_string()),
         port,
         user: config.get_user().map(str::to_owned),
         password: config.get_password().map(<[u8]>::to_vec),
         database: config.get_dbname().map(str::to_owned),
     };
-    Ok((upstream, address))
+    Ok(Doors { upstream, sockets, address })
 }
