@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tourbillon::chaos::{self, DIED, STARTED_BY};
 use tourbillon::cli::{self, Console, Exit};
 use tourbillon::postgres::interrupt;
+use tourbillon::postgres::server::Server;
 
 /// What the tool is asked to do.
 const ARGUMENTS: &str = "TOURBILLON_TEST_ARGUMENTS";
@@ -83,19 +84,57 @@ fn a_short_run_loses_nothing() {
     assert!(fs::read_dir(directory.path()).expect("it is there").next().is_none(), "no history is kept of a clean run");
 }
 
-#[test]
-fn a_user_s_server_is_not_killed_and_is_left_clean() {
-    let Some((host, url)) = users_server() else { return };
+fn schemas(host: &Server) -> i64 {
+    let sql = "select count(*) from pg_namespace where nspname ~ '^tourbillon_'";
+    let found = host.execute(host.control().session(), sql, &[]).expect("the server stays");
+    found.done().expect("it is a query").rows[0].get(0)
+}
+
+/// The address of a socket, without a space.
+fn as_one_word(url: &str) -> String {
     let path = url.trim_start_matches("host=").split(' ').next().expect("it is a socket's directory");
-    let url = format!("postgres://guest@{}/postgres", path.replace('/', "%2F"));
+    format!("postgres://guest@{}/postgres", path.replace('/', "%2F"))
+}
+
+#[test]
+fn a_users_server_is_not_killed_and_is_left_clean() {
+    let Some((host, url)) = users_server() else { return };
+    let url = as_one_word(&url);
     let (code, value, said) = run(&format!("chaos --seconds 2 --round 2 --json --postgres {url}"));
     assert_eq!((code, value["judgement"].as_str()), (Some(0), Some("holds")), "{said}{:#}", value["violations"]);
-    let sql = "select count(*) from pg_namespace where nspname ~ '^tourbillon_'";
-    let left = host.execute(host.control().session(), sql, &[]).expect("the server stays");
-    assert_eq!(left.done().expect("it is a query").rows[0].get::<_, i64>(0), 0);
+    assert_eq!(schemas(&host), 0);
+    // An interrupted run puts things in order before it ends.
+    let mut child = tool(&format!("chaos --seconds 600 --postgres {url}")).spawn().expect("this program can be run");
+    wait_until("a round begins", || schemas(&host) > 0);
+    let all = descendants(child.id());
+    assert!(
+        Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().expect("there is kill").success()
+    );
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    wait_until("all processes are gone", || !all.iter().any(|pid| lives(*pid)));
+    assert_eq!(schemas(&host), 0);
     let (code, _, said) = run(&format!("chaos --server-kills 1 --postgres {url}"));
     assert_eq!(code, Some(2));
     assert!(said.contains("only a server that is started here is killed or stopped"), "{said}");
+}
+
+#[test]
+fn a_removed_guard_is_found() {
+    if server().is_none() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("there is room");
+    let (code, value, said) = run(&format!(
+        "chaos --seconds 60 --round 3 --gap 100 --faults process_stop,process_kill --without takeover_fresh_token --json --keep {}",
+        directory.path().display()
+    ));
+    assert_eq!((code, value["judgement"].as_str()), (Some(1), Some("violated")), "{said}{value:#}");
+    assert!(value["properties"]["D5"]["violated"].as_u64() > Some(0), "{:#}", value["violations"]);
+    // The history that is kept shows it to whoever reads it.
+    let kept = value["history"].as_str().expect("it is kept");
+    let said = tourbillon(&format!("check {kept}"));
+    assert_eq!(said.exit, Exit::Broken);
+    assert!(said.out.contains("D5 token-unique is violated"), "{}", said.out);
 }
 
 /// What a process started, and what these did.
