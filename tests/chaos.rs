@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tourbillon::chaos::{self, DIED, STARTED_BY};
@@ -199,7 +199,7 @@ fn at_work(arguments: &str) -> (Child, PathBuf) {
 }
 
 #[track_caller]
-fn nothing_is_left(of: &BTreeSet<u32>, directory: &PathBuf) {
+fn nothing_is_left(of: &BTreeSet<u32>, directory: &Path) {
     wait_until("all processes are gone", || !of.iter().any(|pid| lives(*pid)));
     wait_until("the server's directory is gone", || !directory.exists());
 }

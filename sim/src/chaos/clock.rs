@@ -37,11 +37,11 @@ impl Epoch {
     }
 
     /// A time that the server told, in the round's time.
-    pub const fn from_server(self, time: Micros) -> Micros {
+    pub const fn round_time(self, time: Micros) -> Micros {
         Micros(time.0.saturating_sub(self.server_us))
     }
 
-    pub const fn to_server(self, time: Micros) -> Micros {
+    pub const fn server_time(self, time: Micros) -> Micros {
         Micros(time.0 + self.server_us)
     }
 }

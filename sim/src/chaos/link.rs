@@ -354,7 +354,7 @@ pub const fn micros(span: Micros) -> Duration {
 fn with_server_clock(op: &PlainOp, epoch: Epoch) -> PlainOp {
     let mut op = op.clone();
     if let Op::Heartbeat { at, .. } | Op::Claim { at, .. } | Op::TakeOver { at, .. } | Op::Hold { at, .. } = &mut op {
-        *at = epoch.to_server(*at);
+        *at = epoch.server_time(*at);
     }
     op
 }

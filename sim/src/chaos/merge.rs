@@ -148,11 +148,11 @@ fn rename_reply(reply: &mut PlainReply, workflows: &[WorkflowId], names: &Names)
             children.iter_mut().for_each(|child| *child = workflows[*child as usize].0);
         }
         Reply::Ticked { at, snapshot, .. } => {
-            *at = names.epoch.from_server(*at);
+            *at = names.epoch.round_time(*at);
             snapshot.xmax = names.xid(snapshot.xmax);
             names.in_progress(&mut snapshot.in_progress);
         }
-        Reply::Scheduled { due, .. } => *due = names.epoch.from_server(*due),
+        Reply::Scheduled { due, .. } => *due = names.epoch.round_time(*due),
         _ => {}
     }
 }
@@ -170,7 +170,7 @@ impl Names {
 
     /// A state with the server's numbers, in those of the history.
     pub fn rename_state(&self, state: &mut State) {
-        let time = |time: &mut _| *time = self.epoch.from_server(*time);
+        let time = |time: &mut _| *time = self.epoch.round_time(*time);
         for row in &mut state.ticks {
             time(&mut row.at);
             row.snapshot.xmax = self.xid(row.snapshot.xmax);

@@ -156,7 +156,7 @@ fn start(key: u32, size: u64, program: Option<&dyn Program>) -> PlainOp {
 fn emits(key: u32, size: u64, program: Option<&dyn Program>) -> Vec<(Micros, PlainOp)> {
     let told = program.map_or_else(Vec::new, |program| program.emits(key, size));
     // One in four waits for it rather than finds it there.
-    let pause = if key % 4 == 0 { Micros::from_millis(u64::from(key) * 7 % 80) } else { Micros(0) };
+    let pause = if key.is_multiple_of(4) { Micros::from_millis(u64::from(key) * 7 % 80) } else { Micros(0) };
     let emit = |(place, told): (usize, Expected)| {
         let op = Op::Emit {
             workflow: WorkflowId(0),

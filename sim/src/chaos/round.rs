@@ -124,7 +124,7 @@ impl<'a, 's> Conductor<'a, 's> {
         };
         let roles = cast(&mut stream, &casting);
         let proxies = Proxies::start(&doors.upstream, doors.sockets.as_deref(), roles.len())?;
-        let mut site = Site::open(server, &course.work, plan.guards)?;
+        let mut site = Site::open(server, course.work, plan.guards)?;
         let epoch = site.names.epoch;
         let tag = site.schema.clone();
         let own = directory.join("0-0.jsonl");
