@@ -40,6 +40,7 @@ kinds! {
     HeldSnapshot "held_snapshot" "a transaction stays open with a snapshot"
     MaintenanceLock "maintenance_lock" "a transaction stays open with a lock on an event table"
     Timeouts "timeouts" "a worker's statements have a lock timeout and a statement timeout that they can run into"
+    BadHabits "bad_habits" "a worker hands off a part, forgets to, swallows errors, or claims in a transaction that stays open"
 }
 
 impl Kind {
@@ -52,9 +53,14 @@ impl Kind {
         matches!(self, Kind::ServerKill | Kind::ServerStop)
     }
 
+    /// Drawn when a process starts, and its own for as long as it lives.
+    pub const fn is_of_a_life(self) -> bool {
+        matches!(self, Kind::Timeouts | Kind::BadHabits)
+    }
+
     /// Befalls one process at a time that the schedule says.
     const fn is_drawn(self) -> bool {
-        !matches!(self, Kind::ServerKill | Kind::HeldSnapshot | Kind::MaintenanceLock | Kind::Timeouts)
+        !matches!(self, Kind::ServerKill | Kind::HeldSnapshot | Kind::MaintenanceLock) && !self.is_of_a_life()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who takes part in a round: their roles as in plans, larger and faster.
 
 use super::blow::Kind;
-use super::orders::{Starts, Task};
+use super::orders::{Starts, Task, Timeouts};
 use crate::generate::duties::duty;
 use crate::generate::{CONSUMER, QUEUE};
 use crate::random::Stream;
@@ -17,7 +17,7 @@ use tourbillon_models::workload::Program;
 pub const DEAD_INTERVAL: Micros = Micros::from_millis(400);
 pub const ROTATION_PERIOD: Micros = Micros::from_millis(400);
 pub const DRAIN_INTERVAL: Micros = Micros::from_millis(20);
-pub const LIVENESS_BOUND: Micros = Micros::from_secs(40);
+pub const LIVENESS_BOUND: Micros = Micros::from_secs(60);
 const LOCK_TIMEOUT: Micros = Micros::from_millis(100);
 /// Keys of one client are below those of the next.
 const KEYS: u32 = 10_000_000;
@@ -80,7 +80,8 @@ pub fn cast(stream: &mut Stream, casting: &Casting<'_>) -> Vec<(String, Task)> {
     cast
 }
 
-fn worker() -> WorkerOptions {
+/// One without faults of its own.
+pub fn worker() -> WorkerOptions {
     WorkerOptions {
         consumer: CONSUMER,
         subscribe_to: None,
@@ -99,6 +100,27 @@ fn worker() -> WorkerOptions {
         errors: ErrorHabit::Heeded,
         burial: BurialHabit::LeftAlone,
         identity: IdentityHabit::Kept,
+    }
+}
+
+pub fn timeouts(stream: &mut Stream) -> Timeouts {
+    let mut millis = |low, high| stream.span(Micros::from_millis(low), Micros::from_millis(high));
+    Timeouts { lock: millis(2, 60), statement: millis(20, 400) }
+}
+
+/// One that applications have, and the engine must survive.
+pub fn take_up_a_bad_habit(stream: &mut Stream, options: &mut WorkerOptions) {
+    match stream.below(4) {
+        0 => {
+            options.handoff = HandoffHabit::FirstPage;
+            options.page_limit = 20;
+        }
+        1 => options.handoff = HandoffHabit::Forgotten,
+        2 => options.errors = ErrorHabit::Swallowed,
+        _ => {
+            let open_for = stream.span(Micros::from_millis(1), Micros(DEAD_INTERVAL.0 / 2));
+            options.claim = ClaimHabit::InTransaction { open_for };
+        }
     }
 }
 

@@ -75,7 +75,7 @@ impl Figures {
         self.drained_in = self.drained_in.max(played.drained_in.unwrap_or_default());
         let troubled = troubled(&played.injected, &steps);
         let recovery = |over: Micros| steps.iter().find(|(at, _)| *at > over).map(|(at, _)| *at - over);
-        let ends = played.injected.iter().filter(|it| it.kind != Kind::Timeouts);
+        let ends = played.injected.iter().filter(|it| !it.kind.is_of_a_life());
         self.recoveries.extend(ends.filter_map(|it| recovery(it.over)));
         let is_steady = |at: Micros| at < end && !troubled.iter().any(|(from, to)| *from <= at && at <= *to);
         self.steady_steps += steps.iter().filter(|(at, _)| is_steady(*at)).map(|(_, count)| count).sum::<u64>();
@@ -131,7 +131,7 @@ fn held(history: &History) -> [(Kind, u64); 2] {
 fn troubled(injected: &[Injected], steps: &[(Micros, u64)]) -> Vec<(Micros, Micros)> {
     let after = |over: Micros| steps.iter().find(|(at, _)| *at > over).map_or(Micros(u64::MAX), |(at, _)| *at);
     let mut spans: Vec<_> =
-        injected.iter().filter(|it| it.kind != Kind::Timeouts).map(|it| (it.at, after(it.over))).collect();
+        injected.iter().filter(|it| !it.kind.is_of_a_life()).map(|it| (it.at, after(it.over))).collect();
     spans.sort_unstable();
     let mut merged: Vec<(Micros, Micros)> = Vec::new();
     for (from, to) in spans {

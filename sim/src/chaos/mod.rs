@@ -226,7 +226,8 @@ fn next_course<'p>(plan: &'p Plan, figures: &Figures, round: u64) -> Option<Cour
         work,
         workflows: most,
         size,
-        live: if is_long { 2_000 } else { 3_000 },
+        // An isolated window costs the square of its events.
+        live: if is_long { 800 } else { 1_500 },
         faults_end: Micros(faults_end),
         liveness_bound: LIVENESS_BOUND + asleep,
         server_kills: if is_last { kills_left } else { kills.min(kills_left) },

@@ -1,11 +1,11 @@
 //! One round: a schema, a cast, faults, peace, and a history. Nothing of it stays but the verdict and some figures.
 
 use super::blow::{Blow, Kind, Limits, millis, schedule};
-use super::cast::{Casting, DEAD_INTERVAL, cast};
+use super::cast::{Casting, DEAD_INTERVAL, cast, take_up_a_bad_habit, timeouts, worker};
 use super::crew::{Ended, Member};
 use super::journal::{Journal, Life};
 use super::merge::merge;
-use super::orders::{Address, Orders, Task, Timeouts};
+use super::orders::{Address, Orders, Task};
 use super::proxy::Proxies;
 use super::site::{Doors, Progress, Site, doors};
 use super::{Course, Plan};
@@ -173,21 +173,28 @@ impl<'a, 's> Conductor<'a, 's> {
         self.site.names.epoch.now()
     }
 
-    /// Each life has habits of its own.
+    /// Each life has limits and habits of its own.
     fn start(&mut self, index: usize) -> Result<()> {
-        let (has_timeouts, hesitation) = (self.stream.chance(1, 4), self.stream.below(300_000));
-        let (lock, statement) = (self.stream.between(2, 60), self.stream.between(20, 400));
+        let hesitation = Micros(self.stream.below(300_000));
+        let draws = [Kind::Timeouts, Kind::BadHabits].map(|kind| (kind, self.stream.chance(1, 4), self.stream.bits()));
         let member = &mut self.members[index];
-        let is_worker = matches!(member.orders.task, Task::Worker(_));
-        let timeouts = Timeouts { lock: Micros::from_millis(lock), statement: Micros::from_millis(statement) };
-        let has_timeouts = has_timeouts && is_worker && self.plan.kinds.contains(&Kind::Timeouts);
-        member.orders.timeouts = has_timeouts.then_some(timeouts);
-        member.orders.hesitation = Micros(hesitation);
+        member.orders.hesitation = hesitation;
+        member.orders.timeouts = None;
+        let mut has = Vec::new();
+        if let Task::Worker(options) = &mut member.orders.task {
+            *options = worker();
+            for (kind, _, draw) in draws.into_iter().filter(|(kind, is, _)| *is && self.plan.kinds.contains(kind)) {
+                let mut stream = Stream::new(draw, "habit", 0);
+                match kind {
+                    Kind::Timeouts => member.orders.timeouts = Some(timeouts(&mut stream)),
+                    _ => take_up_a_bad_habit(&mut stream, options),
+                }
+                has.push(kind);
+            }
+        }
         member.start()?;
         self.journals.push(member.orders.journal());
-        if has_timeouts {
-            self.inject(Kind::Timeouts, Micros(0));
-        }
+        has.into_iter().for_each(|kind| self.inject(kind, Micros(0)));
         Ok(())
     }
 
@@ -338,7 +345,12 @@ impl<'a, 's> Conductor<'a, 's> {
                 lever.hang_up(lasts);
             }
             Kind::LostCommit => lever.lose_commit(),
-            Kind::ServerKill | Kind::ServerStop | Kind::HeldSnapshot | Kind::MaintenanceLock | Kind::Timeouts => {
+            Kind::ServerKill
+            | Kind::ServerStop
+            | Kind::HeldSnapshot
+            | Kind::MaintenanceLock
+            | Kind::Timeouts
+            | Kind::BadHabits => {
                 unreachable!("{} befalls no process", blow.kind.name())
             }
         }
