@@ -136,8 +136,13 @@ pub struct Broken {
 /// Settings of a server of our own, for who is not in lockstep.
 pub const SETTINGS: [&str; 3] = ["deadlock_timeout=100ms", "autovacuum=on", "max_connections=100"];
 
-/// Plays rounds until the plan is done, or one is not clean.
-pub fn run(plan: &Plan, server: &mut Server, mut watch: impl FnMut(&Status<'_>)) -> Result<(Figures, Option<Broken>)> {
+/// Plays rounds until the plan is done, or one is not clean. `read` is shown each clean history before it is forgotten.
+pub fn run(
+    plan: &Plan,
+    server: &mut Server,
+    mut watch: impl FnMut(&Status<'_>),
+    mut read: impl FnMut(u64, &History) -> Result<()>,
+) -> Result<(Figures, Option<Broken>)> {
     let directory = journals(plan, server)?;
     let (mut figures, mut checker) = (Figures::default(), Checker::new());
     let begun = Instant::now();
@@ -165,6 +170,7 @@ pub fn run(plan: &Plan, server: &mut Server, mut watch: impl FnMut(&Status<'_>))
             figures.wall = begun.elapsed();
             return Ok((figures, Some(Broken { round, history: played.history, verdict })));
         }
+        read(round, &played.history)?;
     }
     figures.wall = begun.elapsed();
     Ok((figures, None))

@@ -12,9 +12,12 @@ use crate::simulate::Work;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tourbillon_engine::guard::{Guard, Guards};
+use tourbillon_models::history::History;
 use tourbillon_models::name::Micros;
 use tourbillon_models::property::Property;
 use tourbillon_models::verdict::Judgement;
@@ -66,6 +69,9 @@ pub struct Arguments {
     /// Where a history is kept that is not clean
     #[arg(long, value_name = "DIRECTORY", default_value = ".")]
     keep: PathBuf,
+    /// Keep the clean ones, too
+    #[arg(long)]
+    keep_all: bool,
     /// Print one JSON value
     #[arg(long)]
     json: bool,
@@ -106,14 +112,18 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let plan = plan(arguments, server.can_crash())?;
     let bar = console.status();
     let shown = |status: &Status<'_>| bar.set_message(line(status));
-    let (figures, broken) = chaos::run(&plan, &mut server, shown)?;
+    let read = |round: u64, history: &History| match arguments.keep_all {
+        true => keep(history, round, &arguments.keep, plan.seed).map(|_| ()),
+        false => Ok(()),
+    };
+    let (figures, broken) = chaos::run(&plan, &mut server, shown, read)?;
     bar.finish_and_clear();
     let exit = match &broken {
         None => Exit::Clean,
         Some(broken) if broken.verdict.judgement() == Judgement::Violated => Exit::Broken,
         Some(_) => Exit::Unknown,
     };
-    let kept = broken.as_ref().map(|broken| keep(broken, &arguments.keep, plan.seed)).transpose()?;
+    let kept = broken.as_ref().map(|it| keep(&it.history, it.round, &arguments.keep, plan.seed)).transpose()?;
     if arguments.json {
         console.print_json(&told(&plan, &figures, server.version(), broken.as_ref(), kept.as_deref()));
         return Ok(exit);
@@ -179,11 +189,14 @@ fn line(status: &Status<'_>) -> String {
     )
 }
 
-fn keep(broken: &Broken, directory: &Path, seed: u64) -> Result<PathBuf> {
-    let path = directory.join(format!("chaos-{seed}-{}.jsonl", broken.round));
-    let mut text = broken.history.lines().collect::<Vec<_>>().join("\n");
-    text.push('\n');
-    std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+fn keep(history: &History, round: u64, directory: &Path, seed: u64) -> Result<PathBuf> {
+    let path = directory.join(format!("chaos-{seed}-{round}.jsonl"));
+    let write = || {
+        let mut file = BufWriter::new(File::create(&path)?);
+        history.lines().try_for_each(|line| writeln!(file, "{line}"))?;
+        file.flush()
+    };
+    write().with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(path)
 }
 
