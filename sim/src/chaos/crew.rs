@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::Micros;
@@ -54,7 +55,11 @@ impl Member {
     }
 
     pub fn start(&mut self) -> Result<()> {
-        let program = std::env::current_exe().context("this program cannot be found again")?;
+        // The file may have been replaced since.
+        let program = match cfg!(target_os = "linux") {
+            true => PathBuf::from("/proc/self/exe"),
+            false => std::env::current_exe().context("this program cannot be found again")?,
+        };
         let mut command = Command::new(program);
         match std::env::var(STARTED_BY) {
             Ok(words) => command.args(words.split(' ')),

@@ -28,10 +28,11 @@ pub const fn leaves_one(op: &PlainOp) -> bool {
 /// A statement that does the same, and leaves a mark, which is its parameter of that number. A query that changes data
 /// below another is run after it, so that the call begins in a transaction that has written nothing.
 pub fn leave(text: &str, schema: &str, parameter: usize) -> String {
+    // Its name is that of no column.
     format!(
-        "with answer as materialized ({text}), \
-         marked as (insert into {schema}.chaos_mark (mark, reply) select ${parameter}::int8, to_json(answer)::text from answer) \
-         select * from answer"
+        "with chaos_answer as materialized ({text}), chaos_marked as (insert into {schema}.chaos_mark (mark, reply) \
+         select ${parameter}::int8, to_json(chaos_answer)::text from chaos_answer) \
+         select * from chaos_answer"
     )
 }
 
