@@ -155,6 +155,12 @@ fn plan(arguments: &Arguments, own_server: bool) -> Result<Plan> {
         programs.collect::<Vec<_>>().join(", ")
     };
     ensure!(plain.is_empty(), "chaos runs workflows, and {} has none: there are {}", plain.join(", "), known());
+    let told: Vec<&str> = works.iter().filter(|work| !work.names().is_empty()).map(|work| work.name.as_str()).collect();
+    ensure!(
+        told.is_empty(),
+        "chaos does not run workflows that await what somebody tells them, such as {}",
+        told.join(", ")
+    );
     let length = match (arguments.seconds, arguments.workflows) {
         (_, Some(count)) => Length::Workflows(count),
         (seconds, None) => Length::Time(Duration::from_secs(seconds.unwrap_or(30))),
