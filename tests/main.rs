@@ -25,6 +25,7 @@ mod history;
 mod readme;
 mod strategy;
 
+mod chaos;
 mod hold;
 mod merge;
 mod net;

@@ -30,6 +30,7 @@ pub mod activation;
 pub mod agenda;
 pub mod bench;
 pub mod capsule;
+pub mod chaos;
 pub mod check;
 pub mod cli;
 pub mod clock;

@@ -39,6 +39,11 @@ impl Ids {
         token
     }
 
+    /// How many workflows have a number: those from 1 on.
+    pub fn workflow_count(&self) -> u32 {
+        self.workflows.len() as u32
+    }
+
     /// None for workflow 0. One that never appeared gets a uuid that no server gives, nor a replay.
     pub fn workflow_uuid(&self, workflow: WorkflowId) -> Option<u128> {
         let index = workflow.0.checked_sub(1)?;

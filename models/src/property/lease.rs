@@ -8,7 +8,7 @@
 //! - **Q10** A takeover runs at least the dead interval (the one that its call names) after the victim's last claim,
 //!   heartbeat, hold or hand-out ran, by the server's clock, and not while a transaction that did one of these is open.
 //!   A call's time lies between its two records; the pair that excuses most counts. That the transaction was really open
-//!   is taken as proved only when a later reply in its session shows that the server had not ended it. Broken by
+//!   is taken as proved only when the reply to a later call in its session shows that the server had not ended it. Broken by
 //!   heartbeats at transaction start, by leases that go by the workers' clocks.
 //! - **D5** No token is given out that a committed transaction had been given. Broken by a sequence that rewinds.
 //!
@@ -244,8 +244,9 @@ impl Pass<'_> {
         }
     }
 
-    /// A reply in a session shows that the server had not ended it, nor its transaction, when the takeover ran.
-    /// A refusal of a call that was under way at that time may have been what ended it.
+    /// A reply in a session shows that the server had not ended it, nor its transaction, when the takeover ran: a reply to a
+    /// call that was made after it. One that was under way may have been answered before, and heard of late; if it was
+    /// refused, that may have been what ended the transaction.
     pub(super) fn confirm_suspicions(&mut self, index: u32, session: Session, call: u32, is_refusal: bool) {
         let clue = Clue(self.history);
         for place in (0..self.memory.suspicions.len()).rev() {
@@ -253,8 +254,10 @@ impl Pass<'_> {
             if holder != session || index == takeover {
                 continue;
             }
-            if is_refusal && call < takeover {
-                self.memory.suspicions.swap_remove(place);
+            if call < takeover {
+                if is_refusal {
+                    self.memory.suspicions.swap_remove(place);
+                }
                 continue;
             }
             let Suspicion { held, takeover, victim, .. } = self.memory.suspicions.swap_remove(place);

@@ -369,8 +369,9 @@ impl Pass<'_> {
                 let log = &self.memory.queues[queue as usize];
                 (log.end_of(range.prev), log.end_of(range.next))
             };
+            // A window that was given out before this one, to somebody who has not heard of it yet.
             if !self.look_until(done, consumer, gap_end, None) {
-                return;
+                break;
             }
             self.look_until(done, consumer, end, Some(range));
             let Some(subscription) = self.subscription(consumer) else { return };

@@ -96,4 +96,11 @@ impl<'a> Console<'a> {
         let style = ProgressStyle::with_template(template).expect("the template is well-formed");
         ProgressBar::with_draw_target(Some(count), target).with_style(style).with_prefix(of_what.to_owned())
     }
+
+    /// A line that changes as long as something goes on.
+    pub(super) fn status(&self) -> ProgressBar {
+        let target = if self.bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template("{msg}").expect("the template is well-formed");
+        ProgressBar::with_draw_target(None, target).with_style(style)
+    }
 }

@@ -7,6 +7,7 @@
 //! It can be driven in process: [`main`] takes its arguments and a [`Console`].
 
 mod bench;
+mod chaos;
 mod check;
 mod console;
 mod explore;
@@ -86,6 +87,11 @@ enum Command {
     Guards(guards::Arguments),
     /// Run all schedules of a small configuration, up to bounds, and say what was covered
     Explore(explore::Arguments),
+    /// The same actors as real processes on a real server, with real crashes
+    Chaos(chaos::Arguments),
+    /// One process of `chaos`, which starts it
+    #[command(hide = true, name = crate::chaos::COMMAND)]
+    ChaosProcess,
     /// What `run --shard k/n --json` printed on many machines, as one run
     Merge(merge::Arguments),
     /// Workloads, faults, properties, guards and designs, each with one sentence
@@ -142,6 +148,8 @@ fn dispatch(arguments: Arguments, console: &mut Console) -> anyhow::Result<Exit>
         Some(Command::Export(arguments)) => export::run(&arguments, console),
         Some(Command::Guards(arguments)) => guards::run(&arguments, console),
         Some(Command::Explore(arguments)) => explore::run(&arguments, console),
+        Some(Command::Chaos(arguments)) => chaos::run(&arguments, console),
+        Some(Command::ChaosProcess) => chaos::process(),
         Some(Command::Merge(arguments)) => merge::run(&arguments, console),
         Some(Command::List(arguments)) => list::run(&arguments, console),
         Some(Command::Sql(arguments)) => sql::run(&arguments, console),
@@ -176,7 +184,11 @@ fn possible_values(said: &str) -> String {
 fn commands(of_bench: bool) -> Vec<String> {
     let all = Arguments::command();
     let parent = if of_bench { all.find_subcommand("bench").expect("bench is a command") } else { &all };
-    parent.get_subcommands().map(|command| command.get_name().to_owned()).collect()
+    parent
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .map(|command| command.get_name().to_owned())
+        .collect()
 }
 
 #[cfg(test)]

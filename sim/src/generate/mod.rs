@@ -21,6 +21,7 @@ use crate::faults::FaultKind;
 use crate::order::{Order, Priorities};
 use crate::plan::{End, LatencyDraw, Plan, ProcessPlan, Role};
 use crate::random::Stream;
+use course::Course;
 use options::Options;
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
 use tourbillon_engine::store::WalLevel;
@@ -79,6 +80,11 @@ pub fn generate(seed: u64, workload: &str, program: Option<&dyn Program>, limits
     holders::add_readers(&mut plan, &options);
     faults::add_faults(&mut plan, &options);
     plan
+}
+
+/// How long a workflow of this program is asleep, of many the longest.
+pub fn asleep(program: &dyn Program, size: u64) -> Micros {
+    Course::of(program, 200, size).asleep
 }
 
 impl Plan {

@@ -48,6 +48,12 @@ impl Cluster {
         self.postmaster.take().map_or(Ok(()), Postmaster::kill)
     }
 
+    /// Shuts the server down in the mode that it calls immediate, and waits until all its processes are gone: sessions
+    /// are told, nothing is flushed.
+    pub fn stop_immediately(&mut self) -> Result<(), Error> {
+        self.postmaster.take().map_or(Ok(()), Postmaster::quit)
+    }
+
     /// Starts the server again after [`Cluster::crash`] and returns when it accepts connections; 15–40 ms.
     pub fn restart(&mut self) -> Result<(), Error> {
         assert!(self.postmaster.is_none(), "the server in {} is running", self.home.directory.display());

@@ -51,7 +51,7 @@ impl Drop for InUse {
 }
 
 /// An error once this process has been interrupted.
-pub(super) fn check() -> Result<(), Error> {
+pub(crate) fn check() -> Result<(), Error> {
     refuse_if(progress().interrupted)
 }
 

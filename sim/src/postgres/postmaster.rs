@@ -94,6 +94,13 @@ impl Postmaster {
         Ok(Postmaster { pid, log })
     }
 
+    pub fn quit(self) -> Result<(), Error> {
+        let failed = |error: Errno| Error::Unavailable(format!("the server cannot be shut down: {error}"));
+        kill(self.pid, Signal::SIGQUIT).map_err(failed)?;
+        waitpid(self.pid, None).map_err(failed)?;
+        self.log.wait_until_closed()
+    }
+
     /// Killing only the postmaster would leave busy backends, and then it could not be restarted. So it is stopped
     /// first, and nobody is forked while its children are killed.
     pub fn kill(self) -> Result<(), Error> {

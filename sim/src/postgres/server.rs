@@ -248,6 +248,11 @@ impl Server {
         self.cluster_mut()?.crash()
     }
 
+    /// Shuts the server down at once. See [`Cluster::stop_immediately`].
+    pub fn stop_immediately(&mut self) -> Result<(), Error> {
+        self.cluster_mut()?.stop_immediately()
+    }
+
     /// Starts the server after a crash. See [`Cluster::restart`].
     pub fn restart(&mut self) -> Result<(), Error> {
         self.cluster_mut()?.restart()?;

@@ -101,6 +101,34 @@ fn q10_a_takeover_that_comes_early() {
 }
 
 #[test]
+fn q10_an_answer_that_is_heard_late_proves_nothing() {
+    let (mut tale, lease, thief, event) = one();
+    tale.begin(0);
+    tale.hold(0, lease);
+    let (worker, token) = lease;
+    tale.call(0, Op::Read { worker, token, after: EventId(0), limit: 9 });
+    tale.wait(20_000);
+    tale.take_over(1, thief, 1, 2, lease.0);
+    tale.wait(1_000);
+    let read = *tale.event(event);
+    tale.answer(0, Reply::Events(alloc::vec![read]));
+    assert_eq!(tale.broken(), [""; 0], "it was given before the server ended the session, perhaps");
+    tale.rollback(0);
+    assert_eq!(tale.broken(), ["Q10"]);
+}
+
+#[test]
+fn q5_a_read_that_was_under_way_when_its_window_ended() {
+    let (mut tale, lease, _, event) = one();
+    let (worker, token) = lease;
+    let read = *tale.event(event);
+    tale.call(1, Op::Read { worker, token, after: EventId(0), limit: 9 });
+    tale.handoff(0, lease, &[event]);
+    tale.answer(1, Reply::Events(alloc::vec![read]));
+    assert_eq!(tale.broken(), [""; 0]);
+}
+
+#[test]
 fn q10_a_takeover_from_an_open_transaction() {
     let (mut tale, lease, thief, _) = one();
     tale.begin(0);

@@ -1,0 +1,47 @@
+//! The clock that all processes of this machine share, and how far the server's calendar is from it.
+
+use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use tourbillon_models::name::Micros;
+
+/// Nanoseconds on the monotonic clock.
+pub fn monotonic_ns() -> u64 {
+    nanoseconds(ClockId::CLOCK_MONOTONIC)
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock).expect("every system has these clocks");
+    time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned()
+}
+
+/// Where a round's time begins, on the monotonic clock and in the server's calendar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Epoch {
+    pub monotonic_ns: u64,
+    /// Since 1970.
+    pub server_us: u64,
+}
+
+impl Epoch {
+    /// The server shows `server_us` now, or has within the time that it took to ask.
+    pub fn at(server_us: u64) -> Epoch {
+        Epoch { monotonic_ns: monotonic_ns(), server_us }
+    }
+
+    pub fn now(self) -> Micros {
+        Micros(self.elapsed_ns() / 1_000)
+    }
+
+    pub fn elapsed_ns(self) -> u64 {
+        monotonic_ns().saturating_sub(self.monotonic_ns)
+    }
+
+    /// A time that the server told, in the round's time.
+    pub const fn round_time(self, time: Micros) -> Micros {
+        Micros(time.0.saturating_sub(self.server_us))
+    }
+
+    pub const fn server_time(self, time: Micros) -> Micros {
+        Micros(time.0 + self.server_us)
+    }
+}

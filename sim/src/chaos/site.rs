@@ -1,0 +1,182 @@
+//! The server of a run, as those see it who conduct it: a schema for each round, and a look at it from outside.
+
+use super::clock::Epoch;
+use super::journal::{Journal, Standing};
+use super::link::{End, end_of};
+use super::mark;
+use super::merge::Names;
+use super::orders::Address;
+use super::proxy::Upstream;
+use crate::lockstep::wire;
+use crate::postgres::Error;
+use crate::postgres::server::Server;
+use crate::postgres::session::{Outcome, Reply};
+use crate::simulate::Work;
+use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tokio_postgres::config::Host;
+use tokio_postgres::types::ToSql;
+use tourbillon_engine::guard::Guards;
+use tourbillon_engine::sql::ids::Ids;
+use tourbillon_engine::sql::install;
+use tourbillon_engine::sql::mapping::Mapping;
+use tourbillon_engine::sql::state::KINDS;
+use tourbillon_models::history::{PlainOp, State};
+use tourbillon_models::name::{WorkflowId, Xid};
+use tourbillon_models::op::Op;
+use tourbillon_models::record::Happening;
+
+/// Ids of transactions that a crash took are given again: those of the round begin no more than so many before its first.
+const MARGIN: u32 = 1_000;
+/// For backends to go whose clients are gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One schema, with the engine in it.
+pub struct Site<'s> {
+    pub server: &'s mut Server,
+    pub schema: String,
+    mapping: Mapping,
+    pub names: Names,
+}
+
+/// How far the round's work is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    pub started: u64,
+    pub live: u64,
+    pub open_windows: u64,
+}
+
+impl<'s> Site<'s> {
+    pub fn open(server: &'s mut Server, work: &Work, guards: Guards) -> Result<Site<'s>, Error> {
+        let schema = server.create_schema()?;
+        server.install("set check_function_bodies = off")?;
+        server.install(&install::install(&schema, guards))?;
+        server.install(&install::workload(&schema))?;
+        server.install(&mark::table(&schema))?;
+        let mapping = Mapping::new(&schema, guards, &work.steps(), &work.names());
+        let now = "select (extract(epoch from clock_timestamp()) * 1000000)::int8, \
+                   pg_snapshot_xmin(pg_current_snapshot())::text::int8";
+        let rows = server.execute(server.control().session(), now, &[])?.done()?.rows;
+        let (server_us, xmin): (i64, i64) = (rows[0].get(0), rows[0].get(1));
+        let first_xid = u32::try_from(xmin).unwrap_or(0).saturating_sub(MARGIN);
+        let names = Names { epoch: Epoch::at(server_us.unsigned_abs()), first_xid, ids: Ids::new() };
+        Ok(Site { server, schema, mapping, names })
+    }
+
+    /// A call of the conductor's own.
+    pub fn call(&mut self, op: &PlainOp, journal: &mut Journal) -> Result<()> {
+        journal.record(1, Xid(0), Happening::Call(op.clone()), None);
+        let statement = self.mapping.encode(op, &self.names.ids);
+        let params: Vec<_> = statement.params.into_iter().map(wire::parameter).collect();
+        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|it| &**it as _).collect();
+        let session = self.server.control().session();
+        let rows = self.server.execute(session, &statement.text, &params)?.done()?.rows;
+        let rows: Vec<_> = rows.iter().map(wire::values).collect();
+        let (reply, xid) = self.mapping.decode(op, &rows, &mut self.names.ids)?;
+        journal.record(1, xid.unwrap_or(Xid(0)), Happening::Return(reply), None);
+        Ok(())
+    }
+
+    /// An error if the connection breaks without anybody having broken it.
+    fn ask(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Reply, Error> {
+        match self.server.execute(self.server.control().session(), sql, params)? {
+            Outcome::Unknown(reason) => Err(Error::Lost(reason)),
+            outcome => outcome.done(),
+        }
+    }
+
+    pub fn progress(&self) -> Result<Progress, Error> {
+        let schema = &self.schema;
+        let sql = format!(
+            "select (select count(*) from {schema}.start_key), (select count(*) from {schema}.workflow), \
+             (select count(*) from {schema}.worker where token is not null)"
+        );
+        let row = &self.ask(&sql, &[])?.rows[0];
+        let count = |index| row.get::<_, i64>(index).unsigned_abs();
+        Ok(Progress { started: count(0), live: count(1), open_windows: count(2) })
+    }
+
+    /// Ends the backends of connections with this label; how many there were.
+    pub fn terminate(&self, label: &str) -> Result<usize, Error> {
+        let sql = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like $1";
+        Ok(self.ask(sql, &[&format!("{label}-%")])?.rows.len())
+    }
+
+    /// What became of the last call of a process that is gone.
+    pub fn end_of(
+        &mut self,
+        label: &str,
+        standing: &Standing,
+        op: Option<&PlainOp>,
+        journal: &mut Journal,
+    ) -> Result<End> {
+        let begin = Instant::now();
+        while self.terminate(label)? > 0 {
+            if begin.elapsed() > PATIENCE {
+                bail!("a backend of {label} does not end");
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let found = match standing.mark() {
+            Some(mark) => self.ask(&mark::find(&self.schema), &[&mark.cast_signed()])?.rows,
+            None => Vec::new(),
+        };
+        let reply = found.first().map(|row| row.get::<_, &str>(0));
+        // Between two calls nothing can have been lost but an open transaction.
+        let op = op.unwrap_or(&Op::Rollback);
+        let known = self.names.ids.workflow_count();
+        let end = end_of(&self.mapping, op, standing, reply, &mut self.names.ids)?;
+        for number in known + 1..=self.names.ids.workflow_count() {
+            let uuid = self.names.ids.workflow_uuid(WorkflowId(number)).expect("it has just been named");
+            journal.workflow(number, uuid);
+        }
+        Ok(end)
+    }
+
+    /// All rows, when nobody else is connected.
+    pub fn state(&mut self) -> Result<State> {
+        let mut rows: [Vec<Vec<_>>; KINDS] = Default::default();
+        for (query, rows) in self.mapping.state_queries().iter().zip(&mut rows) {
+            *rows = self.ask(query, &[])?.rows.iter().map(wire::values).collect();
+        }
+        let mut state = self.mapping.decode_state(&rows, &mut self.names.ids)?;
+        self.names.rename_state(&mut state);
+        Ok(state)
+    }
+
+    pub fn close(self) -> Result<(), Error> {
+        self.server.drop_schema(&self.schema)
+    }
+}
+
+/// How a round's processes come to the server.
+pub struct Doors {
+    pub upstream: Upstream,
+    /// For proxies: where a server of our own has its socket. Nothing is put where another has his.
+    pub sockets: Option<PathBuf>,
+    /// That of proxies, but for the port.
+    pub address: Address,
+}
+
+pub fn doors(server: &Server) -> Result<Doors> {
+    let config = server.config();
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let upstream = match config.get_hosts().first().context("the server's address names no host")? {
+        Host::Unix(path) => Upstream::Unix(path.clone(), port),
+        Host::Tcp(name) => Upstream::Tcp(name.clone(), port),
+    };
+    let sockets = match &upstream {
+        Upstream::Unix(path, _) if server.can_crash() => Some(path.clone()),
+        _ => None,
+    };
+    let address = Address {
+        host: sockets.as_ref().map_or("127.0.0.1".to_owned(), |path| path.display().to_string()),
+        port,
+        user: config.get_user().map(str::to_owned),
+        password: config.get_password().map(<[u8]>::to_vec),
+        database: config.get_dbname().map(str::to_owned),
+    };
+    Ok(Doors { upstream, sockets, address })
+}
