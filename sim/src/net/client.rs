@@ -148,6 +148,14 @@ impl Shell {
         self.world().shells[self.index].blows.pop_front()
     }
 
+    /// A fault at a point: the network is asked to fail first, and then it befalls the process.
+    fn meet(&mut self, blow: Blow) {
+        match blow.effect {
+            PlannedEffect::Network(_) => self.ask(blow),
+            _ => self.suffer(blow),
+        }
+    }
+
     fn suffer(&mut self, blow: Blow) {
         let Blow { effect, cause } = blow;
         match effect {
@@ -176,7 +184,7 @@ impl Shell {
     /// What befalls the server or the network does so between two ticks: nothing is done before.
     fn ask(&mut self, blow: Blow) {
         let mut world = self.world();
-        let next_tick = world.now() + super::tick_of(&world.plan);
+        let next_tick = world.now() + super::tick_of(&world.plan) + Micros::from_millis(1);
         world.asked.push((self.index, blow));
         drop(world);
         self.sleeps_until = self.sleeps_until.max(next_tick);
@@ -221,7 +229,7 @@ impl Shell {
             Some(blow @ Blow { effect: PlannedEffect::Crash { .. }, .. }) => self.suffer(blow),
             Some(blow) => {
                 self.world().processes[self.index].held = Some(op);
-                self.suffer(blow);
+                self.meet(blow);
             }
         }
     }
@@ -289,7 +297,7 @@ impl Shell {
                 self.lose_reply();
                 self.answer_unknown();
             }
-            Some(blow) => self.suffer(blow),
+            Some(blow) => self.meet(blow),
         }
         if self.connection.is_none() && self.world().processes[self.index].is_answered {
             self.answer_unknown();
