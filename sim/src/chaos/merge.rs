@@ -12,11 +12,12 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::path::{Path, PathBuf};
 use tourbillon_engine::sql::ids::Ids;
-use tourbillon_models::history::{History, PlainHappening, PlainOp, PlainRecord, PlainReply, State};
+use tourbillon_models::history::{History, PlainHappening, PlainOp, PlainRecord, PlainReply};
 use tourbillon_models::name::{Session, WorkflowId, Xid};
 use tourbillon_models::op::Op;
 use tourbillon_models::record::{Fault, Happening, Note};
 use tourbillon_models::reply::{Event, Outcome, Reply};
+use tourbillon_models::state::State;
 
 /// What the ids in journals, and on the server, stand for.
 pub struct Names {
@@ -188,7 +189,7 @@ impl Names {
         }
         for row in &mut state.boxes {
             time(&mut row.since);
-            if let tourbillon_models::history::BoxContent::Wait { deadline: Some(deadline), .. } = &mut row.content {
+            if let tourbillon_models::state::BoxContent::Wait { deadline: Some(deadline), .. } = &mut row.content {
                 time(deadline);
             }
         }

@@ -22,10 +22,11 @@ use tourbillon_engine::sql::ids::Ids;
 use tourbillon_engine::sql::install;
 use tourbillon_engine::sql::mapping::Mapping;
 use tourbillon_engine::sql::state::KINDS;
-use tourbillon_models::history::{PlainOp, State};
+use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::{WorkflowId, Xid};
 use tourbillon_models::op::Op;
 use tourbillon_models::record::Happening;
+use tourbillon_models::state::State;
 
 /// Ids of transactions that a crash took are given again: those of the round begin no more than so many before its first.
 const MARGIN: u32 = 1_000;

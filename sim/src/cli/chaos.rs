@@ -130,7 +130,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     }
     console.print(&summary(&figures, server.version()));
     if let (Some(broken), Some(kept)) = (&broken, &kept) {
-        let (tally, story) = (tally(&broken.history, &broken.verdict), story(&broken.history, &broken.verdict));
+        let (tally, story) = (tally(&broken.history, &broken.verdict), story(&broken.history, &broken.verdict, None));
         console.print(&format!("\nRound {}: {tally}\n{story}", broken.round));
         console.print(&(console.command(&format!("check {}", quoted(&kept.display().to_string()))) + "\n"));
     }
