@@ -4,7 +4,7 @@
 
 use super::journal::{Life, Standing, standing};
 use super::orders::{Orders, Task};
-use super::process::DIED;
+use super::process::{CONDUCTOR, DIED};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -65,6 +65,7 @@ impl Member {
             Ok(words) => command.args(words.split(' ')),
             Err(_) => command.arg(COMMAND),
         };
+        command.env(CONDUCTOR, std::process::id().to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         // Ctrl-C is for the conductor.
         command.process_group(0);

@@ -22,6 +22,9 @@ use tourbillon_models::workload::{Expected, Program};
 /// How a process ends that its own program took down.
 pub const DIED: u8 = 77;
 
+/// Names, in the environment, the number of the process that starts the others.
+pub const CONDUCTOR: &str = "TOURBILLON_CHAOS_CONDUCTOR";
+
 /// What comes in on the standard input after the orders.
 #[derive(Default)]
 struct Word {
@@ -48,6 +51,10 @@ fn die_with_parent() {
     #[cfg(target_os = "linux")]
     {
         let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    }
+    let parent = nix::unistd::getppid().to_string();
+    if std::env::var(CONDUCTOR).is_ok_and(|conductor| conductor != parent) {
+        std::process::exit(DIED.into());
     }
 }
 
