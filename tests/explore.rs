@@ -9,7 +9,7 @@ use tourbillon::order::{Chosen, Order, Turn, Turns};
 use tourbillon::plan::Plan;
 use tourbillon::random::Stream;
 use tourbillon::run::{Director, Stage};
-use tourbillon::shrink::Deadline;
+use tourbillon::shrink::budget::Budget;
 use tourbillon::shrink::subject::Subject;
 use tourbillon::simulate::{Simulator, Work};
 use tourbillon::sweep::work_of;
@@ -120,7 +120,7 @@ fn what_waits_for_ever_shrinks_to_what_the_guard_is_for() {
         let Some(failure) = covered.first else { panic!("{} is not caught: {covered:?}", guard.name()) };
         let (work, property) = (Work::named(workload).unwrap(), failure.broken[0]);
         let subject = Subject { work: &work, guards: Guards::without(&[guard]), property };
-        let shrunk = subject.shrink(&failure.plan, Deadline::after(Deadline::USUAL)).unwrap();
+        let shrunk = subject.shrink(&failure.plan, &Budget::usual()).unwrap();
         assert!(shrunk.lines() <= TOLD_LINES, "{}: {} lines", guard.name(), shrunk.lines());
         let (_, sound) = Simulator::default().run(&shrunk.plan, &work.of(&shrunk.plan), Guards::ALL);
         assert_ne!(sound.judgement(), Judgement::Violated, "{}", guard.name());

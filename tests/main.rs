@@ -10,6 +10,7 @@ mod plans;
 mod scenarios;
 
 mod brute;
+mod overlap;
 mod planted;
 
 mod capsules;

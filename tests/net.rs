@@ -2,14 +2,20 @@
 //! to be lost.
 
 use crate::cli::tourbillon;
-use crate::stage::{all_faults, clean_sweep, works};
+use crate::stage::{all_faults, clean_sweep, server, works};
+use serde_json::Value;
 use tempfile::tempdir;
+use tourbillon::bench::{Load, loaded};
 use tourbillon::cli::Exit;
 use tourbillon::clock::Clock;
 use tourbillon::generate::{Limits, QUEUE, setup};
-use tourbillon::net::network::{Failing, Network, NetworkEffect};
+use tourbillon::net::failing::Failing;
+use tourbillon::net::network::{Network, NetworkEffect, NetworkFault};
 use tourbillon::plan::{CallKind, Phase, Plan, PlannedEffect, PlannedFault, ProcessPlan, Role, When};
+use tourbillon::postgres::one_cpu::OneCpu;
+use tourbillon::replay::{End, for_server, replay};
 use tourbillon::simulate::{On, Simulator, Work};
+use tourbillon::target::Chooser;
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
 use tourbillon_engine::guard::{Guard, Guards};
 use tourbillon_models::history::PlainOp;
@@ -34,8 +40,8 @@ fn named(name: &str) -> Work {
 fn the_engine_is_sound_over_a_network_and_everything_befalls_it() {
     let swept = clean_sweep(0..46, all_faults(), on_net);
     assert_eq!(swept.net.runs, 46);
-    for (name, count) in swept.activations.named_of_network() {
-        assert!(count > 0, "{name} never came about");
+    for (fault, count) in swept.activations.of_network() {
+        assert!(count > 0, "{} never came about", fault.name());
     }
 }
 
@@ -55,34 +61,88 @@ fn a_plan_gives_the_same_history_on_fresh_and_on_reused_memory() {
 fn a_network_moves_no_other_draw() {
     for work in works() {
         let direct = work.plan(11, &all_faults());
-        let net = work.clone().on(On::Net).network(Failing::Never).plan(11, &all_faults());
+        let net = work.clone().on(On::Net).network(Failing::NEVER).plan(11, &all_faults());
         assert_eq!((&direct.processes, &direct.faults), (&net.processes, &net.faults), "{}", work.name);
         assert!(net.liveness_bound > direct.liveness_bound, "calls take longer");
         assert!(net.options.iter().any(|(name, _)| name == "server_patience"));
     }
 }
 
-/// Where nothing hangs on the time, and nobody is asked who was faster.
+#[test]
+fn each_fault_of_a_network_alone_comes_about_and_moves_no_other() {
+    for kind in NetworkFault::DRAWN {
+        let alone = || works().into_iter().map(|work| work.on(On::Net).network(Failing::NEVER.and(kind))).collect();
+        let swept = clean_sweep(0..8, NO_FAULTS, alone);
+        for (fault, count) in swept.activations.of_network().filter(|(fault, _)| *fault != NetworkFault::SessionLost) {
+            assert_eq!(count > 0, fault == kind, "{} with {} alone", fault.name(), kind.name());
+        }
+        for work in on_net().into_iter().step_by(5) {
+            let all = work.plan(5, &NO_FAULTS).faults;
+            let is_it = |fault: &&PlannedFault| matches!(fault.what, PlannedEffect::Network(it) if it.kind() == kind);
+            let it_alone = work.network(Failing::NEVER.and(kind)).plan(5, &NO_FAULTS).faults;
+            assert!(all.iter().filter(is_it).eq(it_alone.iter().filter(is_it)), "{}", kind.name());
+        }
+    }
+}
+
+/// Whose outcomes do not hang on the time, or on who was faster.
+const TIMELESS: [&str; 5] = ["chain", "agent-loop", "results", "fan-out", "dispatch"];
+
+/// What every workflow came to, directly and elsewhere; and that each came to its end.
+#[track_caller]
+fn assert_same(directly: &Outcomes, elsewhere: &Outcomes, what: &str) -> usize {
+    assert_eq!(directly, elsewhere, "{what}");
+    assert_eq!(directly.ended(), directly.workflows.len(), "{what}");
+    directly.ended()
+}
+
+fn directly(simulator: &mut Simulator, plan: &Plan, work: &Work) -> Outcomes {
+    let (_, verdict) = simulator.run(plan, work, Guards::ALL);
+    assert_eq!(verdict.judgement(), Judgement::Holds, "{} {}", work.name, plan.seed);
+    Outcomes::of(simulator.history())
+}
+
 #[test]
 fn outcomes_are_those_of_the_direct_target() {
     let (mut simulator, mut ended) = (Simulator::default(), 0);
-    for name in ["chain", "agent-loop", "results", "fan-out", "dispatch"] {
+    for name in TIMELESS {
         for seed in 0..2 {
             let (work, mut plan) = (named(name), named(name).plan(seed, &NO_FAULTS));
-            let mut outcomes = |plan: &Plan| {
-                let (_, verdict) = simulator.run(plan, &work, Guards::ALL);
-                assert_eq!(verdict.judgement(), Judgement::Holds, "{name} {seed}");
-                Outcomes::of(simulator.history())
-            };
-            let directly = outcomes(&plan);
-            plan.spread(Failing::Sometimes);
-            let over_network = outcomes(&plan);
-            assert_eq!(directly, over_network, "{name} {seed}");
-            assert_eq!(directly.ended(), directly.workflows.len(), "{name} {seed}");
-            ended += directly.ended();
+            let direct = directly(&mut simulator, &plan, &work);
+            plan.spread(Failing::ANYHOW);
+            let over_network = directly(&mut simulator, &plan, &work);
+            ended += assert_same(&direct, &over_network, &format!("{name} {seed}"));
         }
     }
     assert!(ended > 50, "{ended} workflows");
+}
+
+/// A replay compares each reply with the server's, and its history with that of a direct run with the server's choices; the
+/// outcome is that of a direct run with its own.
+#[test]
+fn outcomes_on_a_real_server_are_those_of_the_direct_target() {
+    let _one = OneCpu::claim();
+    let Some(mut server) = server() else { return };
+    let mut simulator = Simulator::default();
+    for (name, seed) in TIMELESS.into_iter().zip(0..) {
+        let work = named(name);
+        let plan = for_server(&server, &work.plan(seed, &NO_FAULTS));
+        let direct = directly(&mut simulator, &plan, &work);
+        let replay = replay(&mut server, &plan, &work, Guards::ALL, Chooser::seeded(seed + 1)).expect("it is replayed");
+        assert!(matches!(&replay.end, End::Agreed { .. }), "{name}");
+        assert_eq!(replay.history.header.target, "lockstep");
+        assert_same(&direct, &Outcomes::of(&replay.history), &format!("{name} {seed}"));
+    }
+}
+
+/// What `bench net` says of its speed, it says of this.
+#[test]
+fn six_hosts_are_measured() {
+    let load = Load::Network;
+    let plan = loaded(0, load, load.scale());
+    let names: Vec<&str> = plan.processes.iter().map(|process| process.name.as_str()).collect();
+    assert_eq!(names, ["setup", "ticker", "rotation", "client", "worker-0", "worker-1"], "beside the server");
+    assert!(plan.network.is_some());
 }
 
 fn once(name: &str, at: Micros, statements: Vec<PlainOp>) -> ProcessPlan {
@@ -111,7 +171,7 @@ fn two_and_a_lock(effect: NetworkEffect, server_patience: Micros) -> (Simulator,
     let when = When::Point { process: Process(1), call: CallKind::Any, nth: 1, phase: Phase::After, from: Micros(0) };
     plan.faults = vec![PlannedFault { when, what: PlannedEffect::Network(effect), kind: None }];
     plan.faults_end = Micros::from_secs(20);
-    plan.spread(Failing::Never);
+    plan.spread(Failing::NEVER);
     let network = plan.network.take().expect("it was drawn");
     let keepalive = millis(100);
     plan.network = Some(Network {
@@ -170,7 +230,11 @@ fn what_a_network_alone_can_do_is_caught() {
         tourbillon(&format!("{options} --capsules {} {more}", directory.path().display()))
     };
     assert_eq!(run("").exit, Exit::Clean);
-    assert_eq!(run(&format!("--without {}", Guard::TakeoverClearsVictim.name())).exit, Exit::Broken);
+    let said = run(&format!("--json --without {}", Guard::TakeoverClearsVictim.name()));
+    assert_eq!(said.exit, Exit::Broken);
+    let said: Value = serde_json::from_str(&said.out).expect("it is one JSON value");
+    assert_eq!(said["violations"][0]["target"], "net");
+    assert!(said["violations"].as_array().expect("a list").iter().any(|found| found["capsule"].is_string()), "{said}");
 
     let mut saved =
         directory.path().read_dir().expect("it was written to").map(|entry| entry.expect("it is read").path());

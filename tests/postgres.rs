@@ -13,7 +13,7 @@ use tourbillon::postgres::interrupt;
 use tourbillon::postgres::one_cpu::OneCpu;
 use tourbillon::postgres::server::Server;
 use tourbillon::replay::{End, Replay, Replays, Sample, replay, replay_all};
-use tourbillon::shrink::Deadline;
+use tourbillon::shrink::budget::Budget;
 use tourbillon::shrink::divergence::shrink_divergence;
 use tourbillon::simulate::Simulator;
 use tourbillon::sweep::{Setting, processors, sweep, work_of};
@@ -116,8 +116,7 @@ fn a_divergence_is_shrunk() {
     let shrunk = (0..40).into_iter().find_map(|seed| {
         let work = work_of(&works, seed);
         let plan = work.plan(seed, &Limits { faults: Vec::new() });
-        let deadline = Deadline::after(Deadline::USUAL);
-        shrink_divergence(&mut server, &plan, work, sides, deadline).expect("the server stays")
+        shrink_divergence(&mut server, &plan, work, sides, &Budget::usual()).expect("the server stays")
     });
     let (shrunk, replay) = shrunk.expect("nobody noticed");
     assert!(matches!(replay.end, End::Diverged(_)));

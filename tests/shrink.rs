@@ -2,7 +2,7 @@
 
 use crate::stage::{all_faults, works};
 use tourbillon::hunt::hunt;
-use tourbillon::shrink::Deadline;
+use tourbillon::shrink::budget::Budget;
 use tourbillon::shrink::subject::Subject;
 use tourbillon::simulate::Simulator;
 use tourbillon::sweep::{Seeds, Shard, processors, work_of};
@@ -24,7 +24,7 @@ fn the_first_failure_of_a_guard_shrinks_to_what_a_person_reads() {
         let (work, property) = (work_of(&works, found.seed), found.broken[0]);
         let plan = work.plan(found.seed, &all_faults());
         let subject = Subject { work, guards, property };
-        let shrunk = subject.shrink(&plan, Deadline::after(3 * Deadline::USUAL)).expect("what was found is there");
+        let shrunk = subject.shrink(&plan, &Budget::usual()).expect("what was found is there");
         assert!(shrunk.lines() <= TOLD_LINES, "{}: {} lines", guard.name(), shrunk.lines());
         assert!(shrunk.lines() < shrunk.lines_before / 5, "{}", guard.name());
         let (work, mut simulator) = (work.of(&shrunk.plan), Simulator::default());

@@ -251,7 +251,7 @@ begin
   if v_page is not null then
     event_table := tourbillon.current_table(v_queue_id);
     select d.fired, d.dead
-    into drain.fired, drain.dead
+    into fired, dead
     from tourbillon.deliver(v_queue_id, event_table, v_page) d;
 
     if dead <> '{}' then
@@ -264,7 +264,7 @@ begin
     if v_ended <> '{}' then
       v_complete := tourbillon.report_ends(tourbillon.end_workflows(v_ended));
       select r.resumed, r.undeliverable
-      into drain.resumed, drain.undeliverable
+      into resumed, undeliverable
       from tourbillon.resume(v_queue_id, event_table, v_complete, false) r;
     end if;
   end if;

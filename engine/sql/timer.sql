@@ -294,7 +294,7 @@ begin
   for update;
 
   select r.rotated, r.timer_table, r.moved
-  into rotate_timers.rotated, rotate_timers.timer_table, rotate_timers.moved
+  into rotated, timer_table, moved
   from tourbillon.rotate_older(v_cursor) r;
 
   perform set_config('lock_timeout', v_lock_timeout, true);

@@ -44,6 +44,8 @@ pub enum Link {
     Held,
     /// What either sends takes long, and may pass what follows it.
     Slow,
+    /// What either sends at that moment arrives when this is over; what the process sends on another connection passes it.
+    Late,
 }
 
 /// One end of a connection.

@@ -83,9 +83,9 @@ impl Activations {
         possible.map(|(_, name, count)| (name, count)).collect()
     }
 
-    /// Every count of what befell a network, by name.
-    pub fn named_of_network(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        NetworkFault::ALL.iter().map(|fault| (fault.name(), self.network[*fault as usize]))
+    /// Every count of what befell a network.
+    pub fn of_network(&self) -> impl Iterator<Item = (NetworkFault, u64)> + '_ {
+        NetworkFault::ALL.iter().map(|fault| (*fault, self.network[*fault as usize]))
     }
 
     pub fn add(&mut self, other: &Activations) {

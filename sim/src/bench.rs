@@ -3,13 +3,12 @@
 use crate::clock::Clock;
 use crate::generate::duties::duty;
 use crate::generate::{CONSUMER, QUEUE, setup};
+use crate::net::failing::Failing;
 use crate::order::Order;
 use crate::plan::{CallKind, End, LatencyDraw, Phase, Plan, PlannedEffect, PlannedFault, ProcessPlan, Role, When};
 use crate::random::Stream;
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
-use tourbillon_engine::actors::worker::options::{
-    BurialHabit, ClaimHabit, ErrorHabit, HandoffHabit, IdentityHabit, WorkerOptions,
-};
+use tourbillon_engine::actors::worker::options::WorkerOptions;
 use tourbillon_engine::store::WalLevel;
 use tourbillon_engine::store::unflushed::Durability;
 use tourbillon_models::name::{ActorId, EmitId, Key, Micros, Process, WaitToken, WorkflowId};
@@ -29,12 +28,15 @@ pub enum Load {
     EmitRace,
     /// Families whose children end in every way there is.
     ChildrenFail,
+    /// The first one with nobody but two workers, a client, a ticker and a rotation, on a host each; the server is the sixth,
+    /// and the network between them fails.
+    Network,
 }
 
 impl Load {
     pub const fn workload(self) -> &'static str {
         match self {
-            Load::Chain => "chain",
+            Load::Chain | Load::Network => "chain",
             Load::Zombie => "zombie",
             Load::LongSleep => "long-sleep",
             Load::EmitRace => "emit-race",
@@ -44,7 +46,7 @@ impl Load {
 
     fn program(self) -> &'static dyn Program {
         match self {
-            Load::Chain | Load::Zombie => &Chain,
+            Load::Chain | Load::Zombie | Load::Network => &Chain,
             Load::LongSleep => &LongSleep,
             Load::EmitRace => &EmitRace,
             Load::ChildrenFail => &ChildrenFail,
@@ -53,7 +55,7 @@ impl Load {
 
     const fn pace(self) -> Pace {
         match self {
-            Load::Chain | Load::Zombie | Load::EmitRace | Load::ChildrenFail => Pace {
+            Load::Chain | Load::Zombie | Load::EmitRace | Load::ChildrenFail | Load::Network => Pace {
                 poll: Micros::from_millis(200),
                 tick: Micros::from_millis(100),
                 rotation: Micros::from_secs(5),
@@ -73,6 +75,7 @@ impl Load {
             Load::Chain | Load::Zombie | Load::EmitRace => Scale::STANDARD,
             // Who dies of its own program holds everyone up for a while.
             Load::ChildrenFail => Scale { seconds: 120, ..Scale::STANDARD },
+            Load::Network => Scale { workers: 2, ..Scale::STANDARD },
             Load::LongSleep => Scale { seconds: 24 * 60 * 60, ..Scale::STANDARD },
         }
     }
@@ -119,9 +122,12 @@ pub fn loaded(seed: u64, load: Load, scale: Scale) -> Plan {
         process("setup", Role::Script(setup(QueueKind::Workflow, 1))),
         process("ticker", duty(Op::Tick { queue: QUEUE }, pace.tick)),
         process("rotation", duty(Op::Rotate { queue: QUEUE, lock_timeout }, pace.rotation)),
-        process("holder", Role::Script(holder(&mut stream, third))),
-        process("client", Role::Script(client(&mut stream, third, scale.workflows, load.program()))),
     ];
+    if load != Load::Network {
+        processes.push(process("holder", Role::Script(holder(&mut stream, third))));
+    }
+    let client = client(&mut stream, third, scale.workflows, load.program());
+    processes.push(process("client", Role::Script(client)));
     if load == Load::EmitRace {
         processes.push(process("expiry", duty(Op::ExpireWaits { queue: QUEUE, limit: 100 }, pace.tick)));
         let emitter = emitter(seed, third, scale.workflows, load.program());
@@ -164,7 +170,7 @@ pub fn loaded(seed: u64, load: Load, scale: Scale) -> Plan {
             kind: None,
         }));
     }
-    Plan {
+    let mut plan = Plan {
         seed,
         workload: load.workload().to_owned(),
         options: vec![
@@ -187,7 +193,13 @@ pub fn loaded(seed: u64, load: Load, scale: Scale) -> Plan {
         durability: Durability::default(),
         order: Order::default(),
         network: None,
+    };
+    if load == Load::Network {
+        let bound = plan.liveness_bound;
+        plan.spread(Failing::ANYHOW);
+        plan.liveness_bound = bound;
     }
+    plan
 }
 
 fn process(name: &str, role: Role) -> ProcessPlan {
@@ -262,22 +274,11 @@ fn emitter(seed: u64, until: Micros, workflows: u32, program: &dyn Program) -> S
 /// Workers begin one after the other, so that their polls do not fall together.
 fn worker(index: u32, pace: Pace) -> Role {
     Role::Worker(WorkerOptions {
-        consumer: CONSUMER,
-        subscribe_to: None,
         start_at: Micros::from_millis(10 + 47 * u64::from(index)),
         poll_interval: pace.poll,
-        polls: None,
         dead_interval: pace.dead,
         heartbeat_interval: Micros(pace.dead.0 / 3),
         work_duration: Micros::from_millis(5),
-        slowness: None,
-        page_limit: 1000,
-        max_tries: 2,
-        deploy_at: None,
-        claim: ClaimHabit::Alone,
-        handoff: HandoffHabit::Whole,
-        errors: ErrorHabit::Heeded,
-        burial: BurialHabit::LeftAlone,
-        identity: IdentityHabit::Kept,
+        ..WorkerOptions::plain(CONSUMER)
     })
 }

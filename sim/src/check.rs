@@ -13,14 +13,13 @@ use crate::plan::Plan;
 use crate::postgres::one_cpu::OneCpu;
 use crate::postgres::server::Server;
 use crate::replay::{End, Replay, Sample, replay_all};
-use crate::shrink::Deadline;
+use crate::shrink::budget::Budget;
 use crate::shrink::subject::Subject;
 use crate::simulate::{Held, Simulator, Work};
 use crate::sweep::{Found, Seeds, Setting, Shard, Swept, catch, processors, sweep};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 use tourbillon_engine::guard::{Guard, Guards};
 use tourbillon_models::history::History;
 use tourbillon_models::verdict::Violation;
@@ -32,8 +31,8 @@ pub const VARIABLE: &str = "TOURBILLON_SEED";
 
 /// So many seeds, unless told otherwise: a second or two.
 const SEEDS: u64 = 500;
-/// How long the first failure may be shrunk.
-const SHRINKING: Duration = Duration::from_secs(5);
+/// What it may cost to shrink the first failure.
+const SHRINKING: u64 = Budget::USUAL / 4;
 /// So many of the histories are replayed on a server, if any are.
 const REPLAYS: usize = 20;
 
@@ -182,7 +181,7 @@ impl Check {
     /// A violation of the same property under a plan that has nothing to spare, and what proves it.
     fn told_briefly(&self, plan: &Plan, work: &Work, found: &Violation, history: &History) -> (String, String) {
         let subject = Subject { work, guards: self.setting.guards, property: found.property };
-        let told = subject.shrink(plan, Deadline::after(SHRINKING)).and_then(|shrunk| {
+        let told = subject.shrink(plan, &Budget::of(SHRINKING, Budget::LONGEST)).and_then(|shrunk| {
             let mut simulator = Simulator::default();
             let (_, verdict) = simulator.run(&shrunk.plan, work, self.setting.guards);
             let again = verdict.violations().find(|violation| violation.property == found.property)?;

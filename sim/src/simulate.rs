@@ -5,7 +5,7 @@
 
 use crate::generate::{Limits, generate};
 use crate::net;
-use crate::net::network::Failing;
+use crate::net::failing::Failing;
 use crate::plan::{Plan, PlannedEffect, PlannedFault, When};
 use crate::run::{Director, Summary, run, run_with};
 use crate::target::{Chooser, Direct, Target};
@@ -45,7 +45,7 @@ impl Work {
             is_own: false,
             leaks: false,
             on: On::Direct,
-            network: Failing::Sometimes,
+            network: Failing::ANYHOW,
             depth: None,
         })
     }
@@ -53,7 +53,7 @@ impl Work {
     /// A program of one's own.
     pub fn own(program: impl Program + 'static) -> Work {
         let (name, program) = (program.name().to_owned(), Some(Rc::new(program) as Rc<dyn Program>));
-        Work { name, program, is_own: true, leaks: false, on: On::Direct, network: Failing::Sometimes, depth: None }
+        Work { name, program, is_own: true, leaks: false, on: On::Direct, network: Failing::ANYHOW, depth: None }
     }
 
     /// What a plan runs that was made of one of this workload: shrinking may have put a briefer program in its place.

@@ -106,7 +106,7 @@ begin
   v_queue := tourbillon.queue_named(p_queue);
   if v_queue.kind <> 'plain' then
     select d.tick, d.fired, d.dead, d.resumed, d.undeliverable, d.event_table, d.is_done
-    into drain.tick, drain.fired, drain.dead, drain.resumed, drain.undeliverable, drain.event_table, drain.is_done
+    into tick, fired, dead, resumed, undeliverable, event_table, is_done
     from tourbillon.drain_by_ticks(p_queue, p_limit) d;
     return;
   end if;
@@ -173,7 +173,7 @@ begin
   v_queue := tourbillon.queue_named(p_queue);
   if v_queue.kind <> 'plain' then
     select r.rotated, r.timer_table, r.moved
-    into rotate_timers.rotated, rotate_timers.timer_table, rotate_timers.moved
+    into rotated, timer_table, moved
     from tourbillon.rotate_timers_by_ticks(p_queue, p_lock_timeout) r;
     return;
   end if;

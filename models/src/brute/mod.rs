@@ -7,7 +7,8 @@
 //! [workflows](self::workflow), [timers](self::timer), [mailboxes](self::mailbox), [joins](self::join) and
 //! [fates](self::fate). It shares the vocabulary with [`property`](crate::property), and no logic.
 //!
-//! What this is not: fast, or told in good sentences; nor a second opinion about replies that were lost. Where the answer
+//! What this is not: fast, or told in good sentences; nor a second opinion about calls that overlap (acts are taken in the
+//! order in which their answers are recorded), or about replies that were lost. Where the answer
 //! to something that committed is missing, or nobody knows whether it committed, a contradiction between other replies is
 //! still one, and everything else is *unknown*; the same holds where a crash took back acknowledged commits. What the one
 //! pass of the checker makes of such gaps (it looks for who shows what was lost) is tried by hiding answers from it that are

@@ -4,6 +4,7 @@
 //! sentence needs is looked up in the history when something is wrong.
 
 use super::arrival::Arrivals;
+use super::connection::Connections;
 use super::dead_letter::DeadLetters;
 use super::dense::Dense;
 use super::emit::Emits;
@@ -11,13 +12,14 @@ use super::fate::Known;
 use super::isolation::Tries;
 use super::join::Joins;
 use super::judge::Findings;
-use super::lease::{Suspicion, Worker};
+use super::lease::Worker;
 use super::log::{Entry, Queue};
 use super::lost::Missing;
 use super::server_clock::ServerClock;
 use super::start::Keys;
 use super::storage::Doubt;
 use super::suffix::Suffix;
+use super::takeover::Suspicion;
 use super::timer::Timers;
 use super::tokens::Tokens;
 use super::transactions::{NONE, SessionState, Write};
@@ -33,7 +35,7 @@ use crate::reply::{Outcome, Reply};
 use crate::verdict::Verdict;
 use crate::workload::{Program, Workload};
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 /// Checks histories, one after the other, and keeps its memory between them.
@@ -56,6 +58,8 @@ pub(super) struct Memory {
     pub(super) in_doubt: Vec<u32>,
     pub(super) queues: Vec<Queue>,
     pub(super) events: Dense<Entry>,
+    /// All events before that id were over by that record.
+    pub(super) leaving: VecDeque<(u32, u32)>,
     pub(super) missing: Vec<Missing>,
     /// How many events were delivered that come from nowhere, and where the last one that was looked for was appended.
     pub(super) strangers: u32,
@@ -81,6 +85,7 @@ pub(super) struct Memory {
     pub(super) server_clock: ServerClock,
     /// The version of the program by which a process did the work for an event, where it is not the first that did.
     pub(super) versions: BTreeMap<(u32, u8), u16>,
+    pub(super) connections: Connections,
     /// A hand-out of this history was lost: it may have counted a try, or ended its window.
     pub(super) has_lost_hand_out: bool,
     /// Committed effects whose transaction's number nobody told: the ledger cannot be compared row by row.
@@ -162,6 +167,7 @@ impl Memory {
             in_doubt: Vec::new(),
             queues: Vec::new(),
             events: Dense::new(),
+            leaving: VecDeque::new(),
             missing: Vec::new(),
             strangers: 0,
             stranger_birth: None,
@@ -184,6 +190,7 @@ impl Memory {
             suffix: Suffix::default(),
             server_clock: ServerClock::default(),
             versions: BTreeMap::new(),
+            connections: Connections::default(),
             has_lost_hand_out: false,
             has_unnumbered_effects: false,
             has_lost_claim: false,
@@ -201,6 +208,7 @@ impl Memory {
         self.in_doubt.clear();
         self.queues.iter_mut().for_each(Queue::reset);
         self.events.clear();
+        self.leaving.clear();
         self.missing.clear();
         self.strangers = 0;
         self.stranger_birth = None;
@@ -223,6 +231,7 @@ impl Memory {
         self.suffix.clear();
         self.server_clock.clear();
         self.versions.clear();
+        self.connections.clear();
         self.has_lost_hand_out = false;
         self.has_unnumbered_effects = false;
         self.has_lost_claim = false;
@@ -311,7 +320,10 @@ impl Pass<'_> {
                 }
                 self.lock(index, session, *worker);
             }
-            (Op::Resolve { xid }, Reply::Resolved(outcome)) => self.answered_about(index, *xid, *outcome, call),
+            (Op::Resolve { xid }, Reply::Resolved(outcome)) => {
+                self.see_answer(*outcome);
+                self.answered_about(index, *xid, *outcome, call);
+            }
             (Op::Rotate { queue, .. }, Reply::NotRotated { .. }) => self.not_rotated(*queue, index, false),
             (Op::Tick { .. }, Reply::Ticked { .. }) if self.session(session).in_transaction => {
                 self.found.sees(Reach::TickInTransaction);
@@ -330,7 +342,8 @@ impl Pass<'_> {
                 is_fenced |= is_lease || matches!(op, Op::Handoff { .. });
             }
         }
-        self.memory.effects.clear();
+        // To judge a call may take that of another transaction, whose commit is still under way.
+        let first = self.memory.effects.len();
         for write in writes {
             if let Happening::Call(Op::Effect { workflow, sequence, step }) = &history.records[write.call as usize].what
             {
@@ -345,7 +358,8 @@ impl Pass<'_> {
                 self.apply(op, reply, Done { call: write.call, ret: write.ret, ..done });
             }
         }
-        self.effects_committed(writes, done);
+        self.effects_committed(writes, done, first);
+        self.memory.effects.truncate(first);
     }
 
     /// What is judged at the end of the history.

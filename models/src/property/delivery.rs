@@ -17,7 +17,7 @@ use super::transactions::NONE;
 use crate::history::History;
 use crate::name::{EventId, Queue as QueueName, Session, Step, Tick, Token, WorkerId};
 use crate::op::Op;
-use crate::record::{Happening, Span};
+use crate::record::Span;
 use crate::reply::{Event, Reply};
 use alloc::format;
 use alloc::string::String;
@@ -90,13 +90,10 @@ impl Pass<'_> {
         }
     }
 
-    /// All who were to have it were done with it, and so with every window that it was in.
+    /// All who were to have it were done with it, and so with every window that it was in, when the call was made.
     #[cold]
     fn delivered_long_after(&mut self, index: u32, event: &Event, window: Option<(u8, u32, u32)>) {
         let clue = Clue(self.history);
-        if clue.call_of(index).is_some_and(|call| is_handed_off_between(clue, event.id, call, index)) {
-            return;
-        }
         let born = clue.birth_of(event.id).unwrap_or(NONE);
         self.found.violated(Property::Q5, &[born, index], || {
             let (id, at) = (event.id, clue.at(index));
@@ -219,24 +216,6 @@ impl Pass<'_> {
             });
         }
     }
-}
-
-/// Whether a handoff of the event was answered, or committed, while a read was under way: what it read may be older.
-fn is_handed_off_between(clue: Clue<'_>, event: EventId, call: u32, answer: u32) -> bool {
-    let records = &clue.0.records;
-    let ends =
-        |index: &u32| matches!(clue.reply(*index), Some(Reply::HandedOff { .. } | Reply::Committed | Reply::Unknown));
-    (call..answer).filter(ends).any(|end| {
-        let session = records[end as usize].session;
-        let handoff =
-            records[..end as usize].iter().rev().filter(|record| record.session == session).find_map(|record| {
-                match record.what {
-                    Happening::Call(Op::Handoff { decisions, .. }) => Some(decisions),
-                    _ => None,
-                }
-            });
-        handoff.is_some_and(|span| clue.0.decisions(span).iter().any(|decision| decision.event == event))
-    })
 }
 
 /// The events of the reader's pages up to that record, from the last first page on.

@@ -82,7 +82,12 @@ impl<T> Dense<T> {
 
     /// Lets go of what is dead at the front. Ids that were never here leave with their neighbours, unmarked.
     pub(super) fn retire_front(&mut self, is_dead: impl Fn(&T) -> bool) {
-        while let Some(slot) = self.near.front() {
+        self.retire_before(u32::MAX, is_dead);
+    }
+
+    /// As [`Dense::retire_front`], up to an id.
+    pub(super) fn retire_before(&mut self, id: u32, is_dead: impl Fn(&T) -> bool) {
+        while let Some(slot) = self.near.front().filter(|_| self.base < id) {
             match slot {
                 Some(value) if !is_dead(value) => return,
                 Some(_) => self.mark_retired(self.base),
@@ -91,6 +96,12 @@ impl<T> Dense<T> {
             self.near.pop_front();
             self.base = self.base.saturating_add(1);
         }
+    }
+
+    /// The first id that is not dead, of the near ones.
+    pub(super) fn first(&self, is_dead: impl Fn(&T) -> bool) -> u32 {
+        let live = self.near.iter().position(|slot| slot.as_ref().is_some_and(|value| !is_dead(value)));
+        self.base.saturating_add(live.unwrap_or(self.near.len()) as u32)
     }
 
     fn mark_retired(&mut self, id: u32) {

@@ -223,9 +223,25 @@ impl Pass<'_> {
             return;
         }
         self.judge_unseen_wait(done, &promise);
-        if !self.is_over(workflow) {
-            self.memory.waits.mailbox(workflow, name).promise = Some(promise);
+        if self.is_over(workflow) {
+            return;
         }
+        let may_be_discarded = self.may_be_discarded(&promise);
+        let mailbox = self.memory.waits.mailbox(workflow, name);
+        match may_be_discarded {
+            true => mailbox.lost.push(LostEmit { done, it: *it }),
+            false => mailbox.promise = Some(promise),
+        }
+    }
+
+    /// Whether an await that asks for another token may have thrown the promise away: one under way at the same time.
+    fn may_be_discarded(&mut self, promise: &Promise) -> bool {
+        let (workflow, name) = (promise.it.workflow, promise.it.name);
+        let call = promise.done.call;
+        let mailbox = self.memory.waits.mailbox(workflow, name);
+        let is_over = mailbox.has_asked_for_token && mailbox.wait_gone >= call;
+        let wait = self.open_wait(workflow, name);
+        is_over || wait.is_some_and(|wait| wait.commit >= call && !wait.takes(promise.token))
     }
 
     /// A5: the box had a promise. True if that may have been consumed.
@@ -277,7 +293,8 @@ impl Pass<'_> {
         self.settle_emit(|other, answer| {
             (other.workflow, other.name) == (workflow, name) && answer == EmitAnswer::Promised
         });
-        if self.memory.waits.mailbox(workflow, name).promise.is_some() {
+        let mailbox = self.memory.waits.mailbox(workflow, name);
+        if mailbox.promise.is_some() || !mailbox.lost.is_empty() {
             return;
         }
         let clue = Clue(self.history);

@@ -91,6 +91,7 @@ impl Pass<'_> {
     /// A note says what became of the transaction that the session's death left open.
     pub(super) fn resolved(&mut self, index: u32, record: &Record, outcome: Outcome) {
         self.found.exercised(Property::D3);
+        self.given_free(record);
         self.session_died(index, record.session);
         let state = self.session(record.session);
         let before = state.resolution.replace(outcome);
@@ -222,24 +223,48 @@ impl Pass<'_> {
         seen: &impl Fn(&Op<Span>, &Reply<Span, Span, Span>) -> bool,
     ) -> bool {
         let clue = Clue(self.history);
-        let Some(ret) = clue.return_of(call) else { return false };
-        let Some(reply) = clue.reply(ret) else { return false };
-        let xid = self.history.records[ret as usize].xid;
+        let answer = clue.return_of(call).and_then(|ret| Some((ret, clue.reply(ret)?)));
         if self.session(session).in_transaction {
-            if !matches!(reply, Reply::Committed) {
-                return false;
+            let is_committed = match answer {
+                Some((_, Reply::Committed)) => true,
+                // Nobody will be told; but somebody has seen it.
+                None | Some((_, Reply::Unknown)) => !matches!(self.fate(session, call), Some((Outcome::Aborted, _))),
+                Some(_) => false,
+            };
+            if is_committed {
+                self.session(session).settled = true;
+                self.commit(session, call, index);
             }
-            self.session(session).settled = true;
-            self.commit(session, call, index);
-            return true;
+            return is_committed;
         }
-        if !may_write(op) || !seen(op, &reply) {
+        let Some((ret, reply)) = answer.filter(|(_, reply)| may_write(op) && seen(op, reply)) else { return false };
+        let xid = self.history.records[ret as usize].xid;
+        if self.memory.suffix.is_lost(xid) {
             return false;
         }
         self.session(session).settled = true;
+        self.observe(ret, session, call, op, &reply);
         self.note_outcome(xid, Known::Acknowledged(index));
         self.apply(op, &reply, Done { call, ret, begun: call, commit_call: call, commit: index, xid });
         true
+    }
+
+    /// As [`Pass::settle`], of calls alone whose replies never come, or will be lost: from here on they are.
+    #[cold]
+    pub(super) fn settle_lost(&mut self, index: u32, is_it: impl Fn(&Op<Span>) -> bool) {
+        let clue = Clue(self.history);
+        for place in 0..self.memory.used_sessions.len() {
+            let session = self.memory.used_sessions[place];
+            let state = &self.memory.sessions[session.0 as usize];
+            let (call, is_over) = (state.call, state.settled || state.dead || state.in_transaction);
+            let Some(op) = clue.op(call).filter(|op| !is_over && may_write(op) && is_it(op)) else { continue };
+            let answer = clue.return_of(call);
+            let is_lost = answer.and_then(|answer| clue.reply(answer)).is_none_or(|reply| reply == Reply::Unknown);
+            if is_lost && !matches!(self.fate(session, call), Some((Outcome::Aborted, _))) {
+                self.session(session).settled = true;
+                self.call_in_flight(answer.unwrap_or(index), session, call, &op);
+            }
+        }
     }
 
     /// Whether a call is under way that might explain something, and whose reply never comes, or is lost.

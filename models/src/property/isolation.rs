@@ -16,7 +16,7 @@
 use super::checker::{Done, Pass};
 use super::clue::Clue;
 use super::content::Content;
-use super::lease::{Finish, Phase, Worker};
+use super::lease::{Finish, Phase, Worker, takes_over};
 use super::transactions::NONE;
 use super::{Property, Reach};
 use crate::name::{Consumer, EventId, Micros, Queue, Tick, Token, WorkerId, Xid};
@@ -110,13 +110,9 @@ impl Pass<'_> {
         let before = self.tries_of(consumer, event);
         let lost = self.lost_hand_outs(consumer, worker);
         if out.tries > before.0.saturating_add(1).saturating_add(lost) {
-            // A hand-out of the victim's may have its reply still under way.
-            let history = self.history;
-            self.settle(done.record(), |_, reply| {
-                matches!(reply, Reply::HandedOut { events, .. }
-                    if history.events(*events).iter().any(|other| other.id == event))
-            });
+            self.settle_tries(done.record(), event);
         }
+        let lost = self.lost_hand_outs(consumer, worker);
         let (before, first) = self.tries_of(consumer, event);
         self.memory.tries.0.insert((consumer, event.0), (out.tries, done.record()));
         let clue = Clue(self.history);
@@ -135,6 +131,15 @@ impl Pass<'_> {
         }
     }
 
+    /// A hand-out of a victim's may have its reply still under way.
+    fn settle_tries(&mut self, index: u32, event: EventId) {
+        let history = self.history;
+        let is_its = |_: &Op<Span>, reply: &Reply<Span, Span, Span>| matches!(reply, Reply::HandedOut { events, .. } if history.events(*events).iter().any(|other| other.id == event));
+        if !self.settle(index, is_its) {
+            self.settle_lost(index, |op| matches!(op, Op::HandOut { .. }));
+        }
+    }
+
     fn tries_of(&self, consumer: u8, event: EventId) -> (u16, u32) {
         self.memory.tries.0.get(&(consumer, event.0)).copied().unwrap_or((0, NONE))
     }
@@ -148,6 +153,9 @@ impl Pass<'_> {
     /// A hand-out found that an event has no try left.
     fn gave_up(&mut self, done: Done, (consumer, worker): (u8, WorkerId), event: EventId, max_tries: u16) {
         let clue = Clue(self.history);
+        if self.tries_of(consumer, event).0 < max_tries {
+            self.settle_tries(done.record(), event);
+        }
         let (tries, last) = self.tries_of(consumer, event);
         let lost = self.lost_hand_outs(consumer, worker);
         self.found.exercised(Property::Q11);
@@ -251,13 +259,14 @@ impl Pass<'_> {
         if !self.memory.has_lost_hand_out {
             return;
         }
-        let is_theft = |_: &Op<Span>, reply: &Reply<Span, Span, Span>| matches!(reply, Reply::Claimed { victim, .. } if *victim == worker);
+        let Some(known) = self.memory.workers.get(worker.0) else { return };
+        let (consumer, window) = (known.consumer, known.window);
+        let is_theft = |_: &Op<Span>, reply: &Reply<Span, Span, Span>| takes_over(reply, worker, window);
         // Another that took it over, with the reply under way or lost, would explain the same.
         if self.settle(index, is_theft) || self.memory.has_lost_claim {
             return;
         }
-        let Some(known) = self.memory.workers.get(worker.0) else { return };
-        let (consumer, window, phase) = (known.consumer, known.window, known.phase);
+        let phase = self.memory.workers.get(worker.0).map_or(Phase::Free, |known| known.phase);
         let is_lost = self.range_of(consumer, window).is_some_and(|range| range.lost_hand_outs > 0);
         if phase == Phase::Open && is_lost {
             self.ended_by_lost_hand_out(index, worker);

@@ -1,22 +1,18 @@
-//! Leases: which worker holds which window, under which token, and since when it was silent. Q8, Q9, Q10, and D5 for tokens.
+//! Leases: which worker holds which window, under which token. Q8, Q9, and D5 for tokens; when it may be taken over:
+//! [`takeover`](super::takeover).
 //!
 //! - **Q8** A token is given out for a window that nobody holds; a token whose window was taken over, or finished, is
 //!   accepted no more by any call. Broken by claiming without a lock, by a takeover that leaves the victim's row.
 //! - **Q9** A handoff that commits does so under the token that its worker's lease has at that time. Broken by ignoring
 //!   the fence's row count. After a crash that lost commits the handoff is also the holder's own: a token that is given
 //!   out again is not the one that a zombie was given.
-//! - **Q10** A takeover runs at least the dead interval (the one that its call names) after the victim's last claim,
-//!   heartbeat, hold or hand-out ran, by the server's clock, and not while a transaction that did one of these is open.
-//!   A call's time lies between its two records; the pair that excuses most counts. That the transaction was really open
-//!   is taken as proved only when the reply to a later call in its session shows that the server had not ended it. Broken by
-//!   heartbeats at transaction start, by leases that go by the workers' clocks.
 //! - **D5** No token is given out that a committed transaction had been given. Broken by a sequence that rewinds.
 //!
 //! A claim whose reply was lost leaves a lease with a window that nobody knows; whoever takes it over tells.
 
 use super::checker::{Done, Pass};
 use super::clue::Clue;
-use super::transactions::{NONE, Write};
+use super::transactions::NONE;
 use super::window::{Progress, Range};
 use super::{Property, Reach};
 use crate::name::{Consumer, Micros, Session, Tick, Token, WorkerId};
@@ -53,31 +49,40 @@ pub(super) struct Worker {
     pub(super) token: Token,
     pub(super) window: (u32, u32),
     /// The earliest time at which its last committed sign of life can have run, on the server's clock.
-    heartbeat: Micros,
+    pub(super) heartbeat: Micros,
     pub(super) heartbeat_call: u32,
-    heartbeat_record: u32,
+    pub(super) heartbeat_record: u32,
     pub(super) claimed: u32,
     /// By this record the token was dead for certain; [`NONE`] while it lives.
     ended: u32,
+    /// What it held before.
+    before: Held,
     /// The open transaction that wrote the lease: its session, and the record since when.
-    locked_by: Option<(Session, u32)>,
+    pub(super) locked_by: Option<(Session, u32)>,
     /// Its window is handed out event by event.
     pub(super) isolated: bool,
     pub(super) progress: Progress,
 }
 
-/// A takeover while the victim's transaction seemed to be open: proved when that session shows that it was.
+/// What a worker's claim before the last one gave it: a call under that token may be under way yet.
 #[derive(Clone, Copy)]
-pub(super) struct Suspicion {
-    pub(super) holder: Session,
-    held: u32,
-    takeover: u32,
-    victim: WorkerId,
+struct Held {
+    token: Token,
+    window: (u32, u32),
+    claimed: u32,
+    ended: u32,
 }
 
 impl Pass<'_> {
     pub(super) fn registered(&mut self, done: Done, consumer: Consumer, worker: WorkerId) {
         self.found.exercised(Property::D5);
+        if self.subscription(consumer.0).is_none() {
+            // Whoever subscribed may have the reply still under way.
+            self.settle(
+                done.record(),
+                |op, _| matches!(op, Op::Subscribe { consumer: other, .. } if *other == consumer),
+            );
+        }
         if self.memory.workers.get(worker.0).is_some() {
             let clue = Clue(self.history);
             self.found.violated(Property::D5, &[done.record()], || {
@@ -118,6 +123,8 @@ impl Pass<'_> {
         }
         let (earliest, _) = self.server_time(done);
         let Some(known) = self.memory.workers.get_mut(worker.0) else { return };
+        let Worker { token: before, window: held, claimed, ended, .. } = *known;
+        known.before = Held { token: before, window: held, claimed, ended: ended.min(done.commit) };
         known.phase = Phase::Open;
         known.token = token;
         known.window = (window.0.0, window.1.0);
@@ -129,10 +136,11 @@ impl Pass<'_> {
         known.progress = Progress::NEW;
     }
 
-    /// A worker that is given a window has none: if a handoff of its last one is in doubt, it committed.
+    /// A worker that is given a window has none: somebody has taken its last one over, with the reply still under way, or a
+    /// handoff of it that is in doubt committed.
     fn believe_end_of_window(&mut self, index: u32, worker: WorkerId) {
         let Some(known) = self.memory.workers.get(worker.0).filter(|known| known.phase == Phase::Open) else { return };
-        let token = known.token;
+        let (token, window) = (known.token, known.window);
         let is_end = |op: &Op<Span>, reply: &Reply<Span, Span, Span>| match (op, reply) {
             (Op::Handoff { worker: own, token: same, .. }, _) => *own == worker && *same == token,
             (Op::HandOut { worker: own, token: same, .. }, Reply::HandedOut { events, .. }) => {
@@ -140,7 +148,8 @@ impl Pass<'_> {
             }
             _ => false,
         };
-        if !self.settle(index, is_end) {
+        let is_theft = |_: &Op<Span>, reply: &Reply<Span, Span, Span>| takes_over(reply, worker, window);
+        if !self.settle(index, is_end) && !self.settle(index, is_theft) {
             self.believe_handoff_of(index, worker);
             self.believe_end_of_isolation(index, worker);
         }
@@ -151,13 +160,7 @@ impl Pass<'_> {
         self.see_takeover(done, victim);
         self.found.exercised(Property::Q8);
         self.found.exercised(Property::L2);
-        if self.memory.workers.get(victim.0).is_none_or(|known| known.phase != Phase::Open) {
-            // The victim's own claim may have its reply still under way.
-            self.settle(done.record(), |op, reply| {
-                matches!((op, reply), (Op::Claim { worker, .. } | Op::TakeOver { worker, .. }, Reply::Claimed { .. })
-                    if *worker == victim)
-            });
-        }
+        self.believe_claim_of(done.record(), victim);
         let phase = self.memory.workers.get(victim.0).map_or(Phase::Free, |known| known.phase);
         let was = self.memory.workers.get(victim.0).filter(|_| phase == Phase::Open).map(|known| known.window);
         let withheld = |claimed: u32| {
@@ -213,65 +216,6 @@ impl Pass<'_> {
         });
     }
 
-    /// A takeover ran: whatever becomes of its transaction, the victim must have been silent for long enough.
-    pub(super) fn takeover_ran(&mut self, index: u32, session: Session, call: u32, victim: WorkerId, interval: Micros) {
-        self.found.exercised(Property::Q10);
-        let clue = Clue(self.history);
-        let Some(known) = self.memory.workers.get(victim.0) else { return };
-        let (heartbeat, record, locked_by) = (known.heartbeat, known.heartbeat_record, known.locked_by);
-        let alive = matches!(known.phase, Phase::Open | Phase::Lost);
-        let at = self.memory.server_clock.latest(self.history, call, index);
-        let silent = at - heartbeat;
-        if alive && silent < interval {
-            self.found.violated(Property::Q10, &[record, index], || {
-                let thief = clue.process(index);
-                format!(
-                    "{thief} took the window of {victim} over at {at}, although {victim} had shown itself at {heartbeat}, \
-                     {silent} earlier, and the dead interval is {interval}"
-                )
-            });
-        }
-        let Some((holder, held)) = locked_by.filter(|(holder, held)| *holder != session && *held < call) else {
-            return;
-        };
-        let in_flight = self.session(holder).call;
-        let is_ending = match clue.op(in_flight) {
-            Some(op) => op.is_transaction_control(),
-            None => false,
-        };
-        if !is_ending {
-            self.memory.suspicions.push(Suspicion { holder, held, takeover: index, victim });
-        }
-    }
-
-    /// A reply in a session shows that the server had not ended it, nor its transaction, when the takeover ran: a reply to a
-    /// call that was made after it. One that was under way may have been answered before, and heard of late; if it was
-    /// refused, that may have been what ended the transaction.
-    pub(super) fn confirm_suspicions(&mut self, index: u32, session: Session, call: u32, is_refusal: bool) {
-        let clue = Clue(self.history);
-        for place in (0..self.memory.suspicions.len()).rev() {
-            let Suspicion { holder, takeover, .. } = self.memory.suspicions[place];
-            if holder != session || index == takeover {
-                continue;
-            }
-            if call < takeover {
-                if is_refusal {
-                    self.memory.suspicions.swap_remove(place);
-                }
-                continue;
-            }
-            let Suspicion { held, takeover, victim, .. } = self.memory.suspicions.swap_remove(place);
-            self.found.violated(Property::Q10, &[held, takeover, index], || {
-                let (at, since, thief) = (clue.at(takeover), clue.at(held), clue.process(takeover));
-                format!(
-                    "{thief} took the window of {victim} over at {at}, although a transaction of {victim} held it since \
-                     {since} and was still open at {}",
-                    clue.at(index)
-                )
-            });
-        }
-    }
-
     /// The reply to a claim is lost, and it committed, or may have.
     pub(super) fn claim_lost(&mut self, done: Done, worker: WorkerId) {
         self.memory.has_lost_claim = true;
@@ -301,7 +245,7 @@ impl Pass<'_> {
         let Some(known) = self.memory.workers.get(worker.0) else {
             return self.accepted_of_nobody(index, session, worker, token);
         };
-        let (ended, phase) = (known.ended, known.phase);
+        let (ended, phase, before) = (known.ended, known.phase, known.before);
         if known.token == token && phase == Phase::Open {
             return;
         }
@@ -310,6 +254,9 @@ impl Pass<'_> {
             return;
         }
         let is_old = self.memory.tokens.contains(token.0);
+        if is_old && !is_dead && self.was_live(call, (worker, token), before) {
+            return;
+        }
         self.found.violated(Property::Q8, &[if is_dead { ended } else { NONE }, index], || {
             let (at, process) = (clue.at(index), clue.process(index));
             let why = match phase {
@@ -320,6 +267,17 @@ impl Pass<'_> {
             };
             format!("a call of {process} as {worker} under token {token} was accepted at {at}, although {why}")
         });
+    }
+
+    /// Whether a token that is its worker's no more may have been when that call was made. Of those before the last but one
+    /// only that is known by when they were over for certain.
+    #[cold]
+    fn was_live(&self, call: u32, (worker, token): (WorkerId, Token), before: Held) -> bool {
+        let is_its = || Clue(self.history).claim_of(worker, token).is_some();
+        match before.token == token {
+            true => before.ended >= call,
+            false => before.claimed != NONE && before.claimed >= call && is_its(),
+        }
     }
 
     /// A call ran as a worker that nobody has registered. Whoever has may have the reply still under way, or the call in the
@@ -362,7 +320,11 @@ impl Pass<'_> {
     pub(super) fn window_of(&mut self, session: Session, worker: WorkerId, token: Token) -> Option<(u8, u32, u32)> {
         let known = self.memory.workers.get(worker.0)?;
         let consumer = known.consumer;
-        let window = if known.token == token { Some(known.window) } else { None };
+        let window = match token {
+            _ if known.token == token => Some(known.window),
+            _ if known.before.token == token => Some(known.before.window),
+            _ => None,
+        };
         let window = window.or_else(|| self.own_claim(session, worker, token))?;
         let queue = self.subscription(consumer)?.queue;
         Some((queue, window.0, window.1))
@@ -434,35 +396,6 @@ impl Pass<'_> {
         });
     }
 
-    /// An open transaction has written a lease.
-    pub(super) fn lock(&mut self, index: u32, session: Session, worker: WorkerId) {
-        if !self.session(session).in_transaction {
-            return;
-        }
-        if let Some(known) = self.memory.workers.get_mut(worker.0)
-            && known.locked_by.is_none()
-        {
-            known.locked_by = Some((session, index));
-        }
-    }
-
-    /// What a transaction, or a part of it, had locked is free.
-    pub(super) fn unlock(&mut self, writes: &[Write]) {
-        let history = self.history;
-        for write in writes {
-            let Happening::Call(op) = &history.records[write.call as usize].what else { continue };
-            if let Op::Claim { worker, .. }
-            | Op::TakeOver { worker, .. }
-            | Op::Hold { worker, .. }
-            | Op::Heartbeat { worker, .. } = op
-                && let Some(known) = self.memory.workers.get_mut(worker.0)
-                && known.locked_by.is_some_and(|(_, since)| since == write.ret)
-            {
-                known.locked_by = None;
-            }
-        }
-    }
-
     /// Something went wrong for whoever uses this session: steps of the window that it holds may run again.
     pub(super) fn excuse(&mut self, session: Session) {
         let worker = self.session(session).worker;
@@ -471,6 +404,11 @@ impl Pass<'_> {
         let range = self.range_of(consumer, window).filter(|range| range.holder.0 == worker);
         range.into_iter().for_each(Range::excuse);
     }
+}
+
+/// Whether a claim was given that worker's window.
+pub(super) fn takes_over(reply: &Reply<Span, Span, Span>, from: WorkerId, window: (u32, u32)) -> bool {
+    matches!(reply, Reply::Claimed { victim, prev, next, .. } if *victim == from && (prev.0, next.0) == window)
 }
 
 impl Worker {
@@ -485,6 +423,7 @@ impl Worker {
             heartbeat_record: NONE,
             claimed: NONE,
             ended: NONE,
+            before: Held { token: Token(0), window: (0, 0), claimed: NONE, ended: NONE },
             locked_by: None,
             isolated: false,
             progress: Progress::NEW,

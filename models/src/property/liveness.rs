@@ -25,6 +25,7 @@ use super::transactions::NONE;
 use super::workflow::{LedgerLine, Workflow};
 use crate::name::{Consumer, EventId, Micros, Queue, Tick, WorkerId, WorkflowId};
 use crate::op::Op;
+use crate::record::Span;
 use crate::reply::Reply;
 use crate::state::{LedgerRow, State};
 use alloc::collections::BTreeSet;
@@ -56,6 +57,10 @@ impl Pass<'_> {
 
     /// Events before a window that was given out, in no window themselves.
     fn judge_gaps(&mut self) {
+        let is_claim = |_: u32, op: &Op<Span>| matches!(op, Op::Claim { .. } | Op::TakeOver { .. });
+        if self.is_under_way(is_claim) {
+            return;
+        }
         for consumer in 0..self.memory.subscriptions.len() {
             let Some(subscription) = &self.memory.subscriptions[consumer] else { continue };
             let Some(range) = subscription.ranges.front() else { continue };

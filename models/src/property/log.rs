@@ -417,6 +417,7 @@ impl Pass<'_> {
         if self.settle(index, named) && self.queue(queue).place(number.0).is_ok() {
             return true;
         }
+        self.settle_lost(index, |op| matches!(op, crate::op::Op::Tick { queue: other } if *other == queue));
         let log = self.queue(queue);
         let Err(place) = log.place(number.0) else { return true };
         let is_initial = place == 0 && log.seen_base == 0;

@@ -13,6 +13,7 @@ use super::successor::is_later;
 use super::transactions::NONE;
 use super::wait::is_await;
 use super::workflow::Workflow;
+use crate::history::History;
 use crate::name::{EventId, Key, Name, Queue, Step, WorkerId, WorkflowId};
 use crate::op::{Decision, Op, Verb};
 use crate::record::Span;
@@ -140,6 +141,8 @@ impl Pass<'_> {
         if self.settle_birth(index, event.id) && self.memory.events.get(id).is_some() {
             return true;
         }
+        let history = self.history;
+        self.settle_lost(index, |op| may_make(history, op, event));
         if self.meet_timer(event) || self.meet_wait(index, event) || self.meet_join(index, event) {
             return true;
         }
@@ -401,6 +404,20 @@ impl Missing {
                 }
                 What::Handoff { .. } => false,
             }
+    }
+}
+
+/// Whether a call of which nobody was told may have appended the event.
+fn may_make(history: &History, op: &Op<Span>, event: &Event) -> bool {
+    match op {
+        Op::Append { payload, .. } | Op::Schedule { payload, .. } => event.workflow.0 == 0 && event.state == *payload,
+        Op::Start { step, state, .. } => (event.step, event.state) == (*step, *state),
+        Op::Handoff { decisions, .. } => history.decisions(*decisions).iter().any(|decision| {
+            let is_child = decision.verb == Verb::Child && (decision.step, decision.state) == (event.step, event.state);
+            is_child || is_successor(decision, event)
+        }),
+        Op::ReplayDeadLetter { .. } | Op::Drain { .. } | Op::ExpireWaits { .. } | Op::Emit { .. } => true,
+        _ => false,
     }
 }
 

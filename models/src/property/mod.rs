@@ -2,7 +2,7 @@
 //!
 //! A [`Checker`] reads a history once, front to back, and dispatches each record to the nouns that it concerns:
 //! [transactions](self::transactions) (what is pending) and their [fate], the [log] and its [delivery],
-//! [windows](self::window), [leases](self::lease), [isolation](self::isolation), [starts](self::start), [workflows](self::workflow)
+//! [windows](self::window), [leases](self::lease) and [takeovers](self::takeover), [isolation](self::isolation), [starts](self::start), [workflows](self::workflow)
 //! and their [work], [retries](self::retry), [timers](self::timer), [waits](self::wait) and [emits](self::emit), [joins](self::join), [dead letters](self::dead_letter),
 //! [deadlocks](self::deadlock), [storage], and, at the end, [liveness] and the [rows] of the state record. Each file opens with the exact definitions that it judges and what breaks them.
 //!
@@ -18,20 +18,25 @@
 //!
 //! What this is not: an engine. There is no lock, no store and no schedule here.
 
+mod acknowledgement;
 mod apply;
 mod arrival;
 mod checker;
 mod clue;
+mod connection;
 mod content;
 mod dead_letter;
 mod deadlock;
 mod delivery;
 mod dense;
+mod drain;
 mod emit;
 mod encounter;
 mod end;
 mod fate;
+mod faults;
 mod goals;
+mod handoff;
 mod isolation;
 mod join;
 mod judge;
@@ -40,6 +45,8 @@ mod liveness;
 mod log;
 mod lost;
 mod observe;
+#[macro_use]
+mod matrix;
 mod place;
 mod reach;
 mod results;
@@ -51,6 +58,7 @@ mod storage;
 mod successor;
 mod suffix;
 pub mod sweep;
+mod takeover;
 mod timer;
 mod tokens;
 mod transactions;

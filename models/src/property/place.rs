@@ -11,7 +11,7 @@ use super::lease::Phase;
 use super::reach::struck;
 use crate::name::{Micros, Process, WorkerId};
 use crate::op::Op;
-use crate::record::{Happening, Span};
+use crate::record::{Happening, Link, Span};
 use crate::reply::Reply;
 
 /// What befalls a process.
@@ -30,6 +30,36 @@ pub(super) enum Blow {
     Takeover,
     /// Its call has to wait for a lock.
     Wait,
+    /// Nothing passes between it and the server.
+    Partition,
+    /// Nothing that it sends arrives.
+    Unheard,
+    /// Nothing that it is sent arrives.
+    Deaf,
+    /// What either sends waits on the way.
+    HeldUp,
+    SlowLink,
+    /// What is sent at this moment arrives late.
+    Late,
+    /// Its connection is gone, and the server does not know.
+    LostToProcess,
+    /// Its connection is gone for the server, and it does not know.
+    LostToServer,
+    /// The server has heard nothing for too long, and ends its session.
+    GivenUp,
+}
+
+impl From<Link> for Blow {
+    fn from(link: Link) -> Blow {
+        match link {
+            Link::Cut => Blow::Partition,
+            Link::CutToServer => Blow::Unheard,
+            Link::CutToProcess => Blow::Deaf,
+            Link::Held => Blow::HeldUp,
+            Link::Slow => Blow::SlowLink,
+            Link::Late => Blow::Late,
+        }
+    }
 }
 
 /// Where a process stands. Of an open transaction, the last thing that it did says.
@@ -99,6 +129,15 @@ impl Blow {
             Blow::ServerCrash => "The server died while a process",
             Blow::Takeover => "The window was taken over of a worker that",
             Blow::Wait => "A process",
+            Blow::Partition => "A process was cut off that",
+            Blow::Unheard => "Nothing arrived any more from a process that",
+            Blow::Deaf => "Nothing arrived any more at a process that",
+            Blow::HeldUp => "Messages were held up of a process that",
+            Blow::SlowLink => "Messages took long of a process that",
+            Blow::Late => "A message came late from a process that",
+            Blow::LostToProcess => "The server did not know of the broken connection of a process that",
+            Blow::LostToServer => "The connection was gone for the server, and not for a process that",
+            Blow::GivenUp => "The server gave up a process that",
         }
     }
 }

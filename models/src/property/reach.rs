@@ -1,58 +1,13 @@
 //! Reach: the *sometimes* side of the checks. A goal that no run of a sweep ever hits means that the sweep proved less
 //! than it seems to.
 //!
-//! Counted from histories alone, like the properties. The second half of the list is a matrix: what befalls a process,
-//! by the place where it stands. What cannot be, or is so rare that a sweep of 10,000 runs could miss it, is left out, with
+//! Counted from histories alone, like the properties. The second part of the list is a matrix: what befalls a process,
+//! by the place where it stands; the third part is of what only a network does, and so is the fourth, in places. What cannot be, or is so rare that a sweep of 10,000 runs could miss it, or one of 500 over a network, is left out, with
 //! the reason. Not here: which faults a plan asked for (the simulator knows).
 
 use super::place::{Blow, Place};
 use alloc::format;
 use alloc::string::String;
-
-macro_rules! goals {
-    (
-        $($(#[doc = $doc:literal])+ $variant:ident $name:literal)*
-        ;
-        $($blow:ident { $($place:ident $struck:ident $struck_name:literal)* })*
-    ) => {
-        /// Something that a sweep should have seen at least once.
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-        #[repr(u16)]
-        pub enum Reach {
-            $($(#[doc = $doc])+ $variant,)*
-            $($($struck,)*)*
-        }
-
-        impl Reach {
-            /// In the order in which they are reported.
-            pub const ALL: [Reach; [$(Reach::$variant,)* $($(Reach::$struck,)*)*].len()] =
-                [$(Reach::$variant,)* $($(Reach::$struck,)*)*];
-
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Reach::$variant => $name,)*
-                    $($(Reach::$struck => $struck_name,)*)*
-                }
-            }
-
-            /// One sentence.
-            pub fn summary(self) -> String {
-                match self {
-                    $(Reach::$variant => String::from(concat!($($doc,)+).trim().trim_end_matches('.')),)*
-                    $($(Reach::$struck => format!("{} {}", Blow::$blow.phrase(), Place::$place.phrase()),)*)*
-                }
-            }
-        }
-
-        /// The goal of a fault at a place, if that can be.
-        pub(super) const fn struck(blow: Blow, place: Place) -> Option<Reach> {
-            match (blow, place) {
-                $($((Blow::$blow, Place::$place) => Some(Reach::$struck),)*)*
-                _ => None,
-            }
-        }
-    };
-}
 
 goals! {
     /// A window moved to another worker.
@@ -423,6 +378,123 @@ goals! {
         BlockedDrain WaitBlockedDrain "wait-drain"
         BlockedExpire WaitBlockedExpire "wait-expire"
         BlockedReader WaitBlockedReader "wait-reader"
+    }
+    ;
+    /// A request arrived when its sender had given it up and gone on in another session.
+    LateCall "late-call"
+    /// Such a request was a commit, whose transaction its sender might have asked about.
+    LateCommit "late-commit"
+    /// A process went on in another session while the server kept the transaction of the one before.
+    BesideOwnTransaction "beside-own-transaction"
+    /// A partition was over before either end had noticed.
+    PartitionUnnoticed "partition-unnoticed"
+    /// A partition lasted until the process had given its connection up.
+    PartitionNoticed "partition-noticed"
+    /// The server gave up a session whose transaction held a window.
+    SessionLostHolding "session-lost-holding"
+    /// A process was gone while the server let its call wait for a lock.
+    GoneWhileBlocked "gone-while-blocked"
+    /// A worker asked for windows while the session of a process that was gone held one.
+    ClaimWhileGoneHolds "claim-while-gone-holds"
+    /// A call had waited for a lock until the server noticed that its holder was gone.
+    WaitedForGone "waited-for-gone"
+    /// A client asked what became of a commit without an answer: it had committed.
+    AskedCommitted "asked-committed"
+    /// A client asked what became of a commit without an answer: it had not committed.
+    AskedAborted "asked-aborted"
+    /// A client asked what became of a commit without an answer: its transaction was open still.
+    AskedInProgress "asked-in-progress"
+
+    ;
+    Partition {
+        Idle PartitionIdle "partition-idle"
+        Claimed PartitionClaimed "partition-claimed"
+        Working PartitionWorking "partition-working"
+        Begun PartitionBegun "partition-begun"
+        Held PartitionHeld "partition-held"
+        EffectMade PartitionEffectMade "partition-effect-made"
+        HandedOff PartitionHandedOff "partition-handed-off"
+        ClientBegun PartitionClientBegun "partition-client-begun"
+    }
+    Unheard {
+        Idle UnheardIdle "unheard-idle"
+        Claimed UnheardClaimed "unheard-claimed"
+        Working UnheardWorking "unheard-working"
+        Begun UnheardBegun "unheard-begun"
+        Held UnheardHeld "unheard-held"
+        EffectMade UnheardEffectMade "unheard-effect-made"
+        HandedOff UnheardHandedOff "unheard-handed-off"
+        ClientBegun UnheardClientBegun "unheard-client-begun"
+    }
+    Deaf {
+        Idle DeafIdle "deaf-idle"
+        Claimed DeafClaimed "deaf-claimed"
+        Working DeafWorking "deaf-working"
+        Begun DeafBegun "deaf-begun"
+        Held DeafHeld "deaf-held"
+        EffectMade DeafEffectMade "deaf-effect-made"
+        HandedOff DeafHandedOff "deaf-handed-off"
+        ClientBegun DeafClientBegun "deaf-client-begun"
+    }
+    HeldUp {
+        Idle HeldUpIdle "held-up-idle"
+        Claimed HeldUpClaimed "held-up-claimed"
+        Working HeldUpWorking "held-up-working"
+        Begun HeldUpBegun "held-up-begun"
+        Held HeldUpHeld "held-up-held"
+        EffectMade HeldUpEffectMade "held-up-effect-made"
+        HandedOff HeldUpHandedOff "held-up-handed-off"
+        ClientBegun HeldUpClientBegun "held-up-client-begun"
+    }
+    SlowLink {
+        Idle SlowLinkIdle "slow-link-idle"
+        Claimed SlowLinkClaimed "slow-link-claimed"
+        Working SlowLinkWorking "slow-link-working"
+        Begun SlowLinkBegun "slow-link-begun"
+        Held SlowLinkHeld "slow-link-held"
+        EffectMade SlowLinkEffectMade "slow-link-effect-made"
+        HandedOff SlowLinkHandedOff "slow-link-handed-off"
+        ClientBegun SlowLinkClientBegun "slow-link-client-begun"
+    }
+    Late {
+        Idle LateIdle "late-idle"
+        Claimed LateClaimed "late-claimed"
+        Working LateWorking "late-working"
+        Begun LateBegun "late-begun"
+        Held LateHeld "late-held"
+        EffectMade LateEffectMade "late-effect-made"
+        HandedOff LateHandedOff "late-handed-off"
+        ClientBegun LateClientBegun "late-client-begun"
+    }
+    LostToProcess {
+        Idle LostToProcessIdle "lost-to-process-idle"
+        Claimed LostToProcessClaimed "lost-to-process-claimed"
+        Working LostToProcessWorking "lost-to-process-working"
+        Begun LostToProcessBegun "lost-to-process-begun"
+        Held LostToProcessHeld "lost-to-process-held"
+        EffectMade LostToProcessEffectMade "lost-to-process-effect-made"
+        HandedOff LostToProcessHandedOff "lost-to-process-handed-off"
+        ClientBegun LostToProcessClientBegun "lost-to-process-client-begun"
+    }
+    LostToServer {
+        Idle LostToServerIdle "lost-to-server-idle"
+        Claimed LostToServerClaimed "lost-to-server-claimed"
+        Working LostToServerWorking "lost-to-server-working"
+        Begun LostToServerBegun "lost-to-server-begun"
+        Held LostToServerHeld "lost-to-server-held"
+        EffectMade LostToServerEffectMade "lost-to-server-effect-made"
+        HandedOff LostToServerHandedOff "lost-to-server-handed-off"
+        ClientBegun LostToServerClientBegun "lost-to-server-client-begun"
+    }
+    GivenUp {
+        Idle GivenUpIdle "given-up-idle"
+        Claimed GivenUpClaimed "given-up-claimed"
+        Working GivenUpWorking "given-up-working"
+        Begun GivenUpBegun "given-up-begun"
+        Held GivenUpHeld "given-up-held"
+        EffectMade GivenUpEffectMade "given-up-effect-made"
+        HandedOff GivenUpHandedOff "given-up-handed-off"
+        ClientBegun GivenUpClientBegun "given-up-client-begun"
     }
 }
 

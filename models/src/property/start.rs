@@ -108,7 +108,11 @@ impl Pass<'_> {
                 matches!((op, reply), (Op::Start { queue: other, key: same, .. }, Reply::Started { .. })
                     if *other == queue && *same == key)
             };
-            let _ = self.settle(done.record(), same_key) || self.find_lost_start(queue, key, workflow);
+            if !self.settle(done.record(), same_key) {
+                let is_same = |op: &Op<Span>| matches!(op, Op::Start { queue: other, key: same, .. } if *other == queue && *same == key);
+                self.settle_lost(done.record(), is_same);
+                self.find_lost_start(queue, key, workflow);
+            }
         }
         let clue = Clue(self.history);
         match self.memory.keys.get(queue, key) {

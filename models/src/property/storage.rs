@@ -15,6 +15,7 @@
 
 use super::checker::{Done, Pass};
 use super::clue::Clue;
+use super::log::Entry;
 use super::transactions::NONE;
 use super::{Property, Reach};
 use crate::name::{EventId, Micros, Queue, Tick};
@@ -78,8 +79,27 @@ impl Pass<'_> {
         let mut rows = core::mem::take(rows);
         rows.retain(|event| !self.truncated(done, *event, horizon));
         self.queue(queue).tables[table as usize] = rows;
-        self.memory.events.retire_front(|event| event.is_finished && event.is_truncated);
-        self.memory.workflows.retire_front(|workflow| workflow.ended < done.commit_call);
+        self.retire(done);
+    }
+
+    /// Lets go of what is over, once each call that is under way was made after that: one made before may have seen it.
+    fn retire(&mut self, done: Done) {
+        let oldest = self.oldest_call();
+        let memory = &mut *self.memory;
+        let is_over = |event: &Entry| event.is_finished && event.is_truncated;
+        let end = memory.events.first(is_over);
+        memory.leaving.push_back((self.now, end));
+        while let Some((_, end)) = memory.leaving.front().copied().filter(|(since, _)| *since < oldest) {
+            memory.events.retire_before(end, is_over);
+            memory.leaving.pop_front();
+        }
+        memory.workflows.retire_front(|workflow| workflow.ended < done.commit_call.min(oldest));
+    }
+
+    /// The first of the calls that are under way.
+    fn oldest_call(&self) -> u32 {
+        let states = self.memory.used_sessions.iter().map(|session| &self.memory.sessions[session.0 as usize]);
+        states.filter(|state| !state.dead).map(|state| state.call).min().unwrap_or(NONE)
     }
 
     /// One row of a truncated table. False if it may have come after the truncation.

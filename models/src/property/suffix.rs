@@ -32,7 +32,7 @@ struct Crash {
     at: u32,
     /// When the log had reached the disk last.
     flushed: Option<u32>,
-    /// The acknowledgement of the first commit that it lost, or [`NONE`].
+    /// The call of the first commit that it lost, or [`NONE`]: from there on others may have seen it.
     first_lost: u32,
     /// The first that it lost although the log had reached the disk since, and its acknowledgement.
     lost_flushed: Option<(u32, Xid)>,
@@ -65,14 +65,18 @@ impl Suffix {
         if !self.is_asynchronous {
             return;
         }
-        // By transaction.
-        let mut acknowledged: BTreeMap<u32, u32> = BTreeMap::new();
+        // By transaction: its commit's call, and the acknowledgement.
+        let mut acknowledged: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
+        let mut calls: BTreeMap<Session, u32> = BTreeMap::new();
         // The sessions that are in a transaction, with its number as far as it is known.
         let mut open: BTreeMap<Session, Xid> = BTreeMap::new();
         // Those whose transaction ends with the reply to come, whatever it says.
         let mut ending: BTreeSet<Session> = BTreeSet::new();
         let mut flushed = None;
         for (record, index) in history.records.iter().zip(0u32..) {
+            if let Happening::Call(_) = record.what {
+                calls.insert(record.session, index);
+            }
             match record.what {
                 Happening::Call(Op::Begin { .. }) => drop(open.insert(record.session, Xid(0))),
                 Happening::Call(Op::Commit | Op::Rollback) => drop(ending.insert(record.session)),
@@ -85,7 +89,8 @@ impl Suffix {
                     inside.into_iter().for_each(|xid| xid.0 = xid.0.max(record.xid.0));
                     let xid = own.filter(|own| own.0 != 0).unwrap_or(record.xid);
                     if is_acknowledgement && xid.0 != 0 {
-                        acknowledged.insert(xid.0, index);
+                        let call = calls.get(&record.session).copied().unwrap_or(index);
+                        acknowledged.insert(xid.0, (call, index));
                     }
                 }
                 Happening::Fault(Fault::ServerCrash) => {
@@ -104,15 +109,19 @@ impl Suffix {
     }
 
     /// An acknowledged transaction is said to have aborted: the first crash after that lost it, if there was one.
-    fn lose(&mut self, xid: Xid, acknowledged: u32) {
+    fn lose(&mut self, xid: Xid, (call, acknowledged): (u32, u32)) {
         let place = self.crashes.partition_point(|crash| crash.at < acknowledged);
         if let Some(crash) = self.crashes.get_mut(place) {
-            crash.first_lost = crash.first_lost.min(acknowledged);
+            crash.first_lost = crash.first_lost.min(call);
             if crash.flushed.is_some_and(|flushed| acknowledged < flushed) {
                 crash.lost_flushed.get_or_insert((acknowledged, xid));
             }
             self.lost.insert(xid.0);
         }
+    }
+
+    pub(super) fn is_lost(&self, xid: Xid) -> bool {
+        self.lost.contains(&xid.0)
     }
 
     /// Whether a crash before this record has lost something.

@@ -147,9 +147,9 @@ impl Sweep {
         Property::ALL.into_iter().filter(|property| self.exercised(*property) == 0)
     }
 
-    /// S3: goals that were never hit.
-    pub fn never_reached(&self) -> impl Iterator<Item = Reach> + '_ {
-        Reach::ALL.into_iter().filter(|reach| self.reach(*reach) == 0)
+    /// S3: those of these goals that were never hit.
+    pub fn never_reached<'a>(&'a self, goals: &'a [Reach]) -> impl Iterator<Item = Reach> + 'a {
+        goals.iter().copied().filter(|reach| self.reach(*reach) == 0)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tiny histories, told by hand: for each property one that is clean and one that breaks it, with its sentence.
 
 mod arbitrary;
+mod connection;
 mod dead_letter;
 mod deadlock;
 mod durability;
@@ -13,6 +14,8 @@ mod lease;
 mod log;
 mod meeting;
 mod observe;
+mod opening;
+mod overlap;
 mod place;
 mod retry;
 mod server_clock;

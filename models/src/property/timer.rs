@@ -5,10 +5,8 @@
 //!
 //! - **T1** No timer fires before it is due: before the call that scheduled it plus its delay, by the server's clock; nor
 //!   at a tick taken before the due time that the server told. Broken by deadlines on the worker's clock.
-//! - **T2** A timer that is not cancelled is not lost. It is when a round of drains is done at a tick that sees it (by
-//!   its snapshot) and was taken when it was due, and none of the round's drains named it; and when it is pending at the
-//!   end and has no row. Broken by a watermark that moves past the rest of a page, by timers that commit behind it, and
-//!   by a rotation that leaves some behind.
+//! - **T2** A timer that is pending at the end has its row. (Of rounds that leave one behind: [`drain`](super::drain).) Broken by a
+//!   rotation that leaves some behind.
 //! - **T3** A timer fires at most once, and not if it was cancelled. Broken by cancelling without the cursor's lock.
 //! - **T4** After the faults, a committed timer fires within the liveness bound from its due time on, or is a dead letter.
 //!   Broken by one that cannot be delivered and blocks all others.
@@ -21,18 +19,16 @@
 use super::checker::{Done, Pass};
 use super::clue::Clue;
 use super::content::{Content, self_of};
+use super::drain::Cursor;
 use super::log::Entry;
 use super::transactions::NONE;
 use super::{Property, Reach};
 use crate::name::{EventId, Micros, Queue, Tick, Xid};
-use crate::op::Op;
-use crate::record::Span;
 use crate::reply::{Event, Reply};
 use crate::state::{DeadReason, State};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 
 /// How long from when, and until when as far as the server said it.
 #[derive(Clone, Copy)]
@@ -46,12 +42,12 @@ pub(super) struct Delay {
 pub(super) struct Timer {
     queue: u8,
     pub(super) content: Content,
-    xid: Xid,
+    pub(super) xid: Xid,
     pub(super) born: u32,
     commit: u32,
     /// The earliest and the latest time at which it can be due, on the server's clock.
     pub(super) due: (Micros, Micros),
-    told: Option<Micros>,
+    pub(super) told: Option<Micros>,
     fate: Fate,
 }
 
@@ -69,25 +65,10 @@ enum Fate {
 pub(super) struct Timers {
     by_id: BTreeMap<u32, Timer>,
     /// Those that wait, by queue and the latest time at which they are due.
-    waiting: BTreeSet<(u8, Micros, u32)>,
+    pub(super) waiting: BTreeSet<(u8, Micros, u32)>,
     /// Fired, and nobody was told who scheduled it.
     untold: BTreeMap<u32, (Done, u8, u8)>,
-    cursors: BTreeMap<u8, Cursor>,
-}
-
-/// A queue's drains.
-#[derive(Clone, Copy)]
-struct Cursor {
-    /// The tick of the last round that was done.
-    done: u32,
-    /// The last reply.
-    record: u32,
-    /// The last drain whose reply was lost, and the time by which it was over, on the server's clock.
-    lost: Option<(Done, Micros)>,
-}
-
-impl Cursor {
-    const NEW: Cursor = Cursor { done: 0, record: NONE, lost: None };
+    pub(super) cursors: BTreeMap<u8, Cursor>,
 }
 
 impl Timers {
@@ -170,38 +151,8 @@ impl Pass<'_> {
         }
     }
 
-    pub(super) fn drained(
-        &mut self,
-        done: Done,
-        queue: Queue,
-        tick: Tick,
-        (fired, dead): (Span, Span),
-        end: (u8, bool),
-    ) {
-        let history = self.history;
-        let (table, is_done) = end;
-        for id in history.ids(fired) {
-            self.judge_early(done, queue, tick, *id);
-            self.fire(done, queue, EventId(*id), table);
-        }
-        for id in history.ids(dead) {
-            self.timer_undeliverable(done, queue, EventId(*id));
-        }
-        if !is_done {
-            self.found.sees(Reach::TimerPageFull);
-        }
-        if is_done && !self.memory.timers.waiting.is_empty() {
-            self.judge_round(done, queue, tick);
-        }
-        let cursor = self.memory.timers.cursors.entry(queue.0).or_insert(Cursor::NEW);
-        cursor.record = done.record();
-        if is_done {
-            cursor.done = cursor.done.max(tick.0);
-        }
-    }
-
     /// The clock of the tick and the due time that was told are both the server's, so they are compared exactly.
-    fn judge_early(&mut self, done: Done, queue: Queue, tick: Tick, id: u32) {
+    pub(super) fn judge_early(&mut self, done: Done, queue: Queue, tick: Tick, id: u32) {
         let clue = Clue(self.history);
         let Some(timer) = self.memory.timers.by_id.get(&id).copied() else { return };
         let Some(due) = timer.told else { return };
@@ -215,7 +166,7 @@ impl Pass<'_> {
     }
 
     /// A committed drain made an event of a timer.
-    fn fire(&mut self, done: Done, queue: Queue, id: EventId, table: u8) {
+    pub(super) fn fire(&mut self, done: Done, queue: Queue, id: EventId, table: u8) {
         self.found.exercised(Property::T3);
         if !self.memory.timers.by_id.contains_key(&id.0) {
             let is_fired = self.memory.events.get(id.0).is_some() || self.memory.events.is_retired(id.0);
@@ -300,7 +251,7 @@ impl Pass<'_> {
     }
 
     /// A timer that cannot become an event became a dead letter.
-    fn timer_undeliverable(&mut self, done: Done, queue: Queue, id: EventId) {
+    pub(super) fn timer_undeliverable(&mut self, done: Done, queue: Queue, id: EventId) {
         if !self.memory.timers.by_id.contains_key(&id.0) {
             self.settle_birth(done.record(), id);
         }
@@ -341,40 +292,7 @@ impl Pass<'_> {
         })
     }
 
-    /// A round is done: whatever was due at its tick, and is seen by it, has fired.
-    fn judge_round(&mut self, done: Done, queue: Queue, tick: Tick) {
-        self.found.exercised(Property::T2);
-        let history = self.history;
-        let Some(entry) = self.queue(queue).tick(tick.0) else { return };
-        let (Some(taken), asked_at) = (entry.told_at(), entry.asked_at()) else { return };
-        let latest = taken.max(asked_at);
-        let lost_until =
-            self.memory.timers.cursors.get(&queue.0).and_then(|cursor| cursor.lost).map(|(_, until)| until);
-        let log = &self.memory.queues[queue.0 as usize];
-        let Some(entry) = log.tick(tick.0) else { return };
-        let due = self.memory.timers.waiting.range((queue.0, Micros(0), 0)..=(queue.0, latest, u32::MAX));
-        let left: Vec<u32> = due
-            .filter_map(|(.., id)| Some((*id, self.memory.timers.pending(*id)?)))
-            .filter(|(_, timer)| {
-                let is_due = timer.told.map_or(timer.due.1 <= asked_at, |due| due <= taken);
-                let may_have_fired = lost_until.is_some_and(|until| timer.due.0 <= until);
-                is_due && timer.xid.0 != 0 && entry.sees(history, timer.xid) && !may_have_fired
-            })
-            .map(|(id, _)| id)
-            .collect();
-        for id in left {
-            // Another drain of this round may have the reply still under way.
-            let is_named = |_: &Op<Span>, reply: &Reply<Span, Span, Span>| {
-                matches!(reply, Reply::Drained { fired, dead, .. }
-                    if history.ids(*fired).contains(&id) || history.ids(*dead).contains(&id))
-            };
-            if !self.settle(done.record(), is_named) {
-                self.left_behind(done, queue, tick, EventId(id));
-            }
-        }
-    }
-
-    fn left_behind(&mut self, done: Done, queue: Queue, tick: Tick, id: EventId) {
+    pub(super) fn left_behind(&mut self, done: Done, queue: Queue, tick: Tick, id: EventId) {
         let clue = Clue(self.history);
         let Some(timer) = self.memory.timers.by_id.get_mut(&id.0) else { return };
         timer.fate = Fate::Lost;
@@ -418,14 +336,6 @@ impl Pass<'_> {
         {
             timer.fate = Fate::Undecided;
         }
-    }
-
-    /// Nobody knows what it fired: what was due by then.
-    pub(super) fn drain_lost(&mut self, done: Done, queue: Queue) {
-        let end = self.memory.server_clock.latest(self.history, done.call, done.commit);
-        let cursor = self.memory.timers.cursors.entry(queue.0).or_insert(Cursor::NEW);
-        let until = cursor.lost.map_or(end, |(_, until)| until.max(end));
-        cursor.lost = Some((done, until));
     }
 
     /// Somebody is handed an event that was a timer when it was last heard of. True if a lost drain explains it.

@@ -12,9 +12,9 @@ use super::fate::Known;
 use super::place::{Blow, waiting};
 use super::reach::struck;
 use super::{Property, Reach};
-use crate::name::{Micros, Process, Session, Xid};
+use crate::name::{Micros, Session, Xid};
 use crate::op::{Isolation, Op};
-use crate::record::{Fault, Happening, Record, Span};
+use crate::record::{Happening, Record, Span};
 use crate::reply::{Outcome, Refusal, Reply};
 use alloc::vec::Vec;
 
@@ -47,6 +47,8 @@ pub(super) struct SessionState {
     pub(super) worker: u32,
     pub(super) writes: Vec<Write>,
     savepoints: Vec<(u8, u32)>,
+    /// The last transaction, of one call or more, that is over: the call that began it, and the record by which it was.
+    last: (u32, u32),
     pub(super) resolution: Option<Outcome>,
     pub(super) lost_reply: bool,
     /// Died in an open transaction that nobody had asked to commit.
@@ -70,6 +72,7 @@ impl SessionState {
             worker: NONE,
             writes: Vec::new(),
             savepoints: Vec::new(),
+            last: (NONE, 0),
             resolution: None,
             lost_reply: false,
             never_asked: false,
@@ -112,7 +115,10 @@ impl Pass<'_> {
 
     #[inline]
     pub(super) fn called(&mut self, index: u32, record: &Record, op: &Op<Span>) {
-        self.memory.session_of_process[record.process.0 as usize] = Some(record.session);
+        let before = self.memory.session_of_process[record.process.0 as usize].replace(record.session);
+        if self.memory.connections.is_watching() || before.is_some_and(|before| before != record.session) {
+            self.called_over_network(record, op, before);
+        }
         let caller = match op {
             Op::Claim { worker, .. } | Op::TakeOver { worker, .. } => Some(*worker),
             op => holder(*op).map(|(worker, _)| worker),
@@ -134,15 +140,22 @@ impl Pass<'_> {
         let history = self.history;
         let state = self.session(record.session);
         let call = core::mem::replace(&mut state.call, NONE);
-        state.blocked = false;
+        let has_waited = core::mem::take(&mut state.blocked);
+        if !state.in_transaction {
+            state.last = (call, index);
+        }
         if state.dead || call == NONE {
             return self.returned_to_nobody(index, record.session, reply);
         }
+        if has_waited && self.memory.connections.is_watching() {
+            self.let_in(record);
+        }
+        let state = self.session(record.session);
         if record.xid.0 != 0 {
             state.xid = record.xid;
         }
-        if core::mem::take(&mut state.settled) {
-            return;
+        if state.settled {
+            return self.settled_before(index, record.session, reply);
         }
         let Happening::Call(op) = &history.records[call as usize].what else { return };
         match (op, reply) {
@@ -174,6 +187,19 @@ impl Pass<'_> {
         }
         if self.memory.joins.has_complete() {
             self.judge_complete_joins();
+        }
+    }
+
+    /// The reply to what counts already: it may be the news that the session is dead.
+    fn settled_before(&mut self, index: u32, session: Session, reply: &Reply<Span, Span, Span>) {
+        let state = self.session(session);
+        match reply {
+            Reply::Unknown => {
+                state.lost_reply = true;
+                self.found.sees(Reach::LostReply);
+                self.session_died(index, session);
+            }
+            _ => state.settled = false,
         }
     }
 
@@ -212,7 +238,7 @@ impl Pass<'_> {
         }
         if let (Op::Rotate { queue, lock_timeout }, Refusal::LockNotAvailable) = (op, refusal) {
             let now = self.history.records[index as usize].at;
-            let is_explained = self.anyone_open_since(session, now - *lock_timeout);
+            let is_explained = self.anyone_open_since(session, call, now - *lock_timeout);
             self.not_rotated(*queue, index, is_explained);
         }
     }
@@ -229,17 +255,20 @@ impl Pass<'_> {
         self.session(session).writes = writes;
     }
 
-    /// Whether another session has had a transaction open, or a call waiting, since that time: it may hold a lock.
-    fn anyone_open_since(&self, own: Session, since: Micros) -> bool {
+    /// Whether another session's transaction, or a call of its own, may have held a lock from that time on until the call was
+    /// under way: it is open, or was then.
+    fn anyone_open_since(&self, own: Session, call: u32, since: Micros) -> bool {
         let clue = Clue(self.history);
-        self.memory.used_sessions.iter().any(|session| {
+        self.memory.used_sessions.iter().filter(|session| **session != own).any(|session| {
             let state = &self.memory.sessions[session.0 as usize];
-            let start = match state.in_transaction {
+            let (begun, ended) = state.last;
+            let open = match state.in_transaction {
+                _ if state.dead => NONE,
                 true => state.begun,
-                false if state.blocked => state.call,
-                false => NONE,
+                false => state.call,
             };
-            *session != own && !state.dead && start != NONE && clue.at(start) <= since
+            let is_early = |start: u32| start != NONE && clue.at(start) <= since;
+            is_early(open) || (ended > call && is_early(begun))
         })
     }
 
@@ -266,6 +295,7 @@ impl Pass<'_> {
 
     /// Commits what the session has pending, as one transaction.
     pub(super) fn commit(&mut self, session: Session, commit_call: u32, commit: u32) {
+        let now = self.now;
         let state = self.session(session);
         if !state.in_transaction {
             return;
@@ -273,6 +303,7 @@ impl Pass<'_> {
         let writes = core::mem::take(&mut state.writes);
         let (begun, xid, repeatable_read) = (state.begun, state.xid, state.repeatable_read);
         state.in_transaction = false;
+        state.last = (begun, now);
         state.savepoints.clear();
         if !writes.is_empty() && self.acknowledged_and_lost(commit_call, commit, xid) {
             writes.iter().for_each(|write| self.lost_write(write.ret));
@@ -300,13 +331,15 @@ impl Pass<'_> {
 
     /// Ends the session's transaction, if it has one, without a trace.
     pub(super) fn abort(&mut self, session: Session, was_told: bool) {
+        let now = self.now;
         let state = self.session(session);
         if !state.in_transaction {
             return;
         }
         let writes = core::mem::take(&mut state.writes);
-        let xid = state.xid;
+        let (begun, xid) = (state.begun, state.xid);
         state.in_transaction = false;
+        state.last = (begun, now);
         state.savepoints.clear();
         if !writes.is_empty() {
             self.found.sees(Reach::WriteRolledBack);
@@ -382,84 +415,6 @@ impl Pass<'_> {
                 self.abort(session, false);
             }
         }
-    }
-
-    pub(super) fn fault(&mut self, index: u32, record: &Record, fault: &Fault) {
-        match fault {
-            Fault::Crash => self.process_crashed(index, record.process, record.session),
-            Fault::Pause { until } => self.paused(index, record.process, *until),
-            Fault::LostReply => self.reply_withheld(index, record.process),
-            Fault::SessionEnd => self.session_ended(index, record.process, record.session),
-            Fault::ClockStep(_) => self.found.sees(Reach::ServerClockStep),
-            Fault::CrashUnseen => self.crashed_unseen(index, record.process),
-            // What a network does shows in what becomes of sessions; a note says that.
-            Fault::Link { .. } | Fault::HalfOpen { .. } | Fault::SessionLost => {}
-            Fault::LogFlush | Fault::ServerRestart | Fault::End => {}
-            Fault::ServerCrash => {
-                self.found.sees(Reach::ServerCrash);
-                self.befalls_all(index);
-                self.memory.joins.crashed = index;
-                self.judge_suffix(index);
-                for place in 0..self.memory.used_sessions.len() {
-                    self.session_died(index, self.memory.used_sessions[place]);
-                }
-            }
-        }
-    }
-
-    /// A reply is lost on its way. One that the history holds all the same was withheld from the process only: what it
-    /// says counts, and the session ends here.
-    fn reply_withheld(&mut self, index: u32, process: Process) {
-        let Some(session) = self.memory.session_of_process[process.0 as usize] else { return };
-        let is_request = self.session(session).call != NONE;
-        self.befalls(index, if is_request { Blow::LostRequest } else { Blow::LostReply }, process);
-        let state = self.session(session);
-        if state.call != NONE || state.dead {
-            return;
-        }
-        let is_open = state.in_transaction;
-        self.found.sees(Reach::LostReply);
-        self.found.sees(if is_open { Reach::LostReplyAborted } else { Reach::LostReplyCommitted });
-        self.session_died(index, session);
-    }
-
-    fn process_crashed(&mut self, index: u32, process: Process, session: Session) {
-        self.found.sees(Reach::Crash);
-        self.befalls(index, Blow::Crash, process);
-        let session = self.memory.session_of_process[process.0 as usize].unwrap_or(session);
-        let state = self.session(session);
-        if state.in_transaction && !state.dead {
-            self.found.sees(Reach::CrashInTransaction);
-            if self.holds(session) {
-                self.found.sees(Reach::CrashWhileHolding);
-            }
-        }
-        self.session_died(index, session);
-    }
-
-    /// Its session may still do what was asked of it before, and keeps its locks.
-    fn crashed_unseen(&mut self, index: u32, process: Process) {
-        self.found.sees(Reach::Crash);
-        self.befalls(index, Blow::Crash, process);
-        if let Some(session) = self.memory.session_of_process[process.0 as usize] {
-            self.excuse(session);
-        }
-    }
-
-    fn session_ended(&mut self, index: u32, process: Process, session: Session) {
-        self.befalls(index, Blow::SessionEnd, process);
-        if self.holds(session) {
-            self.found.sees(Reach::SessionEndWhileHolding);
-        }
-        self.session_died(index, session);
-    }
-
-    /// Whether the session's open transaction holds a window.
-    fn holds(&mut self, session: Session) -> bool {
-        let history = self.history;
-        let state = self.session(session);
-        let is_hold = |call: u32| matches!(history.records[call as usize].what, Happening::Call(Op::Hold { .. }));
-        state.in_transaction && !state.dead && state.writes.iter().any(|write| is_hold(write.call))
     }
 
     pub(super) fn blocked(&mut self, session: Session) {

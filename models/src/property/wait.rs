@@ -202,7 +202,9 @@ impl Pass<'_> {
         let Some(wait) = self.memory.waits.open.get(&id.0).copied() else { return };
         let (workflow, name) = (wait.workflow, wait.name);
         self.found.exercised(Property::A2);
-        if self.memory.waits.mailbox(workflow, name).promise.is_none() {
+        let mailbox = self.memory.waits.mailbox(workflow, name);
+        let is_lost = mailbox.lost.iter().any(|lost| wait.takes(lost.it.token));
+        if mailbox.promise.is_none() && !is_lost {
             self.settle_emit(|it, answer| (it.workflow, it.name) == (workflow, name) && answer == EmitAnswer::Promised);
         }
         let mailbox = self.memory.waits.mailbox(workflow, name);

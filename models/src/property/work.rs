@@ -9,11 +9,11 @@
 //!   window: a takeover, a refusal, an abort, a lost reply, a death. What goes wrong between two starts counts once.
 //!   A start under a claim that a crash loses does not count. Broken by a redelivery after the commit.
 
+use super::acknowledgement::first_handoff;
 use super::checker::{Done, Pass};
 use super::clue::Clue;
 use super::log::{Entry, UNTOLD};
 use super::transactions::{NONE, Write};
-use super::window::first_handoff;
 use super::workflow::LedgerLine;
 use super::{Property, Reach};
 use crate::name::{EventId, Step, WorkerId, WorkflowId};
@@ -99,9 +99,9 @@ impl Pass<'_> {
         })
     }
 
-    /// The transaction is applied: each effect in it must have come with its step's handoff.
-    pub(super) fn effects_committed(&mut self, writes: &[Write], done: Done) {
-        for place in 0..self.memory.effects.len() {
+    /// The transaction is applied: each effect in it, from the `first` on, must have come with its step's handoff.
+    pub(super) fn effects_committed(&mut self, writes: &[Write], done: Done, first: usize) {
+        for place in first..self.memory.effects.len() {
             let (event, record) = self.memory.effects[place];
             self.found.exercised(Property::W2);
             let Some(known) = self.memory.events.get(event).copied() else { continue };

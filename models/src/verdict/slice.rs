@@ -176,6 +176,7 @@ const fn link(link: Link) -> &'static str {
         Link::CutToProcess => "nothing that the server sends to the process arrives",
         Link::Held => "what the process and the server send each other is held",
         Link::Slow => "what the process and the server send each other takes long",
+        Link::Late => "what the process and the server send each other at this moment arrives late",
     }
 }
 

@@ -37,6 +37,7 @@ kinds! {
     LostCommit "lost_commit" "the answer to a commit is lost, and the connection with it"
     ServerKill "server_kill" "all processes of the server are killed at once, and it is started again"
     ServerStop "server_stop" "the server is shut down immediately, and started again"
+    ClockStep "clock_step" "the clock that the engine reads on the server steps forward or back, and is set right in the end"
     HeldSnapshot "held_snapshot" "a transaction stays open with a snapshot"
     MaintenanceLock "maintenance_lock" "a transaction stays open with a lock on an event table"
     Timeouts "timeouts" "a worker's statements have a lock timeout and a statement timeout that they can run into"
@@ -58,7 +59,7 @@ impl Kind {
         matches!(self, Kind::Timeouts | Kind::BadHabits)
     }
 
-    /// Befalls one process at a time that the schedule says.
+    /// Comes at a time that the schedule draws.
     const fn is_drawn(self) -> bool {
         !matches!(self, Kind::ServerKill | Kind::HeldSnapshot | Kind::MaintenanceLock) && !self.is_of_a_life()
     }

@@ -1,14 +1,14 @@
 //! Who takes part in a round: their roles as in plans, larger and faster.
 
+use super::batch::{Batches, Part};
 use super::blow::Kind;
-use super::orders::{Starts, Task, Timeouts};
+use super::course::OF_BATCH;
+use super::orders::{Task, Timeouts};
 use crate::generate::duties::duty;
 use crate::generate::{CONSUMER, QUEUE};
 use crate::random::Stream;
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
-use tourbillon_engine::actors::worker::options::{
-    BurialHabit, ClaimHabit, ErrorHabit, HandoffHabit, IdentityHabit, WorkerOptions,
-};
+use tourbillon_engine::actors::worker::options::{ClaimHabit, ErrorHabit, HandoffHabit, WorkerOptions};
 use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::Micros;
 use tourbillon_models::op::{Isolation, Op, TableLock};
@@ -17,8 +17,10 @@ use tourbillon_models::workload::Program;
 pub const DEAD_INTERVAL: Micros = Micros::from_millis(400);
 pub const ROTATION_PERIOD: Micros = Micros::from_millis(400);
 pub const DRAIN_INTERVAL: Micros = Micros::from_millis(20);
-pub const LIVENESS_BOUND: Micros = Micros::from_secs(60);
+pub const LIVENESS_BOUND: Micros = Micros::from_secs(120);
 const LOCK_TIMEOUT: Micros = Micros::from_millis(100);
+/// Who holds transactions open.
+pub const HOLDER: &str = "holder";
 /// Keys of one client are below those of the next.
 const KEYS: u32 = 10_000_000;
 
@@ -57,17 +59,16 @@ pub fn cast(stream: &mut Stream, casting: &Casting<'_>) -> Vec<(String, Task)> {
         let rotate = Op::RotateAudit { keep: Micros::from_millis(500), lock_timeout };
         cast.push(("audit-rotation".to_owned(), duty(rotate, ROTATION_PERIOD)));
     }
+    let parts: &[_] =
+        if has_waits { &[("client", Part::Client), ("rival", Part::Rival)] } else { &[("client", Part::Client)] };
+    let seed = stream.bits();
     for index in 0..casting.clients {
-        // Whoever tells a workflow something knows only the one that he started last.
-        let of_round = if has_waits { 1 } else { 20 };
-        let starts = Starts {
-            first_key: index * KEYS,
-            rounds: casting.workflows / of_round,
-            of_round,
-            size: casting.size,
-            done: 0,
-        };
-        cast.push((format!("client-{index}"), Task::Starts(starts)));
+        let of_batch = OF_BATCH;
+        for (name, part) in parts {
+            let (batches, first_key) = (casting.workflows / of_batch, index * KEYS);
+            let batches = Batches { part: *part, seed, first_key, batches, of_batch, size: casting.size, done: 0 };
+            cast.push((format!("{name}-{index}"), Task::Batches(batches)));
+        }
     }
     for index in 0..casting.workers {
         cast.push((format!("worker-{index}"), Task::Worker(worker())));
@@ -75,7 +76,7 @@ pub fn cast(stream: &mut Stream, casting: &Casting<'_>) -> Vec<(String, Task)> {
     let holds: Vec<Kind> =
         [Kind::HeldSnapshot, Kind::MaintenanceLock].into_iter().filter(|kind| casting.kinds.contains(kind)).collect();
     if !holds.is_empty() {
-        cast.push(("holder".to_owned(), Task::Script(holder(stream, &holds, casting.faults_end))));
+        cast.push((HOLDER.to_owned(), Task::Script(holder(stream, &holds, casting.faults_end))));
     }
     cast
 }
@@ -83,23 +84,11 @@ pub fn cast(stream: &mut Stream, casting: &Casting<'_>) -> Vec<(String, Task)> {
 /// One without faults of its own.
 pub fn worker() -> WorkerOptions {
     WorkerOptions {
-        consumer: CONSUMER,
-        subscribe_to: None,
-        start_at: Micros(0),
         poll_interval: Micros::from_millis(5),
-        polls: None,
         dead_interval: DEAD_INTERVAL,
         heartbeat_interval: Micros(DEAD_INTERVAL.0 / 4),
-        work_duration: Micros(0),
-        slowness: None,
-        page_limit: 1_000,
         max_tries: 3,
-        deploy_at: None,
-        claim: ClaimHabit::Alone,
-        handoff: HandoffHabit::Whole,
-        errors: ErrorHabit::Heeded,
-        burial: BurialHabit::LeftAlone,
-        identity: IdentityHabit::Kept,
+        ..WorkerOptions::plain(CONSUMER)
     }
 }
 

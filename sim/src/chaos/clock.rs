@@ -1,8 +1,10 @@
-//! The clock that all processes of this machine share, and how far the server's calendar is from it.
+//! The clock that all processes of this machine share, and how far the server's calendar is from it. And the server's wall
+//! clock as one that can be set, for the engine of a round alone.
 
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tourbillon_models::name::Micros;
+use tourbillon_models::record::ClockOffset;
 
 /// Nanoseconds on the monotonic clock.
 pub fn monotonic_ns() -> u64 {
@@ -44,4 +46,22 @@ impl Epoch {
     pub const fn server_time(self, time: Micros) -> Micros {
         Micros(time.0 + self.server_us)
     }
+}
+
+/// Replaces the engine's clock by one that [`step`] sets. A sequence is seen at once, whatever snapshot the caller has.
+pub fn steppable(schema: &str) -> String {
+    format!(
+        "create sequence {schema}.chaos_clock_step minvalue {}; \
+         create or replace function {schema}.clock() returns timestamptz language sql volatile as $$ \
+         select clock_timestamp() \
+         + coalesce(pg_sequence_last_value('{schema}.chaos_clock_step'), 0) * interval '1 microsecond' $$",
+        i64::MIN
+    )
+}
+
+/// A query that sets it, and outlives a crash of the server: what has no number of its own is not flushed.
+pub fn step(schema: &str, offset: ClockOffset) -> String {
+    let ClockOffset { ahead, behind } = offset;
+    let micros = ahead.0.cast_signed() - behind.0.cast_signed();
+    format!("select setval('{schema}.chaos_clock_step', {micros}), pg_current_xact_id()")
 }

@@ -31,8 +31,10 @@ pub struct Member {
     /// Why it stands still until then.
     pub stopped_until: Option<Micros>,
     pub is_finished: bool,
-    /// What it may have started, in all.
+    /// So many workflows its batches may have, in all.
     pub granted: u64,
+    /// It is to come to an end by itself, and so are later lives.
+    is_dismissed: bool,
 }
 
 pub struct Running {
@@ -51,7 +53,16 @@ pub enum Ended {
 
 impl Member {
     pub fn new(name: String, orders: Orders) -> Member {
-        Member { name, orders, running: None, back_at: None, stopped_until: None, is_finished: false, granted: 0 }
+        Member {
+            name,
+            orders,
+            running: None,
+            back_at: None,
+            stopped_until: None,
+            is_finished: false,
+            granted: 0,
+            is_dismissed: false,
+        }
     }
 
     pub fn start(&mut self) -> Result<()> {
@@ -75,7 +86,8 @@ impl Member {
         let granted = if self.granted > 0 { format!("{}\n", self.granted) } else { String::new() };
         // It may be gone already: its end tells why.
         let _ = input.write_all(format!("{orders}\n{granted}").as_bytes());
-        self.running = Some(Running { child, input: Some(input), life: self.orders.life });
+        let input = (!self.is_dismissed).then_some(input);
+        self.running = Some(Running { child, input, life: self.orders.life });
         self.back_at = None;
         Ok(())
     }
@@ -86,7 +98,7 @@ impl Member {
         kill(pid, signal).with_context(|| format!("the process of {} cannot be sent {signal}", self.name))
     }
 
-    /// From now on it may have started so many.
+    /// From now on it may begin batches until they have so many.
     pub fn grant(&mut self, granted: u64) {
         if granted <= self.granted {
             return;
@@ -97,8 +109,9 @@ impl Member {
         }
     }
 
-    /// It is to come to an end by itself.
+    /// It is to come to an end by itself, and so is whoever takes its place.
     pub fn dismiss(&mut self) {
+        self.is_dismissed = true;
         self.running.iter_mut().for_each(|running| running.input = None);
     }
 
@@ -134,8 +147,8 @@ impl Member {
         };
         let incarnation = running.life.incarnation.checked_add(1);
         self.orders.life.incarnation = incarnation.with_context(|| format!("{} died too often", self.name))?;
-        if let (Task::Starts(starts), Some(key)) = (&mut self.orders.task, standing.last_key) {
-            starts.done = (key.0 - starts.first_key) / starts.of_round;
+        if let (Task::Batches(batches), Some(key)) = (&mut self.orders.task, standing.last_key) {
+            batches.done = batches.batch_of(key);
         }
         Ok((running.life, standing, called))
     }

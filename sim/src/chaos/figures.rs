@@ -1,7 +1,9 @@
-//! What a run came to, in figures: counted over all rounds, and small however many they are.
+//! What a run came to, in figures: counted over all rounds, some eight bytes a fault.
 
 use super::blow::Kind;
-use super::round::{Injected, Played};
+use super::cast::HOLDER;
+use super::round::Played;
+use super::strike::Injected;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tourbillon_models::history::History;
@@ -30,14 +32,15 @@ pub struct Figures {
     /// Time with faults, in all.
     pub shaken: Duration,
     pub wall: Duration,
-    /// Steps while no fault was under way and none had yet to be recovered from, and how long that was.
+    /// Steps while no blow was under way and none had yet to be recovered from, and how long that was. What a process has for
+    /// life, and what is held open, is not counted as one.
     pub steady_steps: u64,
     pub steady: Duration,
     pub injected: BTreeMap<Kind, u64>,
-    /// From a fault's end to the next finished step, in the order of their lengths once asked for.
+    /// From a fault's end to the next finished step.
     pub recoveries: Vec<Micros>,
-    /// From the last fault until nothing was left to do: the longest.
-    pub drained_in: Micros,
+    /// From the last fault until nothing was left to do: the longest, of those that came to that.
+    pub drained_in: Option<Micros>,
     pub judged: BTreeMap<Property, Judged>,
 }
 
@@ -72,7 +75,7 @@ impl Figures {
                 *self.injected.entry(kind).or_default() += count;
             }
         }
-        self.drained_in = self.drained_in.max(played.drained_in.unwrap_or_default());
+        self.drained_in = self.drained_in.max(played.drained_in);
         let troubled = troubled(&played.injected, &steps);
         let recovery = |over: Micros| steps.iter().find(|(at, _)| *at > over).map(|(at, _)| *at - over);
         let ends = played.injected.iter().filter(|it| !it.kind.is_of_a_life());
@@ -112,9 +115,9 @@ fn steps(history: &History) -> Vec<(Micros, u64)> {
     steps
 }
 
-/// Transactions that were really held open.
+/// Transactions that held something open, or tried to.
 fn held(history: &History) -> [(Kind, u64); 2] {
-    let holder = history.header.processes.iter().position(|name| name == "holder");
+    let holder = history.header.processes.iter().position(|name| name == HOLDER);
     let of_holder = |record: &&tourbillon_models::record::Record| Some(usize::from(record.process.0)) == holder;
     let mut counts = [(Kind::HeldSnapshot, 0), (Kind::MaintenanceLock, 0)];
     for record in history.records.iter().filter(of_holder) {

@@ -91,21 +91,32 @@ pub fn lines(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Line>> +
 }
 
 /// What a process was at, as far as its journal goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Standing {
     pub connection: u16,
     pub xid: Xid,
     in_transaction: bool,
     /// By which its transaction, or the call under way, is known if it committed.
     mark: Option<u64>,
+    /// The levels of its savepoints, and how many there were when the mark was left.
+    savepoints: Vec<u8>,
+    savepoints_before_mark: usize,
     is_calling: bool,
     /// What it started last, or tried to.
     pub last_key: Option<Key>,
 }
 
 impl Standing {
-    pub const NEW: Standing =
-        Standing { connection: 0, xid: Xid(0), in_transaction: false, mark: None, is_calling: false, last_key: None };
+    pub const NEW: Standing = Standing {
+        connection: 0,
+        xid: Xid(0),
+        in_transaction: false,
+        mark: None,
+        savepoints: Vec::new(),
+        savepoints_before_mark: 0,
+        is_calling: false,
+        last_key: None,
+    };
 
     pub fn take(&mut self, record: &PlainRecord, mark: Option<u64>) {
         match &record.what {
@@ -117,10 +128,17 @@ impl Standing {
                 if !self.in_transaction {
                     (self.mark, self.xid) = (None, Xid(0));
                 }
-                self.mark = self.mark.or(mark);
+                if self.mark.is_none() && mark.is_some() {
+                    (self.mark, self.savepoints_before_mark) = (mark, self.savepoints.len());
+                }
                 match op {
-                    Op::Begin { .. } => self.in_transaction = true,
+                    Op::Begin { .. } => {
+                        self.in_transaction = true;
+                        self.savepoints.clear();
+                    }
                     Op::Commit | Op::Rollback => self.in_transaction = false,
+                    Op::Savepoint { level } => self.savepoints.push(*level),
+                    Op::RollbackTo { level } => self.roll_back_to(*level),
                     Op::Start { key, .. } => self.last_key = Some(*key),
                     _ => {}
                 }
@@ -133,6 +151,15 @@ impl Standing {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A mark that was left since that savepoint is gone.
+    fn roll_back_to(&mut self, level: u8) {
+        let Some(place) = self.savepoints.iter().rposition(|other| *other == level) else { return };
+        self.savepoints.truncate(place + 1);
+        if self.savepoints_before_mark > place {
+            self.mark = None;
         }
     }
 
@@ -168,4 +195,44 @@ pub fn standing(path: &Path) -> io::Result<(Standing, Option<PlainOp>)> {
         }
     }
     Ok((standing, called))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tourbillon_models::op::Isolation;
+
+    fn standing(calls: &[(PlainOp, Option<u64>)]) -> Standing {
+        let mut standing = Standing::NEW;
+        for (op, mark) in calls {
+            let record = |what| PlainRecord {
+                at: Micros(0),
+                process: Process(1),
+                incarnation: 0,
+                session: Session(1),
+                xid: Xid(0),
+                what,
+            };
+            standing.take(&record(Happening::Call(op.clone())), *mark);
+            standing.take(&record(Happening::Return(Reply::Done)), None);
+        }
+        standing
+    }
+
+    const BEGIN: PlainOp = Op::Begin { isolation: Isolation::ReadCommitted };
+
+    /// Otherwise a transaction that committed would be known by a row that was taken back.
+    #[test]
+    fn a_mark_goes_with_the_savepoint_before_it() {
+        let (set, back) = (|level| (Op::Savepoint { level }, None), |level| (Op::RollbackTo { level }, None));
+        let left = |mark| (Op::Tick { queue: crate::generate::QUEUE }, Some(mark));
+        let mark = |calls: &[_]| standing(&[&[(BEGIN, None)], calls].concat()).mark();
+        assert_eq!(mark(&[left(1), set(1), left(2), back(1)]), Some(1));
+        assert_eq!(mark(&[set(1), left(2), back(1)]), None);
+        assert_eq!(mark(&[set(1), left(2), back(1), left(3)]), Some(3));
+        assert_eq!(mark(&[set(1), left(2), set(2), back(2)]), Some(2));
+        assert_eq!(mark(&[set(1), set(2), left(2), back(1)]), None);
+        assert_eq!(mark(&[set(1), left(2), set(1), back(1)]), Some(2));
+        assert_eq!(mark(&[set(1), back(1), left(4), back(1)]), None);
+    }
 }

@@ -177,6 +177,10 @@ impl<'o> Link<'o> {
             let application = format!("{}-{}", self.orders.label(), self.connections);
             let config = self.orders.address.config(&application);
             let attempt = timeout(micros(self.orders.patience), config.connect(NoTls)).await;
+            let refused = match attempt {
+                Ok(Ok(_)) | Err(_) => None,
+                Ok(Err(ref error)) => error.as_db_error().map(|error| error.message().to_owned()),
+            };
             if let Ok(Ok((client, connection))) = attempt {
                 let task = tokio::spawn(async move {
                     let _ = connection.await;
@@ -188,7 +192,10 @@ impl<'o> Link<'o> {
             // The number was of no use to anybody: a session is one that was answered.
             self.connections -= 1;
             if begin.elapsed() > AWAY {
-                bail!("the server has been away for {} s", AWAY.as_secs());
+                match refused {
+                    Some(reason) => bail!("the server has let nobody in for {} s: {reason}", AWAY.as_secs()),
+                    None => bail!("the server has been away for {} s", AWAY.as_secs()),
+                }
             }
             sleep(PAUSE).await;
         }
@@ -251,7 +258,7 @@ impl<'o> Link<'o> {
     /// The connection is gone. Once its backend is, too, the mark tells what became of its transaction.
     async fn lost(&mut self, op: &PlainOp) -> Result<(PlainReply, Xid)> {
         self.wire = None;
-        let (lost, standing) = (self.connections, self.standing);
+        let (lost, standing) = (self.connections, self.standing.clone());
         let begin = Instant::now();
         let reply = loop {
             self.connect().await?;

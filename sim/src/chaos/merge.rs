@@ -7,7 +7,7 @@
 
 use super::clock::Epoch;
 use super::journal::{Line, lines};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use tourbillon_models::reply::{Event, Outcome, Reply};
 use tourbillon_models::state::State;
 
 /// What the ids in journals, and on the server, stand for.
+#[derive(Clone)]
 pub struct Names {
     pub epoch: Epoch,
     /// Those up to here are older than the round.
@@ -45,7 +46,12 @@ impl Journal {
             let line = line.with_context(|| format!("the history {} cannot be read", self.path.display()))?;
             match line {
                 Line::Record(ns, _, record) => return Ok(Some((ns, record))),
-                Line::Workflow(_, uuid) => {
+                Line::Workflow(number, uuid) => {
+                    ensure!(
+                        number as usize == self.workflows.len(),
+                        "{} names no workflow {number}",
+                        self.path.display()
+                    );
                     let uuid = u128::from_str_radix(&uuid, 16).context("a workflow's id is no uuid")?;
                     self.workflows.push(names.ids.workflow(uuid));
                 }

@@ -1,7 +1,8 @@
 //! What a process is told when it is started, as one line on its standard input. After that come grants, a number a line:
-//! how many
-//! workflows in all it may have started. The end of the input is the end of its work.
+//! batches may be begun until they have so many workflows. The end of the input is the end of its work, but for batches that
+//! it may begin.
 
+use super::batch::Batches;
 use super::clock::Epoch;
 use super::journal::Life;
 use serde::{Deserialize, Serialize};
@@ -48,18 +49,7 @@ impl Orders {
 pub enum Task {
     Worker(WorkerOptions),
     Script(ScriptOptions),
-    Starts(Starts),
-}
-
-/// Workflows that are started, some in a transaction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Starts {
-    pub first_key: u32,
-    pub rounds: u32,
-    pub of_round: u32,
-    pub size: u64,
-    /// Rounds that were begun, and ended, before.
-    pub done: u32,
+    Batches(Batches),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

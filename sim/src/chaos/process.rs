@@ -1,8 +1,8 @@
 //! A process: one actor, one connection at a time, a journal. It knows nothing of the others, nor of the faults.
 
+use super::batch::Batches;
 use super::link::{Link, micros};
-use super::orders::{Orders, Starts, Task};
-use crate::generate::QUEUE;
+use super::orders::{Orders, Task};
 use crate::simulate::Work;
 use anyhow::{Context, Result};
 use std::io::BufRead;
@@ -11,13 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
-use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, Script, ScriptOptions};
+use tourbillon_engine::actors::script::Script;
 use tourbillon_engine::actors::worker::Worker;
 use tourbillon_engine::actors::{Action, Actor, Answered};
-use tourbillon_models::history::PlainOp;
-use tourbillon_models::name::{ActorId, EmitId, Key, Micros, Step, WaitToken, WorkflowId};
-use tourbillon_models::op::{Isolation, Op};
-use tourbillon_models::workload::{Expected, Program};
+use tourbillon_models::workload::Program;
 
 /// How a process ends that its own program took down.
 pub const DIED: u8 = 77;
@@ -61,119 +58,103 @@ fn die_with_parent() {
 fn listen(word: &Word) {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         if let Ok(granted) = line.trim().parse() {
-            word.granted.store(granted, Ordering::Relaxed);
+            word.granted.store(granted, Ordering::Release);
             word.heard.notify_one();
         }
     }
-    word.is_over.store(true, Ordering::Relaxed);
+    word.is_over.store(true, Ordering::Release);
     word.heard.notify_one();
 }
 
 async fn work(orders: &Orders, word: &Word) -> Result<bool> {
     let work = Work::named(&orders.workload).context("there is no such workload")?;
     let (steps, names) = (work.steps(), work.names());
-    let mut link = Link::new(orders, &steps, &names)?;
-    let mut actor: Box<dyn Actor> = match &orders.task {
-        Task::Worker(options) => Box::new(Worker::new(options.clone(), work.program.clone())),
-        Task::Script(options) => Box::new(Script::new(options.clone())),
-        Task::Starts(starts) => Box::new(Script::new(script_of(*starts, work.program.as_deref()))),
+    let mut process = Process { orders, word, link: Link::new(orders, &steps, &names)? };
+    let in_peace = match &orders.task {
+        Task::Worker(options) => {
+            process.drive(&mut Worker::new(options.clone(), work.program.clone()), Word::is_over).await?
+        }
+        Task::Script(options) => process.drive(&mut Script::new(options.clone()), Word::is_over).await?,
+        Task::Batches(batches) => process.work_through(batches, work.program.as_deref()).await?,
     };
-    // Whoever starts workflows: how many, of those that it was told to.
-    let mut started = match &orders.task {
-        Task::Starts(starts) => Some(u64::from(starts.done * starts.of_round)),
-        _ => None,
-    };
-    let mut answered: Option<Answered> = None;
-    while !word.is_over.load(Ordering::Relaxed) {
-        match actor.poll(orders.epoch.now(), answered.take().as_mut()) {
-            Action::Note(note) => link.note(note),
-            Action::Die => {
-                link.flush()?;
-                return Ok(false);
+    if in_peace {
+        process.link.close()?;
+    }
+    Ok(in_peace)
+}
+
+struct Process<'o> {
+    orders: &'o Orders,
+    word: &'o Word,
+    link: Link<'o>,
+}
+
+impl Process<'_> {
+    async fn work_through(&mut self, batches: &Batches, program: Option<&dyn Program>) -> Result<bool> {
+        for batch in batches.done..batches.batches {
+            self.link.flush()?;
+            if !self.word.grants_more_than(batches.before(batch)).await {
+                break;
             }
-            Action::Finished => break,
-            Action::Sleep(until) => {
-                let now = orders.epoch.now();
-                if until > now {
-                    link.flush()?;
-                    pause(word, until - now).await;
+            self.drive(&mut Script::new(batches.script(batch, program)), |_| false).await?;
+        }
+        Ok(true)
+    }
+
+    /// Until it has finished, or somebody says that it is over. True if it ended in peace; false if its program killed it.
+    async fn drive(&mut self, actor: &mut dyn Actor, is_over: impl Fn(&Word) -> bool) -> Result<bool> {
+        let mut answered: Option<Answered> = None;
+        while !is_over(self.word) {
+            match actor.poll(self.orders.epoch.now(), answered.take().as_mut()) {
+                Action::Note(note) => self.link.note(note),
+                Action::Die => {
+                    self.link.flush()?;
+                    return Ok(false);
                 }
-            }
-            Action::Call(op) => {
-                match (&op, &mut started, &orders.task) {
-                    (Op::Begin { .. }, Some(started), _) => {
-                        link.flush()?;
-                        wait_for_grant(word, *started).await;
-                        if word.is_over.load(Ordering::Relaxed) {
-                            break;
-                        }
+                Action::Finished => break,
+                Action::Sleep(until) => {
+                    let now = self.orders.epoch.now();
+                    if until > now {
+                        self.link.flush()?;
+                        self.word.wait(micros(until - now)).await;
                     }
-                    (Op::Start { key, .. }, Some(started), Task::Starts(starts)) => {
-                        *started = u64::from(key.0 - starts.first_key + 1);
-                    }
-                    _ => {}
                 }
-                let (reply, xid) = link.call(&op).await?;
-                answered = Some(Answered { reply, xid });
+                Action::Call(op) => {
+                    let (reply, xid) = self.link.call(&op).await?;
+                    answered = Some(Answered { reply, xid });
+                }
             }
         }
-    }
-    link.close()?;
-    Ok(true)
-}
-
-async fn pause(word: &Word, span: Micros) {
-    tokio::select! {
-        biased;
-        () = sleep(micros(span)) => {}
-        () = word.heard.notified() => {}
+        Ok(true)
     }
 }
 
-async fn wait_for_grant(word: &Word, started: u64) {
-    while started >= word.granted.load(Ordering::Relaxed) && !word.is_over.load(Ordering::Relaxed) {
+impl Word {
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    /// Until so much time has passed, or something was said.
+    async fn wait(&self, time: Duration) {
         tokio::select! {
             biased;
-            () = word.heard.notified() => {}
-            () = sleep(Duration::from_secs(1)) => {}
+            () = sleep(time) => {}
+            () = self.heard.notified() => {}
         }
     }
-}
 
-/// Starts some workflows in each transaction; and tells each what it awaits, at once or a while later.
-fn script_of(starts: Starts, program: Option<&dyn Program>) -> ScriptOptions {
-    let now = |op| (Micros(0), op);
-    let round = |index: u32| {
-        let first = starts.first_key + index * starts.of_round;
-        let keys = first..first + starts.of_round;
-        let mut statements = vec![now(Op::Begin { isolation: Isolation::ReadCommitted })];
-        statements.extend(keys.clone().map(|key| now(start(key, starts.size, program))));
-        statements.push(now(Op::Commit));
-        statements.extend(keys.flat_map(|key| emits(key, starts.size, program)));
-        Round { at: Micros(0), on_lost_reply: OnLostReply::Repeat, on_refusal: OnRefusal::RollBack, statements }
-    };
-    ScriptOptions::Once { rounds: (starts.done..starts.rounds).map(round).collect() }
-}
-
-fn start(key: u32, size: u64, program: Option<&dyn Program>) -> PlainOp {
-    let (step, state) = program.map_or((Step(0), 0), |program| program.start(key, size));
-    Op::Start { queue: QUEUE, key: Key(key), step, state }
-}
-
-fn emits(key: u32, size: u64, program: Option<&dyn Program>) -> Vec<(Micros, PlainOp)> {
-    let told = program.map_or_else(Vec::new, |program| program.emits(key, size));
-    // One in four waits for it rather than finds it there.
-    let pause = if key.is_multiple_of(4) { Micros::from_millis(u64::from(key) * 7 % 80) } else { Micros(0) };
-    let emit = |(place, told): (usize, Expected)| {
-        let op = Op::Emit {
-            workflow: WorkflowId(0),
-            name: told.name,
-            payload: told.payload,
-            emit: EmitId(key * 16 + place as u32 + 1),
-            token: told.token.unwrap_or(WaitToken::NONE),
-            actor: ActorId(0),
-        };
-        (pause, op)
-    };
-    told.into_iter().enumerate().map(emit).collect()
+    /// False if it never will.
+    async fn grants_more_than(&self, workflows: u64) -> bool {
+        loop {
+            // In this order: the last grant comes before the end.
+            let is_over = self.is_over();
+            if self.granted.load(Ordering::Acquire) > workflows {
+                return true;
+            }
+            if is_over {
+                return false;
+            }
+            self.wait(Duration::from_secs(1)).await;
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The server of a run, as those see it who conduct it: a schema for each round, and a look at it from outside.
 
-use super::clock::Epoch;
+use super::clock::{self, Epoch};
 use super::journal::{Journal, Standing};
 use super::link::{End, end_of};
 use super::mark;
@@ -25,7 +25,7 @@ use tourbillon_engine::sql::state::KINDS;
 use tourbillon_models::history::PlainOp;
 use tourbillon_models::name::{WorkflowId, Xid};
 use tourbillon_models::op::Op;
-use tourbillon_models::record::Happening;
+use tourbillon_models::record::{ClockOffset, Happening};
 use tourbillon_models::state::State;
 
 /// Ids of transactions that a crash took are given again: those of the round begin no more than so many before its first.
@@ -50,12 +50,15 @@ pub struct Progress {
 }
 
 impl<'s> Site<'s> {
-    pub fn open(server: &'s mut Server, work: &Work, guards: Guards) -> Result<Site<'s>, Error> {
+    pub fn open(server: &'s mut Server, work: &Work, guards: Guards, steps_clock: bool) -> Result<Site<'s>, Error> {
         let schema = server.create_schema()?;
         server.install("set check_function_bodies = off")?;
         server.install(&install::install(&schema, guards))?;
         server.install(&install::workload(&schema))?;
         server.install(&mark::table(&schema))?;
+        if steps_clock {
+            server.install(&clock::steppable(&schema))?;
+        }
         let mapping = Mapping::new(&schema, guards, &work.steps(), &work.names());
         let now = "select (extract(epoch from clock_timestamp()) * 1000000)::int8, \
                    pg_snapshot_xmin(pg_current_snapshot())::text::int8";
@@ -97,6 +100,10 @@ impl<'s> Site<'s> {
         let row = &self.ask(&sql, &[])?.rows[0];
         let count = |index| row.get::<_, i64>(index).unsigned_abs();
         Ok(Progress { started: count(0), live: count(1), open_windows: count(2) })
+    }
+
+    pub fn step_clock(&self, offset: ClockOffset) -> Result<(), Error> {
+        self.ask(&clock::step(&self.schema, offset), &[]).map(|_| ())
     }
 
     /// Ends the backends of connections with this label; how many there were.

@@ -12,6 +12,7 @@ mod checker;
 mod connected;
 mod handoff;
 mod joins;
+mod net;
 mod parity;
 mod replay;
 mod sim;
@@ -34,6 +35,8 @@ pub enum Command {
     All(all::Arguments),
     /// Runs a second in the simulator, on one thread, and how that grows with the size of a run
     Sim(sim::Arguments),
+    /// The same over a network that fails, between six hosts
+    Net(net::Arguments),
     /// Checking a history of 10 million records
     Checker(checker::Arguments),
     /// Statements a second of a replay in lockstep where nothing blocks
@@ -61,6 +64,7 @@ fn run_one(command: &Command, console: &mut Console) -> Result<Exit> {
     match command {
         Command::All(arguments) => all::run(arguments, console),
         Command::Sim(arguments) => sim::run(arguments, console),
+        Command::Net(arguments) => net::run(arguments, console),
         Command::Checker(arguments) => checker::run(arguments, console),
         Command::Replay(arguments) => replay::run(arguments, console),
         Command::Handoff(arguments) => handoff::run(arguments, console),

@@ -43,7 +43,7 @@ pub struct Arguments {
     /// Kinds of fault, or none [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = fault)]
     faults: Vec<Fault>,
-    /// How often the whole server is killed
+    /// How often the whole server is killed; it takes as many rounds as that takes
     #[arg(long, value_name = "N", default_value_t = 0)]
     server_kills: u64,
     /// Between two faults, on average
@@ -58,6 +58,9 @@ pub struct Arguments {
     /// How many clients
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
     clients: u32,
+    /// How large a workflow is: of agent-loop, say, how often it acts [default: 2, of agent-loop 20]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
+    size: Option<u64>,
     /// How long a round's faults last; then there is peace, and its history is judged and forgotten
     #[arg(long, value_name = "SECONDS", default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=60))]
     round: u64,
@@ -103,13 +106,15 @@ pub fn process() -> Result<Exit> {
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     ensure!(arguments.keep.is_dir(), "{} is no directory in which a history could be kept", arguments.keep.display());
+    tempfile::tempfile_in(&arguments.keep)
+        .with_context(|| format!("no history can be kept in {}", arguments.keep.display()))?;
     let choice = arguments.server.choice();
+    let plan = plan(arguments, !matches!(choice, server::Choice::Url(_)))?;
     let mut server = match &choice {
         server::Choice::Off => bail!("chaos needs a server: --postgres auto, or the address of yours"),
         server::Choice::Auto => Server::with_settings(&binaries::find()?, &SETTINGS)?,
         server::Choice::Url(url) => Server::connect_url(url)?,
     };
-    let plan = plan(arguments, server.can_crash())?;
     let bar = console.status();
     let shown = |status: &Status<'_>| bar.set_message(line(status));
     let read = |round: u64, history: &History| match arguments.keep_all {
@@ -120,21 +125,36 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     bar.finish_and_clear();
     let exit = match &broken {
         None => Exit::Clean,
-        Some(broken) if broken.verdict.judgement() == Judgement::Violated => Exit::Broken,
+        Some(broken) if broken.judgement() == Judgement::Violated => Exit::Broken,
         Some(_) => Exit::Unknown,
     };
-    let kept = broken.as_ref().map(|it| keep(&it.history, it.round, &arguments.keep, plan.seed)).transpose()?;
+    // What was found is told, also where it cannot be kept.
+    let kept = broken.as_ref().map(|it| keep(&it.history, it.round, &arguments.keep, plan.seed));
+    let path = kept.as_ref().and_then(|kept| kept.as_deref().ok());
     if arguments.json {
-        console.print_json(&told(&plan, &figures, server.version(), broken.as_ref(), kept.as_deref()));
-        return Ok(exit);
+        console.print_json(&told(&plan, &figures, server.version(), broken.as_ref(), path));
+    } else {
+        console.print(&summary(&figures, server.version()));
+        broken.iter().for_each(|broken| console.print(&account(broken)));
+        path.into_iter().for_each(|path| {
+            let check = format!("check {}", quoted(&path.display().to_string()));
+            console.print(&(console.command(&check) + "\n"));
+        });
     }
-    console.print(&summary(&figures, server.version()));
-    if let (Some(broken), Some(kept)) = (&broken, &kept) {
-        let (tally, story) = (tally(&broken.history, &broken.verdict), story(&broken.history, &broken.verdict, None));
-        console.print(&format!("\nRound {}: {tally}\n{story}", broken.round));
-        console.print(&(console.command(&format!("check {}", quoted(&kept.display().to_string()))) + "\n"));
+    match kept {
+        Some(Err(error)) if exit != Exit::Broken => Err(error),
+        Some(Err(error)) => {
+            console.say(&format!("error: {error:#}"));
+            Ok(exit)
+        }
+        _ => Ok(exit),
     }
-    Ok(exit)
+}
+
+fn account(broken: &Broken) -> String {
+    let Broken { round, history, verdict, is_drained } = broken;
+    let end = if *is_drained { "" } else { "; it never came to its end" };
+    format!("\nRound {round}: {}{end}\n{}", tally(history, verdict).trim_end(), story(history, verdict, None))
 }
 
 fn plan(arguments: &Arguments, own_server: bool) -> Result<Plan> {
@@ -147,6 +167,8 @@ fn plan(arguments: &Arguments, own_server: bool) -> Result<Plan> {
     let (kinds, refused): (Vec<_>, Vec<_>) = kinds.partition(|kind| own_server || !kind.needs_own_server());
     let is_asked = arguments.server_kills > 0 || (!arguments.faults.is_empty() && !refused.is_empty());
     ensure!(own_server || !is_asked, "only a server that is started here is killed or stopped: leave --postgres out");
+    let names_kill = arguments.faults.contains(&Fault::Kind(Kind::ServerKill));
+    ensure!(!names_kill || arguments.server_kills > 0, "how often the server is killed is said by --server-kills N");
     let names = if arguments.workload.is_empty() { WORKLOADS.to_vec() } else { arguments.workload.clone() };
     let works: Vec<Work> = names.iter().map(|name| Work::named(name).expect("names are looked up")).collect();
     let plain: Vec<&str> = works.iter().filter(|work| work.program.is_none()).map(|work| work.name.as_str()).collect();
@@ -155,12 +177,6 @@ fn plan(arguments: &Arguments, own_server: bool) -> Result<Plan> {
         programs.collect::<Vec<_>>().join(", ")
     };
     ensure!(plain.is_empty(), "chaos runs workflows, and {} has none: there are {}", plain.join(", "), known());
-    let told: Vec<&str> = works.iter().filter(|work| !work.names().is_empty()).map(|work| work.name.as_str()).collect();
-    ensure!(
-        told.is_empty(),
-        "chaos does not run workflows that await what somebody tells them, such as {}",
-        told.join(", ")
-    );
     let length = match (arguments.seconds, arguments.workflows) {
         (_, Some(count)) => Length::Workflows(count),
         (seconds, None) => Length::Time(Duration::from_secs(seconds.unwrap_or(30))),
@@ -172,6 +188,7 @@ fn plan(arguments: &Arguments, own_server: bool) -> Result<Plan> {
         kinds,
         workers: arguments.workers,
         clients: arguments.clients,
+        size: arguments.size,
         length,
         round: Micros::from_secs(arguments.round),
         gap: Micros::from_millis(arguments.gap),
@@ -196,9 +213,12 @@ fn line(status: &Status<'_>) -> String {
 }
 
 fn keep(history: &History, round: u64, directory: &Path, seed: u64) -> Result<PathBuf> {
-    let path = directory.join(format!("chaos-{seed}-{round}.jsonl"));
+    // Another run of the seed is another run.
+    let name = |again: u32| if again == 0 { String::new() } else { format!("-{again}") };
+    let paths = (0..).map(|again| directory.join(format!("chaos-{seed}-{round}{}.jsonl", name(again))));
+    let path = paths.into_iter().find(|path| !path.exists()).expect("some name is free");
     let write = || {
-        let mut file = BufWriter::new(File::create(&path)?);
+        let mut file = BufWriter::new(File::create_new(&path)?);
         history.lines().try_for_each(|line| writeln!(file, "{line}"))?;
         file.flush()
     };
@@ -233,7 +253,7 @@ fn summary(figures: &Figures, version: &str) -> String {
         "from a fault's end to the next step: p50 {}, p99 {}; from the last one's to nothing left: at most {}",
         millis(figures.recovery(50)),
         millis(figures.recovery(99)),
-        millis(Some(figures.drained_in)),
+        millis(figures.drained_in),
     ));
     let of = |is: fn(&chaos::Judged) -> bool| -> Vec<&'static str> {
         figures.judged.iter().filter(|(_, judged)| is(judged)).map(|(property, _)| property.id()).collect()
@@ -280,8 +300,8 @@ fn told(plan: &Plan, figures: &Figures, version: &str, broken: Option<&Broken>, 
         "faults": faults,
         "recovery_p50_us": figures.recovery(50).map(|it| it.0),
         "recovery_p99_us": figures.recovery(99).map(|it| it.0),
-        "longest_drain_us": figures.drained_in.0,
-        "judgement": broken.map_or("holds", |broken| broken.verdict.judgement().name()),
+        "longest_drain_us": figures.drained_in.map(|it| it.0),
+        "judgement": broken.map_or("holds", |broken| broken.judgement().name()),
         "violations": broken.map_or_else(Vec::new, |it| it.verdict.violations().map(ToString::to_string).collect()),
         "history": kept.map(|path| path.display().to_string()),
         "properties": properties,

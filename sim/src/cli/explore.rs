@@ -114,15 +114,19 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
 fn configuration(arguments: &Arguments) -> Result<Configuration> {
     let mut kinds = Vec::new();
     for name in &arguments.fault_kinds {
-        let name::FaultName::Kind(kind) = name else { continue };
         let possible: Vec<&str> = TURNS.iter().chain(&HABITS).map(|kind| kind.name()).collect();
+        let (asked, kind) = match name {
+            name::FaultName::None => continue,
+            name::FaultName::Kind(kind) => (kind.name(), Some(*kind)),
+            name::FaultName::OfNetwork(fault) => (fault.name(), None),
+            name::FaultName::Network => ("network", None),
+        };
         ensure!(
-            possible.contains(&kind.name()),
-            "{} cannot be placed turn by turn; what can be explored is {}",
-            kind.name(),
+            possible.contains(&asked),
+            "{asked} cannot be placed turn by turn; what can be explored is {}",
             possible.join(", ")
         );
-        kinds.push(*kind);
+        kinds.extend(kind);
     }
     let Arguments { workers, workflows, faults, preemptions, epochs, .. } = *arguments;
     Ok(Configuration { workers, workflows, faults, kinds, preemptions: preemptions.0, epochs })

@@ -31,7 +31,7 @@ pub struct Arguments {
     /// Only these guards and designs [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = name::guard_or_design)]
     only: Vec<&'static str>,
-    /// How many seeds to try for each [default: 20000; over a network 300]
+    /// How many seeds to try for each [default: 20000; over a network 1000]
     #[arg(long, value_name = "N", value_parser = name::at_least_one)]
     seeds: Option<u64>,
     /// The first seed: a number, or a git commit hash
@@ -50,7 +50,7 @@ pub struct Arguments {
 
 impl Arguments {
     fn seeds(&self) -> u64 {
-        let usual = if self.place() == On::Net { 300 } else { 20_000 };
+        let usual = if self.place() == On::Net { 1_000 } else { 20_000 };
         self.seeds.unwrap_or(usual)
     }
 
@@ -156,7 +156,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     if arguments.json {
         let is_asked = |row: &&Row| row.target.design().is_none() || arguments.only.contains(&row.target.name());
         let guards = rows.iter().filter(is_asked);
-        console.print_json(&guards.map(|row| row.json(arguments.draw.depth())).collect::<Vec<_>>());
+        console.print_json(&guards.map(|row| row.json(arguments)).collect::<Vec<_>>());
         console.say(said.trim());
     } else {
         console.print(&(table(&rows) + &said));
@@ -192,7 +192,9 @@ fn hunt_all(arguments: &Arguments, limits: &Limits, console: &mut Console) -> Ve
         bar.set_message(target.name());
         console.stage(&format!("hunting without {}, {} at most", target.name(), counted(arguments.seeds(), "seed")));
         let seeds = seeds(arguments, arguments.seeds());
-        let hunt = hunt(seeds, processors(), limits, target.removed(), || arguments.draw.works_on(On::Direct), TRIES);
+        // No server confirms what only a network can do.
+        let enough = if arguments.place() == On::Net { 1 } else { TRIES };
+        let hunt = hunt(seeds, processors(), limits, target.removed(), || arguments.draw.works_on(On::Direct), enough);
         bar.inc(1);
         Row { target, hunt, saved: None, postgres: Postgres::NotTried("not asked for".to_owned()) }
     });
@@ -313,14 +315,15 @@ impl Row {
         }
     }
 
-    fn json(&self, depth: Option<u32>) -> Value {
-        let found = self.catch();
+    fn json(&self, arguments: &Arguments) -> Value {
+        let (found, depth) = (self.catch(), arguments.draw.depth());
         let confirmed_seed = match self.postgres {
             Postgres::Confirmed(seed) => Some(seed),
             Postgres::NotTried(_) | Postgres::NotShown(_) => None,
         };
         json!({
             "guard": self.target.name(),
+            "on": if arguments.place() == On::Net { "net" } else { "direct" },
             "order": if depth.is_some() { "pct" } else { "uniform" },
             "depth": depth,
             "caught_by": self.caught_by().first(),

@@ -1,7 +1,9 @@
 //! `list`: what there is to choose from, and the goals of a sweep, each with one sentence; or the shape of one workload.
 
 use super::{Console, Exit, name};
+use crate::chaos::blow::Kind;
 use crate::faults::FaultKind;
+use crate::net::network::NetworkFault;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
@@ -27,10 +29,13 @@ pub struct Arguments {
 struct Catalogue {
     workloads: Vec<Entry>,
     faults: Vec<Entry>,
+    network_faults: Vec<Entry>,
+    chaos_faults: Vec<Entry>,
     properties: Vec<Entry>,
     guards: Vec<Entry>,
     designs: Vec<Entry>,
     goals: Vec<Entry>,
+    network_goals: Vec<Entry>,
 }
 
 #[derive(Serialize)]
@@ -74,23 +79,39 @@ fn catalogue() -> Catalogue {
     Catalogue {
         workloads: Workload::ALL.iter().map(|workload| entry(workload.name(), workload.summary())).collect(),
         faults: FaultKind::ALL.iter().map(|kind| entry(kind.name(), kind.summary())).collect(),
+        network_faults: NetworkFault::DRAWN.iter().map(|fault| entry(fault.name(), fault.summary())).collect(),
+        chaos_faults: Kind::ALL.iter().map(|kind| entry(kind.name(), kind.summary())).collect(),
         properties: Property::ALL.into_iter().map(property).collect(),
         guards: Guard::ALL.iter().map(|guard| entry(guard.name(), guard.summary())).collect(),
         designs: Design::ALL.iter().map(|design| entry(design.name, design.summary)).collect(),
-        goals: Reach::ALL.into_iter().map(goal).collect(),
+        goals: Reach::ANYWHERE.iter().copied().map(goal).collect(),
+        network_goals: Reach::OF_NETWORK.iter().copied().map(goal).collect(),
     }
 }
 
 impl Catalogue {
     fn text(&self) -> String {
-        let Catalogue { workloads, faults, properties, guards, designs, goals } = self;
+        let Catalogue {
+            workloads,
+            faults,
+            network_faults,
+            chaos_faults,
+            properties,
+            guards,
+            designs,
+            goals,
+            network_goals,
+        } = self;
         let sections = [
             ("workloads (--workload)", workloads),
             ("faults (--faults)", faults),
+            ("faults over a network (--faults, --on net); network stands for all of them", network_faults),
+            ("faults on a real server (chaos --faults)", chaos_faults),
             ("properties", properties),
             ("guards (--without): what goes wrong without each", guards),
             ("designs (--design)", designs),
             ("goals: what a sweep should have seen at least once", goals),
+            ("goals of a sweep over a network (--on net)", network_goals),
         ];
         sections.map(|(title, entries)| section(title, entries)).join("\n")
     }

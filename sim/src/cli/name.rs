@@ -8,6 +8,7 @@ use tourbillon_models::property::Property;
 use tourbillon_models::workload::Workload;
 
 use crate::faults::FaultKind;
+use crate::net::network::NetworkFault;
 
 /// A sentence for the user.
 pub type Refusal = String;
@@ -54,6 +55,7 @@ pub enum FaultName {
     Kind(FaultKind),
     /// All that befalls a network.
     Network,
+    OfNetwork(NetworkFault),
     None,
 }
 
@@ -61,11 +63,15 @@ impl FromStr for FaultName {
     type Err = Refusal;
 
     fn from_str(name: &str) -> Result<Self, Refusal> {
-        let names = FaultKind::ALL.iter().map(|kind| kind.name()).chain(["network", "none"]);
+        let of_network = NetworkFault::DRAWN.map(NetworkFault::name);
+        let names = FaultKind::ALL.iter().map(|kind| kind.name()).chain(of_network).chain(["network", "none"]);
         find("fault", name, names, |name| match name {
             "none" => Some(FaultName::None),
             "network" => Some(FaultName::Network),
-            name => FaultKind::by_name(name).map(FaultName::Kind),
+            name => {
+                let kind = FaultKind::by_name(name).map(FaultName::Kind);
+                kind.or_else(|| NetworkFault::by_name(name).map(FaultName::OfNetwork))
+            }
         })
     }
 }

@@ -233,9 +233,9 @@ fn save_failed(arguments: &Arguments, choice: &server::Choice, replays: &Replays
     let mut server = if is_to_shrink { choice.open().ok().flatten() } else { None };
     let save = |(plan, replay): &(Plan, Replay)| {
         let smaller = server.as_mut().filter(|_| is_diverged(replay)).and_then(|server| {
-            let deadline = with.shrinks.filter(|deadline| !deadline.is_over())?;
+            let budget = with.shrinks.as_ref().filter(|budget| !budget.is_over())?;
             let work = work_of(&works, plan.seed);
-            let (shrunk, replay) = shrink_divergence(server, plan, work, guards, deadline).ok()??;
+            let (shrunk, replay) = shrink_divergence(server, plan, work, guards, budget).ok()??;
             Some(save(&shrunk.plan, &replay, &[], &with)?.with_size(Size::of(&shrunk)))
         });
         smaller.or_else(|| save(plan, replay, &[], &with))

@@ -6,8 +6,9 @@ use crate::capsule::{Capsule, DIRECTORY, Failure};
 use crate::generate::Limits;
 use crate::plan::Plan;
 use crate::replay::{End, Replay};
+use crate::shrink::Shrunk;
+use crate::shrink::budget::{Budget, Stopped};
 use crate::shrink::subject::Subject;
-use crate::shrink::{Deadline, Shrunk};
 use crate::simulate::Work;
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -47,14 +48,14 @@ pub struct Circumstances<'a> {
     pub server: String,
     /// The options that draw the same plan from a seed again, and remove the same guards.
     pub again: String,
-    /// Until when failures are shrunk; none if they stay as they were found.
-    pub shrinks: Option<Deadline>,
+    /// What it may cost to shrink all of them; none if they stay as they were found.
+    pub shrinks: Option<Budget>,
 }
 
 impl Arguments {
-    /// How long failures are shrunk, from now on.
-    pub fn shrinks(&self) -> Option<Deadline> {
-        (!self.no_shrink).then(|| Deadline::after(Deadline::USUAL))
+    /// What it may cost to shrink failures, from now on.
+    pub fn shrinks(&self) -> Option<Budget> {
+        (!self.no_shrink).then(Budget::usual)
     }
 }
 
@@ -102,14 +103,18 @@ pub struct Size {
     pub lines: u64,
     pub lines_before: u64,
     pub tries: u64,
-    /// False if time ran out.
+    /// False if that came to its limit first.
     pub is_minimal: bool,
+    /// Because of the clock: what is left then differs from machine to machine.
+    #[serde(default)]
+    pub by_the_clock: bool,
 }
 
 impl Size {
     pub fn of(shrunk: &Shrunk) -> Size {
-        let Shrunk { lines_before, tries, is_minimal, .. } = *shrunk;
-        Size { lines: shrunk.lines(), lines_before, tries, is_minimal }
+        let Shrunk { lines_before, tries, stopped, .. } = *shrunk;
+        let by_the_clock = stopped == Some(Stopped::ByTheClock);
+        Size { lines: shrunk.lines(), lines_before, tries, is_minimal: stopped.is_none(), by_the_clock }
     }
 }
 
@@ -117,7 +122,11 @@ impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [lines, before, tries] = [self.lines, self.lines_before, self.tries].map(count);
         write!(f, "shrunk from {before} lines to {lines} in {tries} runs")?;
-        if self.is_minimal { Ok(()) } else { f.write_str(", and more could go if there were more time") }
+        match (self.is_minimal, self.by_the_clock) {
+            (true, _) => Ok(()),
+            (false, false) => f.write_str(", and more could go with more effort"),
+            (false, true) => f.write_str(", and was stopped by the clock: a faster machine could leave out more"),
+        }
     }
 }
 
@@ -148,8 +157,8 @@ pub fn save_shrunk(
     with: &Circumstances<'_>,
 ) -> Option<Saved> {
     let property = found.told(among)?.property;
-    let in_time = with.shrinks.filter(|deadline| !deadline.is_over());
-    let shrunk = in_time.and_then(|deadline| Subject { work, guards, property }.shrink(plan, deadline));
+    let budget = with.shrinks.as_ref().filter(|budget| !budget.is_over());
+    let shrunk = budget.and_then(|budget| Subject { work, guards, property }.shrink(plan, budget));
     let Some(shrunk) = shrunk else { return save(plan, found, &[property], with) };
     let replay = Replay::direct(&shrunk.plan, &work.of(&shrunk.plan), guards);
     Some(save(&shrunk.plan, &replay, &[property], with)?.with_size(Size::of(&shrunk)))

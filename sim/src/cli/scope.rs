@@ -3,7 +3,8 @@
 use super::name::{self, FaultName};
 use crate::faults::FaultKind;
 use crate::generate::Limits;
-use crate::net::network::Failing;
+use crate::net::failing::Failing;
+use crate::net::network::NetworkFault;
 use crate::simulate::{On, Work};
 use crate::sweep::Setting;
 use anyhow::{Result, bail, ensure};
@@ -30,7 +31,7 @@ pub struct Draw {
     /// Workloads, which the seeds take turns in [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = name::workload)]
     workload: Vec<&'static str>,
-    /// Kinds of fault that a seed may draw, network for all that befalls a network, or none [default: all]
+    /// Kinds of fault that a seed may draw, network for all of a network's, or none [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     faults: Vec<FaultName>,
     /// Whose turn it is: uniform, each call takes a random time; pct, whoever is ready and comes first in a random order goes
@@ -97,17 +98,13 @@ impl Draw {
         self.look()
     }
 
-    /// Whether the faults of a network were asked for by name.
-    pub fn names_network(&self) -> bool {
-        self.faults.contains(&FaultName::Network)
-    }
-
-    /// A network fails like everything else, unless kinds of fault are named without it.
-    fn network(&self) -> Failing {
-        match self.faults.is_empty() || self.names_network() {
-            true => Failing::Sometimes,
-            false => Failing::Never,
+    /// A network fails like everything else, unless kinds of fault are named without its own.
+    pub fn network(&self) -> Failing {
+        if self.faults.is_empty() || self.faults.contains(&FaultName::Network) {
+            return Failing::ANYHOW;
         }
+        let is_asked = |fault: &NetworkFault| self.faults.contains(&FaultName::OfNetwork(*fault));
+        NetworkFault::DRAWN.into_iter().filter(is_asked).fold(Failing::NEVER, Failing::and)
     }
 
     pub fn place_or(&self, usual: On) -> On {
@@ -155,7 +152,10 @@ impl Draw {
             options += &format!(" --workload {}", self.workloads().join(","));
         }
         if !self.faults.is_empty() {
-            let network = self.names_network().then_some("network");
+            let network = match self.network() {
+                Failing::ANYHOW => vec!["network"],
+                failing => failing.faults().map(NetworkFault::name).collect(),
+            };
             let kinds = self.limits().faults;
             let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).chain(network).collect();
             options += &format!(" --faults {}", if names.is_empty() { "none".to_owned() } else { names.join(",") });
@@ -176,13 +176,13 @@ impl Arguments {
         Guards::without(&[&self.without, of_design].concat())
     }
 
-    /// Whether nothing is left out: every workload, every fault, every guard, and time as it passes.
-    pub fn is_everything(&self) -> bool {
+    /// Whether nothing is left out there: every workload, every fault, every guard, and time as it passes.
+    pub fn is_everything(&self, on: On) -> bool {
         let has_all = self.draw.workloads().len() == Workload::ALL.len();
         has_all
             && self.draw.depth().is_none()
-            && self.draw.place_or(On::Both) == On::Both
-            && self.draw.network() == Failing::Sometimes
+            && self.draw.place_or(On::Both) == on
+            && self.draw.network() == Failing::ANYHOW
             && self.draw.limits().faults.len() == FaultKind::ALL.len()
             && self.guards() == Guards::ALL
     }

@@ -5,8 +5,9 @@ use super::{Console, Exit, name, server};
 use crate::capsule::Capsule;
 use crate::postgres::one_cpu::OneCpu;
 use crate::replay::Replay;
+use crate::shrink::budget::Budget;
 use crate::shrink::subject::Subject;
-use crate::shrink::{Deadline, Shrunk, divergence};
+use crate::shrink::{Shrunk, divergence};
 use crate::simulate::Work;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -22,8 +23,11 @@ pub struct Arguments {
     /// A failure that was saved
     #[arg(value_name = "CAPSULE")]
     capsule: PathBuf,
-    /// Stop after so many seconds, whatever could still be tried
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = name::at_least_one)]
+    /// Try so many times as much as is tried of a failure that is found
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = name::at_least_one)]
+    effort: u64,
+    /// Stop after so many seconds all the same
+    #[arg(long, value_name = "N", default_value_t = 600, value_parser = name::at_least_one)]
     seconds: u64,
     /// Keep this property broken [default: the one that the capsule names first]
     #[arg(long, value_name = "PROPERTY", value_parser = name::property)]
@@ -40,11 +44,12 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let capsule = Capsule::read(&arguments.capsule)?;
     let (work, guards) = (capsule.work()?, capsule.guards()?);
-    let deadline = Deadline::after(Duration::from_secs(arguments.seconds));
+    let records = Budget::USUAL.saturating_mul(arguments.effort);
+    let budget = Budget::of(records, Duration::from_secs(arguments.seconds));
     arguments.place.look(console);
     let (shrunk, replay) = match property(arguments, &capsule)? {
-        Some(property) => shrink_violation(&capsule, &work, guards, property, deadline)?,
-        None => shrink_divergence(arguments, &capsule, &work, guards, deadline)?,
+        Some(property) => shrink_violation(&capsule, &work, guards, property, &budget)?,
+        None => shrink_divergence(arguments, &capsule, &work, guards, &budget)?,
     };
     let limits = capsule.limits()?;
     let with = Circumstances {
@@ -65,7 +70,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
         true => console.print_json(&json!({
             "capsule": saved.path(), "sentence": saved.sentence, "broken": saved.broken.iter().map(|property| property.id()).collect::<Vec<_>>(),
             "lines": shrunk.lines(), "lines_before": shrunk.lines_before, "tries": shrunk.tries,
-            "is_minimal": shrunk.is_minimal, "again": saved.command(console),
+            "is_minimal": shrunk.stopped.is_none(), "again": saved.command(console),
         })),
         false => console.print(&saved.text(console)),
     }
@@ -90,7 +95,7 @@ fn shrink_violation(
     work: &Work,
     guards: Guards,
     property: Property,
-    deadline: Deadline,
+    budget: &Budget,
 ) -> Result<(Shrunk, Replay)> {
     let subject = Subject { work, guards, property };
     if subject.is_spent(&capsule.plan) {
@@ -100,7 +105,7 @@ fn shrink_violation(
             capsule.seed
         );
     }
-    let Some(shrunk) = subject.shrink(&capsule.plan, deadline) else {
+    let Some(shrunk) = subject.shrink(&capsule.plan, budget) else {
         bail!("run again, the capsule's plan does not break {property} on the direct target");
     };
     let replay = Replay::direct(&shrunk.plan, &work.of(&shrunk.plan), guards);
@@ -112,7 +117,7 @@ fn shrink_divergence(
     capsule: &Capsule,
     work: &Work,
     guards: Guards,
-    deadline: Deadline,
+    budget: &Budget,
 ) -> Result<(Shrunk, Replay)> {
     let _one = OneCpu::claim();
     let Some(mut server) = arguments.server.choice().open()? else {
@@ -121,6 +126,6 @@ fn shrink_divergence(
             arguments.capsule.display()
         );
     };
-    let shrunk = divergence::shrink_divergence(&mut server, &capsule.plan, work, guards, deadline)?;
+    let shrunk = divergence::shrink_divergence(&mut server, &capsule.plan, work, guards, budget)?;
     shrunk.context("replayed again, the capsule's plan does not diverge")
 }

@@ -1,18 +1,19 @@
 //! The summary of a run: as text for people, as JSON for programs, and as an exit code.
 
+mod json;
+
 use super::figures::{count, counted, long, rate, wall};
 use super::merge::Part;
 use super::replayed::Replayed;
 use super::saved::Saved;
 use super::{Console, Exit, scope};
 use crate::capsule::Tool;
-use crate::difference::Difference;
-use crate::lockstep::Counts;
+use crate::net::failing::Failing;
+use crate::net::network::NetworkFault::{self, SessionLost};
+use crate::simulate::On;
 use crate::sweep::Swept;
 use anyhow::Result;
-use serde_json::{Value, json};
-use std::time::Duration;
-use tourbillon_models::property::{Goals, Property, Reach};
+use tourbillon_models::property::{Property, Reach};
 use tourbillon_models::verdict::Judgement;
 
 /// Everything that a run came to, or the runs of all its shares together.
@@ -25,6 +26,8 @@ pub struct Report<'a> {
 
 /// So many runs of every workload under every fault reach every goal and exercise every property.
 const RUNS_FOR_EVERYTHING: u64 = 10_000;
+/// And so many over a network those that are asked of it alone.
+const RUNS_OVER_NETWORK: u64 = 500;
 
 /// How many failures are told in full; so many others are named, and the rest are counted.
 const TOLD: usize = 3;
@@ -79,9 +82,11 @@ impl Report<'_> {
     /// Why a sweep that should have seen everything proves less than it should. One that is narrower only reports, and so
     /// does a share: what it missed, another may have seen.
     pub fn vacuous(&self) -> Option<String> {
-        let should =
-            self.scope.is_everything() && self.part.of == 1 && self.part.swept.sums.run_count() >= RUNS_FOR_EVERYTHING;
-        let runs = counted(self.part.swept.sums.run_count(), "run");
+        let run_count = self.part.swept.sums.run_count();
+        let is_all = self.scope.is_everything(On::Both) && run_count >= RUNS_FOR_EVERYTHING
+            || self.scope.is_everything(On::Net) && run_count >= RUNS_OVER_NETWORK;
+        let should = is_all && self.part.of == 1;
+        let runs = counted(run_count, "run");
         self.never().filter(|_| should).map(|never| format!("{runs} with every workload and fault never {never}"))
     }
 
@@ -105,7 +110,7 @@ impl Report<'_> {
         let Tool { version, commit } = Tool::this();
         let (workloads, limits) = (self.scope.draw.workloads(), self.scope.draw.limits());
         let faults = match limits.faults.len() {
-            0 if self.scope.draw.names_network() => "what befalls a network".to_owned(),
+            0 if self.scope.draw.network() != Failing::NEVER => "what befalls a network".to_owned(),
             0 => "no faults".to_owned(),
             kinds => counted(kinds as u64, "kind") + " of fault",
         };
@@ -134,8 +139,8 @@ impl Report<'_> {
     /// Of the runs over a network, if there were any.
     fn networked(&self) -> Option<String> {
         let net = self.part.swept.net;
-        let befell = self.part.swept.activations.named_of_network().filter(|(_, count)| *count > 0);
-        let befell: Vec<String> = befell.map(|(name, times)| format!("{name} {}", count(times))).collect();
+        let befell = self.part.swept.activations.of_network().filter(|(_, count)| *count > 0);
+        let befell: Vec<String> = befell.map(|(fault, times)| format!("{} {}", fault.name(), count(times))).collect();
         let befell = if befell.is_empty() { "nothing befell it".to_owned() } else { befell.join(", ") };
         (net.runs > 0).then(|| {
             let (runs, time) = (counted(net.runs, "run"), long(net.simulated_us));
@@ -203,8 +208,8 @@ impl Report<'_> {
                     count(counts.blocked),
                     counted(counts.crashes, "server crash").replace("crashs", "crashes"),
                     counted(counts.lost_commits, "lost commit"),
-                    goals.count(),
-                    Reach::ALL.len(),
+                    Reach::ANYWHERE.iter().filter(|goal| goals.has(**goal)).count(),
+                    Reach::ANYWHERE.len(),
                     wall(*time),
                 )
             }
@@ -215,18 +220,46 @@ impl Report<'_> {
         self.failures.iter().filter(|saved| saved.broken.is_empty())
     }
 
+    fn is_net(&self) -> bool {
+        self.scope.draw.place_or(On::Both) == On::Net
+    }
+
     /// How often every fault that can be drawn, and every goal, came about.
     fn reach(&self) -> Vec<(String, u64)> {
-        let faults = self.part.swept.activations.named(&self.scope.draw.limits().faults);
-        let goals = Reach::ALL.into_iter().map(|goal| (goal.name().to_owned(), self.part.swept.sums.reach(goal)));
-        let network = self.part.swept.activations.named_of_network().filter(|_| self.part.swept.net.runs > 0);
-        let network = network.map(|(name, count)| (format!("network_{name}"), count));
-        faults.into_iter().chain(network).chain(goals).collect()
+        let goals = if self.is_net() { &Reach::ALL } else { Reach::ANYWHERE };
+        self.drawn_faults().chain(self.network_faults()).chain(self.goals(goals)).collect()
+    }
+
+    /// The same of what a sweep should have seen: over a network, what is asked of it alone; elsewhere what is not, for few
+    /// runs are over one.
+    fn asked(&self) -> Vec<(String, u64)> {
+        match self.is_net() {
+            true => self.network_faults().chain(self.goals(Reach::OF_NETWORK)).collect(),
+            false => self.drawn_faults().chain(self.goals(Reach::ANYWHERE)).collect(),
+        }
+    }
+
+    fn drawn_faults(&self) -> impl Iterator<Item = (String, u64)> {
+        self.part.swept.activations.named(&self.scope.draw.limits().faults).into_iter()
+    }
+
+    fn goals(&self, goals: &'static [Reach]) -> impl Iterator<Item = (String, u64)> {
+        goals.iter().map(|goal| (goal.name().to_owned(), self.part.swept.sums.reach(*goal)))
+    }
+
+    fn network_faults(&self) -> impl Iterator<Item = (String, u64)> {
+        let failing = self.scope.draw.network();
+        let is_possible =
+            move |fault: &NetworkFault| failing.has(*fault) || (failing == Failing::ANYHOW && *fault == SessionLost);
+        let counts = self.part.swept.activations.of_network().filter(|_| self.part.swept.net.runs > 0);
+        counts
+            .filter(move |(fault, _)| is_possible(fault))
+            .map(|(fault, count)| (format!("network_{}", fault.name()), count))
     }
 
     /// Names that were not seen once: what a sweep proves less for.
     fn never_reached(&self) -> Vec<String> {
-        self.reach().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+        self.asked().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
     }
 
     fn never_exercised(&self) -> Vec<&'static str> {
@@ -264,89 +297,6 @@ impl Report<'_> {
     fn again(&self, seed: u64, console: &Console) -> String {
         console.command(&format!("replay --seed {seed}{}", self.scope.again()))
     }
-
-    pub fn json(&self, console: &Console) -> Value {
-        let Swept { sums, calls, simulated_us, .. } = &self.part.swept;
-        let reach: serde_json::Map<String, Value> =
-            self.reach().into_iter().map(|(name, count)| (name, count.into())).collect();
-        let differences: Vec<Value> = self.part.swept.differences.iter().map(|(seed, difference)| {
-            let Difference { record, before, sides } = difference;
-            json!({"seed": seed, "record": record, "before": before, "sides": sides, "again": self.again(*seed, console)})
-        }).collect();
-        json!({
-            "tool": Tool::this(),
-            "first_seed": self.part.first_seed,
-            "seeds": sums.run_count(),
-            "workloads": self.scope.draw.workloads(),
-            "without": self.scope.guards().removed().map(|guard| guard.name()).collect::<Vec<_>>(),
-            "calls": calls,
-            "records": sums.record_count(),
-            "simulated_seconds": *simulated_us as f64 / 1e6,
-            "wall_seconds": self.part.wall.as_secs_f64(),
-            "sweep_seconds": self.part.swept_in.as_secs_f64(),
-            "run_twice": self.part.swept.repeated,
-            "not_deterministic": sums.not_deterministic(),
-            "differences": differences,
-            "unknown": sums.judged(Judgement::Unknown),
-            "violation_count": self.part.swept.found_count,
-            "violations": self.violations(console),
-            "reach": reach,
-            "never_reached": self.never_reached(),
-            "never_exercised": self.never_exercised(),
-            "vacuous": self.vacuous().is_some(),
-            "replay": self.replay_json(console),
-            "part": self.part,
-        })
-    }
-
-    /// Those of the sweep that it describes, then what was saved of the others.
-    fn violations(&self, console: &Console) -> Vec<Value> {
-        let swept = self.part.swept.found.iter().map(|found| {
-            let saved = self.failures.iter().find(|saved| saved.seed == found.seed && saved.target == "direct");
-            let again = saved.map_or_else(|| self.again(found.seed, console), |saved| saved.command(console));
-            json!({"seed": found.seed, "workload": found.workload, "target": "direct", "properties": ids(&found.broken),
-                   "sentence": saved.map_or(&found.sentence, |saved| &saved.sentence), "capsule": saved.and_then(Saved::path), "again": again})
-        });
-        let is_told = |saved: &Saved| {
-            saved.target == "direct" && self.part.swept.found.iter().any(|found| found.seed == saved.seed)
-        };
-        let others = self.failures.iter().filter(|saved| !saved.broken.is_empty() && !is_told(saved));
-        swept.chain(others.map(|saved| saved_json(saved, console))).collect()
-    }
-
-    fn replay_json(&self, console: &Console) -> Value {
-        let divergences: Vec<Value> = self.divergences().map(|saved| saved_json(saved, console)).collect();
-        let (version, histories, counts, goals, time, skipped) = match &self.part.replayed {
-            Replayed::On { server_version, histories, counts, goals, wall, stopped } => {
-                (server_version.as_deref(), *histories, *counts, *goals, *wall, stopped.as_deref())
-            }
-            Replayed::Off => (None, 0, Counts::default(), Goals::default(), Duration::ZERO, Some("not asked for")),
-        };
-        let never = Reach::ALL.into_iter().filter(|goal| !goals.has(*goal)).map(Reach::name);
-        json!({
-            "histories": histories,
-            "statements": counts.statements,
-            "blocked": counts.blocked,
-            "crashes": counts.crashes,
-            "lost_commits": counts.lost_commits,
-            "choices": counts.choices,
-            "never_reached": never.collect::<Vec<_>>(),
-            "divergences": divergences,
-            "not_comparable": counts.not_comparable,
-            "server_version": version,
-            "wall_seconds": time.as_secs_f64(),
-            "skipped": skipped,
-        })
-    }
-}
-
-fn saved_json(saved: &Saved, console: &Console) -> Value {
-    json!({"seed": saved.seed, "workload": saved.workload, "target": saved.target, "properties": ids(&saved.broken),
-           "sentence": saved.sentence, "capsule": saved.path(), "again": saved.command(console)})
-}
-
-fn ids(properties: &[Property]) -> Vec<&'static str> {
-    properties.iter().map(|property| property.id()).collect()
 }
 
 #[cfg(test)]
@@ -356,6 +306,8 @@ mod tests {
     use crate::simulate::{Simulator, Work};
     use crate::sweep::Found;
     use clap::Parser;
+    use serde_json::Value;
+    use std::time::Duration;
     use tourbillon_engine::guard::{Guard, Guards};
 
     #[derive(Parser)]
@@ -418,6 +370,18 @@ mod tests {
             assert_eq!(report(&narrower, &large, &[]).exit(), Exit::Clean);
             assert!(report(&narrower, &large, &[]).never().is_some());
         }
+    }
+
+    #[test]
+    fn a_sweep_over_a_network_is_asked_for_what_only_a_network_does() {
+        let (everything, large) = (scope("--on net"), part(swept(9)));
+        let sentence = report(&everything, &large, &[]).vacuous().expect("a direct run reaches none of it");
+        assert!(sentence.starts_with("512 runs with every workload and fault never reached late-call"), "{sentence}");
+        assert!(!sentence.contains("takeover"), "{sentence}");
+        assert_eq!(report(&everything, &part(swept(8)), &[]).exit(), Exit::Clean);
+        let narrower = scope("--on net --faults network");
+        assert_eq!(report(&narrower, &large, &[]).exit(), Exit::Clean);
+        assert!(!report(&scope(""), &large, &[]).never().expect("it is one run").contains("late-call"));
     }
 
     #[test]

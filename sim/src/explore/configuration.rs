@@ -12,9 +12,7 @@ use crate::order::{Chosen, Order, Turns};
 use crate::plan::{End, LatencyDraw, Plan, ProcessPlan, Role};
 use crate::simulate::Work;
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
-use tourbillon_engine::actors::worker::options::{
-    BurialHabit, ClaimHabit, ErrorHabit, HandoffHabit, IdentityHabit, WorkerOptions,
-};
+use tourbillon_engine::actors::worker::options::{ClaimHabit, HandoffHabit, WorkerOptions};
 use tourbillon_engine::store::WalLevel;
 use tourbillon_engine::store::unflushed::Durability;
 use tourbillon_models::history::PlainOp;
@@ -131,23 +129,14 @@ impl Configuration {
             false => ClaimHabit::Alone,
         };
         WorkerOptions {
-            consumer: CONSUMER,
-            subscribe_to: None,
             start_at: START,
             poll_interval: EPOCH,
-            polls: None,
             dead_interval: DEAD_INTERVAL,
             heartbeat_interval: DEAD_INTERVAL,
-            work_duration: Micros(0),
-            slowness: None,
             page_limit: if handoff == HandoffHabit::FirstPage { 1 } else { 100 },
-            max_tries: 2,
-            deploy_at: None,
             claim,
             handoff,
-            errors: ErrorHabit::Heeded,
-            burial: BurialHabit::LeftAlone,
-            identity: IdentityHabit::Kept,
+            ..WorkerOptions::plain(CONSUMER)
         }
     }
 

@@ -4,6 +4,7 @@
 //! came first. Around it others say the same again, something else, the same without the right token, or too late.
 
 use super::options::Options;
+use super::telling::{self, Pace, Telling};
 use super::{QUEUE, START, in_order, statement};
 use crate::faults::FaultKind;
 use crate::plan::{Plan, Role};
@@ -11,7 +12,7 @@ use crate::random::Stream;
 use std::collections::BTreeMap;
 use tourbillon_engine::actors::script::{EMIT_REPETITION, OnLostReply, OnRefusal, Round, ScriptOptions};
 use tourbillon_models::history::PlainOp;
-use tourbillon_models::name::{ActorId, EmitId, Key, Micros, Name, WaitToken, WorkflowId};
+use tourbillon_models::name::{ActorId, EmitId, Key, Micros, Name, WaitToken};
 use tourbillon_models::op::{Isolation, Op};
 use tourbillon_models::workload::{Expected, Program};
 
@@ -21,13 +22,13 @@ struct Start {
     op: PlainOp,
 }
 
-/// One emit, and in which way it is made.
-struct Telling<'a> {
+/// One emit to a workflow of the plan.
+struct Planned<'a> {
     start: &'a Start,
-    told: Expected,
-    emit: EmitId,
-    actor: ActorId,
+    telling: Telling<'a>,
 }
+
+const PACE: Pace = Pace { open_for: Micros::from_millis(400), snapshot_for: Micros::from_millis(600) };
 
 /// Who tells them something.
 pub fn add_emitters(plan: &mut Plan, options: &Options, program: &dyn Program) {
@@ -41,7 +42,8 @@ pub fn add_emitters(plan: &mut Plan, options: &Options, program: &dyn Program) {
             let mut tell = |stream: &mut Stream, told: Expected, emit: Option<EmitId>| {
                 let emit = emit.or_else(|| emits.next()).expect("a plan has few emits");
                 let emitter = stream.below(waits.emitters) as usize;
-                (emitter, Telling { start, told, emit, actor: ActorId(emitter as u8) })
+                let telling = Telling { start: &start.op, told, emit, actor: ActorId(emitter as u8) };
+                (emitter, Planned { start, telling })
             };
             let (emitter, truth) = tell(&mut stream, told, None);
             rounds[emitter].push(truth.certain(&mut stream, options));
@@ -49,7 +51,7 @@ pub fn add_emitters(plan: &mut Plan, options: &Options, program: &dyn Program) {
                 rounds[emitter].push(truth.once_more(options));
             }
             if stream.chance(1, 4) {
-                let (emitter, again) = tell(&mut stream, told, Some(truth.emit));
+                let (emitter, again) = tell(&mut stream, told, Some(truth.telling.emit));
                 rounds[emitter].push(again.at_some_time(&mut stream, options));
             }
             if stream.chance(1, 3) {
@@ -96,93 +98,40 @@ fn starts(plan: &Plan) -> BTreeMap<Key, Start> {
     starts
 }
 
-impl Telling<'_> {
-    /// The workflow is the one that the statement before it has started, now or long ago.
-    fn emit(&self) -> (Micros, PlainOp) {
-        let Expected { name, payload, token } = self.told;
-        let token = token.unwrap_or(WaitToken::NONE);
-        let (emit, actor) = (self.emit, self.actor);
-        statement(Op::Emit { workflow: WorkflowId(0), name, payload, emit, token, actor })
-    }
-
-    fn start(&self) -> (Micros, PlainOp) {
-        statement(self.start.op.clone())
-    }
-
+impl Planned<'_> {
     /// With the start or soon after it or at any time.
     fn certain(&self, stream: &mut Stream, options: &Options) -> Round {
         let (begun, end) = (self.start.at, options.faults_end);
         let soon = Micros(begun.0 + 3_000_000).min(end).max(begun);
         let (at, statements) = match stream.below(6) {
-            0 => (stream.span(START, begun), self.with_the_start(stream)),
-            1..4 => (stream.span(begun, soon), self.statements(stream)),
-            _ => (stream.span(begun, end.max(begun)), self.statements(stream)),
+            0 => (stream.span(START, begun), self.telling.with_the_start(stream, PACE)),
+            1..4 => (stream.span(begun, soon), self.telling.statements(stream, PACE)),
+            _ => (stream.span(begun, end.max(begun)), self.telling.statements(stream, PACE)),
         };
-        self.round(at, OnLostReply::Insist, statements)
+        round(at, OnLostReply::Insist, statements)
     }
 
     /// When nothing is lost any more. What was not lost is answered as before.
     fn once_more(&self, options: &Options) -> Round {
         let at = options.faults_end + Micros::from_millis(10);
-        self.round(at, OnLostReply::Insist, vec![self.start(), self.emit()])
+        round(at, OnLostReply::Insist, self.telling.alone())
     }
 
     fn at_some_time(&self, stream: &mut Stream, options: &Options) -> Round {
         let at = stream.span(self.start.at, options.faults_end.max(self.start.at));
-        let statements = self.statements(stream);
-        self.round(at, OnLostReply::Repeat, statements)
+        let statements = self.telling.statements(stream, PACE);
+        round(at, OnLostReply::Repeat, statements)
     }
 
     /// The workflow is dead by then, perhaps.
     fn at_last(&self, stream: &mut Stream, options: &Options) -> Round {
         let at = stream.span(Micros(options.faults_end.0 / 10 * 9), options.faults_end);
-        self.round(at, OnLostReply::Repeat, vec![self.start(), self.emit()])
-    }
-
-    fn round(&self, at: Micros, on_lost_reply: OnLostReply, statements: Vec<(Micros, PlainOp)>) -> Round {
-        Round { at, on_lost_reply, on_refusal: OnRefusal::RollBack, statements }
-    }
-
-    /// In the transaction in which the workflow begins.
-    fn with_the_start(&self, stream: &mut Stream) -> Vec<(Micros, PlainOp)> {
-        let begin = statement(Op::Begin { isolation: isolation(stream) });
-        vec![begin, self.start(), self.emit(), (open_for(stream), Op::Commit)]
-    }
-
-    /// Alone, or in a transaction of its own that stays open for a while: under a snapshot from before it, or in a savepoint
-    /// that is undone; now and then it is rolled back first.
-    fn statements(&self, stream: &mut Stream) -> Vec<(Micros, PlainOp)> {
-        let mut statements = vec![self.start()];
-        if stream.chance(1, 3) {
-            statements.push(self.emit());
-            return statements;
-        }
-        let isolation = isolation(stream);
-        if stream.chance(1, 6) {
-            let begin = statement(Op::Begin { isolation });
-            statements.extend([begin, self.emit(), (open_for(stream), Op::Rollback)]);
-        }
-        statements.push(statement(Op::Begin { isolation }));
-        let mut emit = self.emit();
-        if stream.chance(1, 3) {
-            statements.push(statement(Op::Peek { queue: QUEUE, table: stream.below(3) as u8 }));
-            emit.0 = stream.span(Micros::from_millis(1), Micros::from_millis(600));
-        }
-        if stream.chance(1, 6) {
-            statements.push(statement(Op::Savepoint { level: 1 }));
-            statements.extend([self.emit(), statement(Op::RollbackTo { level: 1 })]);
-        }
-        statements.extend([emit, (open_for(stream), Op::Commit)]);
-        statements
+        round(at, OnLostReply::Repeat, self.telling.alone())
     }
 }
 
-fn isolation(stream: &mut Stream) -> Isolation {
-    if stream.chance(1, 2) { Isolation::RepeatableRead } else { Isolation::ReadCommitted }
-}
-
-fn open_for(stream: &mut Stream) -> Micros {
-    if stream.chance(1, 2) { stream.span(Micros(0), Micros::from_millis(400)) } else { Micros(0) }
+fn round(at: Micros, on_lost_reply: OnLostReply, statements: Vec<(Micros, PlainOp)>) -> Round {
+    Round { at, on_lost_reply, on_refusal: OnRefusal::RollBack, statements }
 }
 
 /// Who hears of a workflow from somebody else, and tells it something under a snapshot from before it began.
@@ -202,16 +151,16 @@ fn add_hearers(
         }
         let told = *stream.choose(&expected);
         let emit = emits.next().expect("a plan has few emits");
-        let telling = Telling { start, told, emit, actor: ActorId(u8::MAX) };
+        let telling = Telling { start: &start.op, told, emit, actor: ActorId(u8::MAX) };
         let wait = stream.span(Micros::from_millis(20), Micros::from_millis(500));
         let statements = vec![
             statement(Op::Begin { isolation: Isolation::RepeatableRead }),
             statement(Op::Peek { queue: QUEUE, table: stream.below(3) as u8 }),
             (wait, telling.emit().1),
-            (open_for(&mut stream), Op::Commit),
+            (PACE.open_for(&mut stream), Op::Commit),
         ];
         let at = (start.at - stream.span(Micros(0), wait)).max(START);
-        plan.add_script(format!("hearer-{index}"), vec![telling.round(at, OnLostReply::Repeat, statements)]);
+        plan.add_script(format!("hearer-{index}"), vec![round(at, OnLostReply::Repeat, statements)]);
         plan.processes.last_mut().expect("it was just added").hears_of = Some(*key);
     }
 }
@@ -229,9 +178,9 @@ fn add_flood(
     let Some(start) = drowned else { return };
     let tellings = (0..names).zip(emits).map(|(name, emit)| {
         let told = Expected { name: Name(name as u16), payload: 0, token: None };
-        Telling { start, told, emit, actor: ActorId(u8::MAX) }.emit()
+        Telling { start: &start.op, told, emit, actor: ActorId(u8::MAX) }.emit()
     });
-    let begin = statement(Op::Begin { isolation: isolation(&mut stream) });
+    let begin = statement(Op::Begin { isolation: telling::isolation(&mut stream) });
     let started = statement(start.op.clone());
     let end = statement(Op::Rollback);
     let statements = [begin, started].into_iter().chain(tellings).chain([end]).collect();

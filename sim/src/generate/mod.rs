@@ -14,6 +14,7 @@ mod holders;
 mod options;
 mod resurrection;
 mod shape;
+pub mod telling;
 mod workers;
 
 use crate::clock::Clock;
@@ -82,9 +83,9 @@ pub fn generate(seed: u64, workload: &str, program: Option<&dyn Program>, limits
     plan
 }
 
-/// How long a workflow of this program is asleep, of many the longest.
-pub fn asleep(program: &dyn Program, size: u64) -> Micros {
-    Course::of(program, 200, size).asleep
+/// How workflows of this program go, of so many.
+pub fn course(program: &dyn Program, items: u64, size: u64) -> Course {
+    Course::of(program, items, size)
 }
 
 impl Plan {

@@ -14,23 +14,15 @@ use tourbillon_models::name::{Consumer, Micros};
 
 fn worker_options(options: &Options, consumer: Consumer) -> WorkerOptions {
     WorkerOptions {
-        consumer,
-        subscribe_to: None,
         start_at: START,
         poll_interval: options.poll_interval,
-        polls: None,
         dead_interval: options.dead_interval,
         heartbeat_interval: Micros(options.dead_interval.0 / 4),
         work_duration: options.work_duration,
-        slowness: None,
         page_limit: options.page_limit,
         max_tries: options.max_tries,
-        deploy_at: None,
-        claim: ClaimHabit::Alone,
-        handoff: HandoffHabit::Whole,
-        errors: ErrorHabit::Heeded,
-        burial: BurialHabit::LeftAlone,
         identity: if options.has(FaultKind::AsyncCommitLoss) { IdentityHabit::Renewed } else { IdentityHabit::Kept },
+        ..WorkerOptions::plain(consumer)
     }
 }
 

@@ -7,6 +7,7 @@
 //! host about a microsecond, so ticks are coarse, and a call takes a tick or several.
 
 mod client;
+pub mod failing;
 pub mod network;
 mod records;
 mod serve;
@@ -238,7 +239,9 @@ impl<'a> Driver<'a> {
         }
         match effect {
             PlannedEffect::ServerCrash { down_for } => {
-                if self.world().is_up {
+                // The setup takes longer here, and no plan is about a server that is half installed.
+                let is_installed = self.world().processes[0].finished;
+                if is_installed && self.world().is_up {
                     self.world().came_about(cause);
                     self.world().server_crash(process);
                     self.sim.crash(SERVER);
@@ -287,14 +290,13 @@ impl<'a> Driver<'a> {
             NetworkEffect::HalfOpen { gone_for } => {
                 let Some(connection) = self.world().connection_of(process) else { return };
                 self.world().note_fault(process, Fault::HalfOpen { gone_for });
-                let lasting = Micros(2 * tick_of(self.plan).0);
                 match gone_for {
                     Side::Process => {
-                        self.break_link(process, Link::CutToServer, lasting);
+                        self.break_link(process, Link::CutToServer, self.moment());
                         self.world().strike(process, blow);
                     }
                     Side::Server => {
-                        self.break_link(process, Link::CutToProcess, lasting);
+                        self.break_link(process, Link::CutToProcess, self.moment());
                         self.world().hang_up(connection);
                     }
                 }
@@ -314,6 +316,11 @@ impl<'a> Driver<'a> {
         self.world().summary.network_faults.push(effect.kind());
     }
 
+    /// In which something that is about to be sent is sent.
+    fn moment(&self) -> Micros {
+        Micros(2 * tick_of(self.plan).0)
+    }
+
     fn break_link(&mut self, process: usize, link: Link, lasting: Micros) {
         match link {
             Link::Cut => self.sim.partition(SERVER, host(process)),
@@ -324,8 +331,10 @@ impl<'a> Driver<'a> {
                 let slow = Micros(10 * network_of(self.plan).latency.1.0 + tick_of(self.plan).0);
                 self.sim.set_link_max_message_latency(SERVER, host(process), duration(slow));
             }
+            Link::Late => self.sim.set_link_latency(SERVER, host(process), duration(lasting)),
         }
         self.links[process] = Some(link);
+        let lasting = if link == Link::Late { self.moment() } else { lasting };
         self.after(lasting, Event::Repair { process: process as u8 });
     }
 
@@ -334,10 +343,25 @@ impl<'a> Driver<'a> {
             None => {}
             Some(Link::Cut | Link::CutToServer | Link::CutToProcess) => self.sim.repair(SERVER, host(process)),
             Some(Link::Held) => self.sim.release(SERVER, host(process)),
-            Some(Link::Slow) => {
-                let usual = duration(network_of(self.plan).latency.1);
-                self.sim.set_link_max_message_latency(SERVER, host(process), usual);
+            Some(link @ (Link::Slow | Link::Late)) => {
+                let (least, most) = network_of(self.plan).latency;
+                self.sim.set_link_latency(SERVER, host(process), duration(least));
+                self.sim.set_link_max_message_latency(SERVER, host(process), duration(most));
+                if link == Link::Late {
+                    self.overtake(process);
+                }
             }
+        }
+    }
+
+    /// What was sent is under way, and its sender does not wait for it.
+    fn overtake(&mut self, process: usize) {
+        let mut world = self.world();
+        if !world.are_faults_over && world.connection_of(process).is_some() {
+            let gone_for = Side::Process;
+            world.note_fault(process, Fault::HalfOpen { gone_for });
+            let effect = PlannedEffect::Network(NetworkEffect::HalfOpen { gone_for });
+            world.strike(process, Blow { effect, cause: Cause { kind: None, phase: None } });
         }
     }
 }

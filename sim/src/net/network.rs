@@ -4,10 +4,11 @@
 //! longer to finish, since a call takes longer and the server takes a while to notice that somebody is gone. What it is
 //! *not*: the faults of processes and of the server, which the plan has anyhow.
 
-use crate::plan::{CallKind, Phase, Plan, PlannedEffect, PlannedFault, Role, When};
+use super::failing::{Failing, draw};
+use crate::plan::Plan;
 use crate::random::Stream;
 use serde::{Deserialize, Serialize};
-use tourbillon_models::name::{Micros, Process};
+use tourbillon_models::name::Micros;
 use tourbillon_models::record::{Link, Side};
 
 /// What is between the processes and the server.
@@ -53,6 +54,7 @@ pub enum NetworkFault {
     OneWayPartition,
     HeldMessages,
     SlowLink,
+    LateMessage,
     HalfOpenProcess,
     HalfOpenServer,
     HostCrash,
@@ -61,16 +63,25 @@ pub enum NetworkFault {
 }
 
 impl NetworkFault {
-    pub const ALL: [NetworkFault; 8] = [
+    pub const ALL: [NetworkFault; 9] = [
         NetworkFault::Partition,
         NetworkFault::OneWayPartition,
         NetworkFault::HeldMessages,
         NetworkFault::SlowLink,
+        NetworkFault::LateMessage,
         NetworkFault::HalfOpenProcess,
         NetworkFault::HalfOpenServer,
         NetworkFault::HostCrash,
         NetworkFault::SessionLost,
     ];
+
+    /// Those that a plan draws; the last one follows from them.
+    pub const DRAWN: [NetworkFault; 8] = *NetworkFault::ALL.first_chunk().expect("there are nine");
+
+    /// One that a plan draws.
+    pub fn by_name(name: &str) -> Option<NetworkFault> {
+        NetworkFault::DRAWN.into_iter().find(|fault| fault.name() == name)
+    }
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -78,6 +89,7 @@ impl NetworkFault {
             NetworkFault::OneWayPartition => "one_way_partition",
             NetworkFault::HeldMessages => "held_messages",
             NetworkFault::SlowLink => "slow_link",
+            NetworkFault::LateMessage => "late_message",
             NetworkFault::HalfOpenProcess => "half_open_process",
             NetworkFault::HalfOpenServer => "half_open_server",
             NetworkFault::HostCrash => "host_crash",
@@ -94,6 +106,9 @@ impl NetworkFault {
                 "what a process and the server send each other arrives late, also after both gave up"
             }
             NetworkFault::SlowLink => "messages take long for a while",
+            NetworkFault::LateMessage => {
+                "a message takes long, its connection breaks, and what its sender says on another one passes it"
+            }
             NetworkFault::HalfOpenProcess => {
                 "a process loses its connection, and the server keeps session, transaction and locks until it notices"
             }
@@ -111,6 +126,7 @@ impl NetworkEffect {
             NetworkEffect::Link { link: Link::CutToServer | Link::CutToProcess, .. } => NetworkFault::OneWayPartition,
             NetworkEffect::Link { link: Link::Held, .. } => NetworkFault::HeldMessages,
             NetworkEffect::Link { link: Link::Slow, .. } => NetworkFault::SlowLink,
+            NetworkEffect::Link { link: Link::Late, .. } => NetworkFault::LateMessage,
             NetworkEffect::HalfOpen { gone_for: Side::Process } => NetworkFault::HalfOpenProcess,
             NetworkEffect::HalfOpen { gone_for: Side::Server } => NetworkFault::HalfOpenServer,
             NetworkEffect::HostCrash { .. } => NetworkFault::HostCrash,
@@ -140,6 +156,9 @@ impl NetworkEffect {
             }
             NetworkEffect::Link { link: Link::Slow, duration } => {
                 format!("messages between {name} and the server are slow for {duration}")
+            }
+            NetworkEffect::Link { link: Link::Late, duration } => {
+                format!("what {name} and the server send each other at that moment arrives {duration} late")
             }
             NetworkEffect::HalfOpen { gone_for: Side::Process } => {
                 format!("{name} loses its connection, and the server does not know")
@@ -201,11 +220,11 @@ impl Network {
 }
 
 impl Plan {
-    /// Puts a network between the processes and the server. It fails only if the plan `may_fail` at all.
+    /// Puts a network between the processes and the server, which fails in these ways.
     pub fn spread(&mut self, failing: Failing) {
         let network = Network::draw(&mut Stream::new(self.seed, "network", 0));
-        if failing == Failing::Sometimes {
-            let mut faults = faults(self, &mut Stream::new(self.seed, "network fault", 0));
+        if failing != Failing::NEVER {
+            let mut faults = draw(self, &network, failing);
             self.options.push(("network_faults".to_owned(), faults.len().to_string()));
             self.faults.append(&mut faults);
         }
@@ -221,71 +240,4 @@ impl Plan {
         const CALLS: u64 = 400;
         Micros(CALLS * network.round_trip().0 + self.liveness_bound.0 + 4 * network.aftermath().0)
     }
-}
-
-/// Whether a network fails.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Failing {
-    Never,
-    Sometimes,
-}
-
-/// Each kind is on or not, and the process that it befalls is a worker more often than not. Whoever sets everything up is
-/// left alone.
-fn faults(plan: &Plan, stream: &mut Stream) -> Vec<PlannedFault> {
-    let is_worker = |process: &usize| matches!(plan.processes[*process].role, Role::Worker(_));
-    let all: Vec<usize> = (1..plan.processes.len()).collect();
-    let workers: Vec<usize> = all.iter().copied().filter(is_worker).collect();
-    let mut faults = Vec::new();
-    if all.is_empty() {
-        return faults;
-    }
-    let dead = plan.dead_interval.0;
-    for kind in NetworkFault::ALL.into_iter().filter(|kind| *kind != NetworkFault::SessionLost) {
-        if !stream.chance(1, 2) {
-            continue;
-        }
-        for _ in 0..stream.between(1, 4) {
-            let among = if !workers.is_empty() && stream.chance(2, 3) { &workers } else { &all };
-            let process = Process(*stream.choose(among) as u8);
-            let duration = Micros(stream.between(20_000, 3 * dead));
-            let effect = match kind {
-                NetworkFault::Partition => NetworkEffect::Link { link: Link::Cut, duration },
-                NetworkFault::OneWayPartition => {
-                    NetworkEffect::Link { link: *stream.choose(&[Link::CutToServer, Link::CutToProcess]), duration }
-                }
-                NetworkFault::HeldMessages => NetworkEffect::Link { link: Link::Held, duration },
-                NetworkFault::SlowLink => NetworkEffect::Link { link: Link::Slow, duration },
-                NetworkFault::HalfOpenProcess => NetworkEffect::HalfOpen { gone_for: Side::Process },
-                NetworkFault::HalfOpenServer => NetworkEffect::HalfOpen { gone_for: Side::Server },
-                NetworkFault::HostCrash => NetworkEffect::HostCrash { restart_after: duration },
-                NetworkFault::SessionLost => unreachable!("nobody draws it: it follows"),
-            };
-            let is_at_worker = workers.contains(&usize::from(process.0));
-            let when = place(plan, stream, process, is_at_worker);
-            faults.push(PlannedFault { when, what: PlannedEffect::Network(effect), kind: None });
-        }
-    }
-    faults
-}
-
-/// At some time, or in a step.
-fn place(plan: &Plan, stream: &mut Stream, process: Process, is_worker: bool) -> When {
-    if stream.chance(1, 2) {
-        return When::Time { at: stream.span(Micros::from_millis(20), plan.faults_end), process };
-    }
-    let of_worker = [
-        CallKind::Any,
-        CallKind::Begin,
-        CallKind::Claim,
-        CallKind::Read,
-        CallKind::Hold,
-        CallKind::Effect,
-        CallKind::Handoff,
-        CallKind::Commit,
-    ];
-    let of_others = [CallKind::Any, CallKind::Begin, CallKind::Start, CallKind::Append, CallKind::Commit];
-    let call = if is_worker { *stream.choose(&of_worker) } else { *stream.choose(&of_others) };
-    let phase = *stream.choose(&[Phase::Before, Phase::After]);
-    When::Point { process, call, nth: stream.below(12) as u32, phase, from: Micros(0) }
 }

@@ -3,7 +3,8 @@
 //! What it is not: certain that it is the same difference. What is left differs in a call of the same operation, or in the
 //! rows at the end, as what was found: a plan that is cut off may differ in ids that no reply has shown yet.
 
-use super::{Deadline, Freedom, Shown, Shrunk, shrink};
+use super::budget::Budget;
+use super::{Freedom, Shown, Shrunk, shrink};
 use crate::lockstep::Sides;
 use crate::plan::{self, Plan};
 use crate::postgres::Error;
@@ -19,13 +20,14 @@ pub fn shrink_divergence(
     plan: &Plan,
     work: &Work,
     guards: impl Into<Sides>,
-    deadline: Deadline,
+    budget: &Budget,
 ) -> Result<Option<(Shrunk, Replay)>, Error> {
     let guards = guards.into();
     let again = |server: &mut Server, plan: &Plan| replay(server, plan, work, guards, Chooser::seeded(plan.seed));
     let Replay { end: End::Diverged(difference), history, .. } = again(server, plan)? else { return Ok(None) };
     let diverges = |server: &mut Server, plan: &Plan| -> Result<Option<Shown>, Error> {
         let Replay { end, history, .. } = again(server, plan)?;
+        budget.spend(Budget::REPLAYED * history.records.len() as u64);
         let is_it = matches!(&end, End::Diverged(other) if subject(other) == subject(&difference));
         Ok(is_it.then(|| (plan.clone(), history)))
     };
@@ -33,7 +35,7 @@ pub fn shrink_divergence(
     let seen = history.records.last().map_or(Micros(0), |record| record.at);
     let ended = diverges(server, &Plan { end: plan::End::At(seen), ..plan.clone() })?;
     let shown = ended.unwrap_or((plan.clone(), history));
-    let shrunk = shrink(shown, Freedom::Full, deadline, |plan| diverges(server, plan))?;
+    let shrunk = shrink(shown, Freedom::Full, budget, |plan| diverges(server, plan))?;
     let replay = again(server, &shrunk.plan)?;
     Ok(Some((shrunk, replay)))
 }

@@ -7,17 +7,19 @@
 //! where guards are removed the same plan must be sound with every guard in its place; so a plan that merely lacks a ticker
 //! is no result.
 
+pub mod budget;
 pub mod candidates;
 mod cut;
 pub mod divergence;
 mod prolong;
+mod runs;
 mod simplify;
 pub mod subject;
 
 use crate::order::Order;
 use crate::plan::{Plan, Role};
+use budget::{Budget, Stopped};
 use candidates::Candidates;
-use std::time::{Duration, Instant};
 use tourbillon_engine::actors::script::ScriptOptions;
 use tourbillon_models::history::History;
 use tourbillon_models::verdict::lines;
@@ -40,28 +42,6 @@ impl Freedom {
     }
 }
 
-/// Where shrinking stops, whatever could still be tried.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Deadline(Instant);
-
-impl Deadline {
-    /// Enough for nearly all that the project's workloads can draw.
-    pub const USUAL: Duration = Duration::from_secs(20);
-
-    pub fn after(time: Duration) -> Deadline {
-        Deadline(Instant::now() + time)
-    }
-
-    pub fn is_over(self) -> bool {
-        Instant::now() >= self.0
-    }
-
-    /// When so much of the time that is left is over: one part out of so many.
-    fn part(self, of: u32) -> Deadline {
-        Deadline::after(self.0.saturating_duration_since(Instant::now()) / of)
-    }
-}
-
 /// What is left of a plan, and of its history.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Shrunk {
@@ -70,8 +50,8 @@ pub struct Shrunk {
     /// How many lines the history had before.
     pub lines_before: u64,
     pub tries: u64,
-    /// False if the limit came first.
-    pub is_minimal: bool,
+    /// Why there may be more to leave out; none if nothing is left to try.
+    pub stopped: Option<Stopped>,
 }
 
 impl Shrunk {
@@ -92,11 +72,11 @@ impl Shrunk {
 pub type Shown = (Plan, History);
 
 /// Shrinks a plan. `run` gives back what it made of one that goes wrong in the same way, else none; it may end the run earlier or later
-/// than it was asked. `shown` is the plan as it is. Cost: some hundred to some thousand runs.
+/// than it was asked, and spends what that costs. `shown` is the plan as it is. Cost: some hundred to some thousand runs.
 pub fn shrink<E>(
     shown: Shown,
     freedom: Freedom,
-    deadline: Deadline,
+    budget: &Budget,
     mut run: impl FnMut(&Plan) -> Result<Option<Shown>, E>,
 ) -> Result<Shrunk, E> {
     let (mut plan, mut history) = shown;
@@ -107,11 +87,11 @@ pub fn shrink<E>(
         let size = format!("{lines_before} lines, found under seed {}", plan.seed);
         plan.options = vec![("shrunk_from".to_owned(), size)];
     }
-    let (mut best, mut tries, mut is_minimal) = (weight(&plan, &history), 0, true);
+    let (mut best, mut tries, mut stopped) = (weight(&plan, &history), 0, None);
     let mut candidates = Candidates::new(plan, freedom, Some(&history));
     while let Some(candidate) = candidates.next() {
-        if deadline.is_over() {
-            is_minimal = false;
+        stopped = budget.stopped();
+        if stopped.is_some() {
             break;
         }
         tries += 1;
@@ -125,7 +105,7 @@ pub fn shrink<E>(
             None => candidates.reject(),
         }
     }
-    Ok(Shrunk { plan: candidates.into_plan(), history, lines_before, tries, is_minimal })
+    Ok(Shrunk { plan: candidates.into_plan(), history, lines_before, tries, stopped })
 }
 
 /// How much there is to read, to say, and to follow from one process to the other.

@@ -1,11 +1,12 @@
 //! What is shrunk: a plan under which an engine, with some guards removed or with none, breaks a property.
 
+use super::budget::Budget;
 use super::prolong::prolonged;
-use super::{Deadline, Freedom, Shown, Shrunk, shrink};
+use super::runs::Runs;
+use super::{Freedom, Shown, Shrunk, shrink};
 use crate::order::Order;
 use crate::plan::{End, LatencyDraw, Plan};
-use crate::simulate::{Simulator, Work};
-use crate::sweep::catch;
+use crate::simulate::Work;
 use std::convert::Infallible;
 use tourbillon_engine::guard::Guards;
 use tourbillon_models::name::{Micros, Step};
@@ -39,25 +40,25 @@ impl Subject<'_> {
     /// Shrinks a plan; none if it does not break the property at all. Several ways are gone to the end, and the lightest result
     /// is given back. Where all of them leave more than one can take in, the workload's steps are too many, or too much hangs
     /// on how long calls take: then the same is tried with briefer programs, and with other latencies.
-    pub fn shrink(&self, plan: &Plan, deadline: Deadline) -> Option<Shrunk> {
-        let both_ways = |subject: &Subject, plan: &Plan, deadline: Deadline| {
+    pub fn shrink(&self, plan: &Plan, budget: &Budget) -> Option<Shrunk> {
+        let both_ways = |subject: &Subject, plan: &Plan, budget: &Budget| {
             let ways = [(Micros(0), 2), (GRACE, 1)];
-            let ways = ways.map(|(grace, part)| subject.shrink_one_way(plan, deadline.part(part), grace));
+            let ways = ways.map(|(grace, part)| subject.shrink_one_way(plan, &budget.part(part), grace));
             ways.into_iter().flatten().reduce(Shrunk::lighter)
         };
-        let fair = self.with_fair_order(plan);
+        let fair = self.with_fair_order(plan, budget);
         let plan = fair.as_ref().unwrap_or(plan);
-        let shrunk = both_ways(self, plan, deadline.part(3))?;
+        let shrunk = both_ways(self, plan, &budget.part(3))?;
         if shrunk.lines() <= TOLD_LINES || self.guards == Guards::ALL {
             return Some(shrunk);
         }
         let (lines_before, found) = (shrunk.lines_before, shrunk.plan.clone());
-        let others = self.briefly(plan, deadline.part(4)).into_iter().chain(self.retimed(plan, deadline.part(4)));
+        let others = self.briefly(plan, &budget.part(4)).into_iter().chain(self.retimed(plan, &budget.part(4)));
         let lightest = others.fold(shrunk, |best, (work, plan)| {
-            if best.lines() <= TOLD_LINES || deadline.is_over() {
+            if best.lines() <= TOLD_LINES || budget.is_over() {
                 return best;
             }
-            let other = both_ways(&Subject { work: &work, ..*self }, &plan, deadline.part(2));
+            let other = both_ways(&Subject { work: &work, ..*self }, &plan, &budget.part(2));
             other.into_iter().fold(best, Shrunk::lighter)
         });
         // Whatever seed the variant has, it is of this one's making.
@@ -68,15 +69,16 @@ impl Subject<'_> {
     /// Whether too little is left of the plan to shrink it once more: of what speaks of bounds, all that went on without
     /// end went when it was shrunk first, so nobody could tell a bound that is too short.
     pub fn is_spent(&self, plan: &Plan) -> bool {
-        let (mut simulator, mut control) = (Simulator::default(), Simulator::default());
+        let budget = Budget::usual();
+        let (mut simulator, mut control) = (Runs::of(&budget), Runs::of(&budget));
         plan.found_under.is_some() && self.freedom(&mut simulator, &mut control, plan) == Some(Freedom::Full)
     }
 
     /// An order that was chosen to the end, call by call, for an engine without a guard may starve the sound one: the plan with
     /// the fewest of its turns that break the property, if the sound engine keeps all then, and otherwise did not.
-    fn with_fair_order(&self, plan: &Plan) -> Option<Plan> {
+    fn with_fair_order(&self, plan: &Plan, budget: &Budget) -> Option<Plan> {
         let Order::Chosen(chosen) = &plan.order else { return None };
-        let (mut simulator, mut control) = (Simulator::default(), Simulator::default());
+        let (mut simulator, mut control) = (Runs::of(budget), Runs::of(budget));
         if self.guards == Guards::ALL || self.is_sound(&mut control, plan) {
             return None;
         }
@@ -91,7 +93,7 @@ impl Subject<'_> {
     }
 
     /// What may be left out of a plan; none if it does not break the property.
-    fn freedom(&self, simulator: &mut Simulator, control: &mut Simulator, plan: &Plan) -> Option<Freedom> {
+    fn freedom(&self, simulator: &mut Runs, control: &mut Runs, plan: &Plan) -> Option<Freedom> {
         self.broken(simulator, plan)?;
         // A plan that the sound engine fails as well tells nothing of what the guards are for.
         Some(match self.guards != Guards::ALL && self.is_sound(control, plan) {
@@ -102,7 +104,7 @@ impl Subject<'_> {
     }
 
     /// The plan with brief programs that break the property as well, if some do.
-    fn briefly(&self, plan: &Plan, deadline: Deadline) -> Vec<(Work, Plan)> {
+    fn briefly(&self, plan: &Plan, budget: &Budget) -> Vec<(Work, Plan)> {
         // Somebody's own program is what it is about.
         if self.work.is_own() {
             return Vec::new();
@@ -110,26 +112,26 @@ impl Subject<'_> {
         let Some(work) = Work::named(Brief.name()) else { return Vec::new() };
         let programs = seeds(plan).flat_map(|seed| Brief::samples().iter().map(move |state| (seed, *state)));
         let plans = programs.map(|(seed, program)| with_brief_programs(plan, seed, program));
-        Subject { work: &work, ..*self }.broken_by(plans, 1, deadline)
+        Subject { work: &work, ..*self }.broken_by(plans, 1, budget)
     }
 
     /// The plan with latencies that no call more or less can move: where everything hangs on who comes first.
-    fn retimed(&self, plan: &Plan, deadline: Deadline) -> Vec<(Work, Plan)> {
+    fn retimed(&self, plan: &Plan, budget: &Budget) -> Vec<(Work, Plan)> {
         let retimed = |seed| Plan { seed, latency_draw: LatencyDraw::ByTime, ..plan.clone() };
-        self.broken_by(seeds(plan).map(retimed), RETIMED, deadline)
+        self.broken_by(seeds(plan).map(retimed), RETIMED, budget)
     }
 
     /// The first few of these plans that break the property, and are sound with every guard.
-    fn broken_by(&self, plans: impl Iterator<Item = Plan>, most: usize, deadline: Deadline) -> Vec<(Work, Plan)> {
-        let (mut simulator, mut control) = (Simulator::default(), Simulator::default());
-        let in_time = plans.take_while(|_| !deadline.is_over());
+    fn broken_by(&self, plans: impl Iterator<Item = Plan>, most: usize, budget: &Budget) -> Vec<(Work, Plan)> {
+        let (mut simulator, mut control) = (Runs::of(budget), Runs::of(budget));
+        let in_time = plans.take_while(|_| !budget.is_over());
         let broken =
             in_time.filter(|plan| self.broken(&mut simulator, plan).is_some() && self.is_sound(&mut control, plan));
         broken.take(most).map(|plan| (self.work.clone(), plan)).collect()
     }
 
-    fn shrink_one_way(&self, original: &Plan, deadline: Deadline, grace: Micros) -> Option<Shrunk> {
-        let [mut simulator, mut control, mut longer] = [(); 3].map(|()| Simulator::default());
+    fn shrink_one_way(&self, original: &Plan, budget: &Budget, grace: Micros) -> Option<Shrunk> {
+        let [mut simulator, mut control, mut longer] = [(); 3].map(|()| Runs::of(budget));
         let freedom = self.freedom(&mut simulator, &mut control, original)?;
         let seen = self.broken(&mut simulator, original)?;
         let history = simulator.history().clone();
@@ -149,25 +151,25 @@ impl Subject<'_> {
             };
             Ok(is_fair.then(|| (ended, simulator.history().clone())))
         };
-        let Ok(shrunk) = shrink((original.clone(), history), freedom, deadline, run);
+        let Ok(shrunk) = shrink((original.clone(), history), freedom, budget, run);
         Some(shrunk)
     }
 
     /// Whether it speaks of what must have happened within the liveness bound: then it is not to be seen before much of that
     /// is over.
-    fn is_of_bounds(&self, simulator: &mut Simulator, plan: &Plan) -> bool {
+    fn is_of_bounds(&self, simulator: &mut Runs, plan: &Plan) -> bool {
         let early = ended_at(plan, plan.faults_end + Micros(plan.liveness_bound.0 / 2));
         let may_be = self.property == Property::T4 || self.property.id().starts_with('L');
         may_be && self.broken(simulator, &early).is_none()
     }
 
     /// Whether the sound engine breaks the property under this plan as well.
-    fn is_broken_anyway(&self, control: &mut Simulator, plan: &Plan) -> bool {
+    fn is_broken_anyway(&self, control: &mut Runs, plan: &Plan) -> bool {
         Subject { guards: Guards::ALL, ..*self }.broken(control, plan).is_some()
     }
 
     /// A run that breaks the property, ended where that can be seen: its plan. What was changed before may have put it off a little.
-    fn ended_in_time(&self, simulator: &mut Simulator, plan: &Plan, grace: Micros, is_of_end: bool) -> Option<Plan> {
+    fn ended_in_time(&self, simulator: &mut Runs, plan: &Plan, grace: Micros, is_of_end: bool) -> Option<Plan> {
         let longer = match plan.end {
             End::Drained => plan.clone(),
             End::At(end) => ended_at(plan, end + grace),
@@ -181,11 +183,8 @@ impl Subject<'_> {
     }
 
     /// When it is first to be seen in a run, which the simulator keeps, that the property is broken.
-    fn broken(&self, simulator: &mut Simulator, plan: &Plan) -> Option<Micros> {
-        let Ok((_, verdict)) = catch(|| simulator.run(plan, self.work, self.guards)) else {
-            *simulator = Simulator::default();
-            return None;
-        };
+    fn broken(&self, simulator: &mut Runs, plan: &Plan) -> Option<Micros> {
+        let verdict = simulator.run(plan, self.work, self.guards)?;
         let violations = verdict.violations().filter(|violation| violation.property == self.property);
         let first = violations.min_by_key(|violation| violation.records.last().copied())?;
         let history = simulator.history();
@@ -195,11 +194,8 @@ impl Subject<'_> {
 
     /// Whether the sound engine keeps every property under this plan. What speaks of the end of a run must be known to hold there;
     /// the others are broken, if at all, whenever it ends.
-    fn is_sound(&self, control: &mut Simulator, plan: &Plan) -> bool {
-        let Ok((_, verdict)) = catch(|| control.run(plan, self.work, Guards::ALL)) else {
-            *control = Simulator::default();
-            return false;
-        };
+    fn is_sound(&self, control: &mut Runs, plan: &Plan) -> bool {
+        let Some(verdict) = control.run(plan, self.work, Guards::ALL) else { return false };
         let is_known = verdict.of(self.property).judgement == Judgement::Holds;
         verdict.judgement() != Judgement::Violated && (is_known || self.property.kind() == Kind::Safety)
     }

@@ -42,6 +42,31 @@ pub struct WorkerOptions {
     pub identity: IdentityHabit,
 }
 
+impl WorkerOptions {
+    /// One without habits, that begins at once and takes no time over a step; the rest is to be set to what it is about.
+    pub const fn plain(consumer: Consumer) -> Self {
+        WorkerOptions {
+            consumer,
+            subscribe_to: None,
+            start_at: Micros(0),
+            poll_interval: Micros::from_millis(10),
+            polls: None,
+            dead_interval: Micros::from_millis(1_000),
+            heartbeat_interval: Micros::from_millis(250),
+            work_duration: Micros(0),
+            slowness: None,
+            page_limit: 1_000,
+            max_tries: two_tries(),
+            deploy_at: None,
+            claim: ClaimHabit::Alone,
+            handoff: HandoffHabit::Whole,
+            errors: ErrorHabit::Heeded,
+            burial: BurialHabit::LeftAlone,
+            identity: IdentityHabit::Kept,
+        }
+    }
+}
+
 /// For plans from before there was a choice.
 const fn two_tries() -> u16 {
     2

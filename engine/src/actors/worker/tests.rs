@@ -12,23 +12,12 @@ const TOKEN: Token = Token(7);
 
 fn options() -> WorkerOptions {
     WorkerOptions {
-        consumer: Consumer(0),
-        subscribe_to: None,
-        start_at: Micros(0),
         poll_interval: Micros(10),
-        polls: None,
         dead_interval: Micros(1_000),
         heartbeat_interval: Micros(250),
         work_duration: Micros(1),
-        slowness: None,
         page_limit: 10,
-        max_tries: 2,
-        deploy_at: None,
-        claim: ClaimHabit::Alone,
-        handoff: HandoffHabit::Whole,
-        errors: ErrorHabit::Heeded,
-        burial: BurialHabit::LeftAlone,
-        identity: IdentityHabit::Kept,
+        ..WorkerOptions::plain(Consumer(0))
     }
 }
 

@@ -118,6 +118,37 @@ fn a5_a_second_emit_overwrites_the_first() {
     assert_eq!(tale.sentence(Property::A5), sentence);
 }
 
+/// That it had committed is heard when the await has registered its wait, or when even that is over.
+#[test]
+fn a_promise_that_an_await_beside_it_discards_is_none() {
+    for is_heard_last in [false, true] {
+        let mut tale = Tale::meeting();
+        let (workflow, lease, event) = tale.at(10 + GUARD, 1);
+        tale.begin(1);
+        tale.say(1, emit(workflow, 7, 1), answered(EmitAnswer::Promised));
+        tale.call(1, Op::Commit);
+        let wait = tale.handoff(0, lease, &[event])[0];
+        if !is_heard_last {
+            tale.answer(1, Reply::Committed);
+        }
+        tale.say(2, emit_showing(workflow, 8, 2, PASS), resumed(wait));
+        tale.comes(2, wait, Arrival::Emitted { payload: 8 });
+        if is_heard_last {
+            tale.answer(1, Reply::Committed);
+        }
+        tale.say(2, emit(workflow, 9, 3), answered(EmitAnswer::Promised));
+        let lease = tale.window(0, lease.0, 2, &[wait]);
+        tale.handoff(0, lease, &[wait]);
+        tale.end(200);
+        assert_holds(&tale);
+    }
+    // Who comes when the wait is there, and is not called a forger, is not excused.
+    let (mut tale, workflow, ..) = waiting_at(10 + GUARD);
+    tale.say(1, emit(workflow, 7, 1), answered(EmitAnswer::Promised));
+    tale.say(2, emit(workflow, 8, 2), answered(EmitAnswer::Promised));
+    assert_eq!(tale.broken(), ["A5"]);
+}
+
 #[test]
 fn a6_an_emit_to_the_dead_is_kept() {
     let mut tale = Tale::meeting();
@@ -229,4 +260,27 @@ fn an_emit_counts_from_its_commit_at_every_level() {
     let _ = lease;
     isolated.history.header.workload = "somebody's own".into();
     assert_eq!(isolated.broken(), [""; 0]);
+}
+
+/// Which of two promises the first await has found, nobody knows; a third one, under way while the second has found the other,
+/// is neither.
+#[test]
+fn what_an_await_found_is_not_what_is_promised_next() {
+    let mut tale = Tale::meeting();
+    let (workflow, lease, event) = tale.at(10 + TWICE, 1);
+    tale.say(1, emit(workflow, 7, 1), answered(EmitAnswer::Promised));
+    let found = Resumes { found: &[(event, 7)], ..Resumes::default() };
+    let next = tale.hand_on(0, lease, &[event], found)[0];
+    let answer = tale.history.records.pop().expect("it was answered");
+    tale.say(2, emit(workflow, 8, 2), answered(EmitAnswer::Promised));
+    tale.history.records.push(answer);
+    let lease = tale.window(0, lease.0, 2, &[next]);
+    tale.call(1, emit(workflow, 9, 3));
+    let found = Resumes { found: &[(next, 8)], ..Resumes::default() };
+    let last = tale.hand_on(0, lease, &[next], found)[0];
+    tale.answer(1, answered(EmitAnswer::Promised));
+    let lease = tale.window(0, lease.0, 3, &[last]);
+    tale.handoff(0, lease, &[last]);
+    tale.end(200);
+    assert_holds(&tale);
 }

@@ -1,26 +1,16 @@
 //! Q8, Q9, Q10, D5: tokens.
 
-use super::tale::{DEAD, Tale, claim};
+use super::opening::two_workers;
+use super::tale::{DEAD, claim};
 use crate::name::{EventId, Micros, Tick, Token, WorkerId};
 use crate::op::Op;
 use crate::property::Property;
 use crate::record::Note;
 use crate::reply::{Refusal, Reply};
 
-/// Worker-1 (process a) holds (1,2] with one event in it; worker-2 (process b) has nothing.
-fn one() -> (Tale, (WorkerId, Token), WorkerId, EventId) {
-    let mut tale = Tale::messages();
-    let (first, second) = (tale.register(0), tale.register(1));
-    let event = tale.append(2, 1);
-    tale.tick();
-    let token = tale.claim(0, first, 1, 2);
-    tale.read(0, (first, token), &[event]);
-    (tale, (first, token), second, event)
-}
-
 #[test]
 fn q8_a_dead_token_is_accepted() {
-    let (mut tale, lease, thief, _) = one();
+    let (mut tale, lease, thief, _) = two_workers();
     tale.wait(20_000);
     tale.take_over(1, thief, 1, 2, lease.0);
     tale.wait(1_000);
@@ -35,7 +25,7 @@ fn q8_a_dead_token_is_accepted() {
 
 #[test]
 fn q8_a_token_that_was_never_committed() {
-    let (mut tale, lease, other, _) = one();
+    let (mut tale, lease, other, _) = two_workers();
     tale.begin(1);
     tale.append(2, 2);
     tale.tick();
@@ -48,7 +38,7 @@ fn q8_a_token_that_was_never_committed() {
 
 #[test]
 fn q8_a_window_is_taken_over_twice_from_one_victim() {
-    let (mut tale, lease, thief, _) = one();
+    let (mut tale, lease, thief, _) = two_workers();
     let other = tale.register(2);
     tale.wait(20_000);
     tale.take_over(1, thief, 1, 2, lease.0);
@@ -63,7 +53,7 @@ fn q8_a_window_is_taken_over_twice_from_one_victim() {
 
 #[test]
 fn q9_a_zombies_handoff_commits() {
-    let (mut tale, lease, thief, event) = one();
+    let (mut tale, lease, thief, event) = two_workers();
     tale.wait(20_000);
     tale.take_over(1, thief, 1, 2, lease.0);
     tale.wait(1_000);
@@ -78,7 +68,7 @@ fn q9_a_zombies_handoff_commits() {
 
 #[test]
 fn q9_a_window_is_handed_off_twice() {
-    let (mut tale, lease, _, event) = one();
+    let (mut tale, lease, _, event) = two_workers();
     tale.handoff(0, lease, &[event]);
     tale.wait(1_000);
     tale.handoff(0, lease, &[]);
@@ -87,7 +77,7 @@ fn q9_a_window_is_handed_off_twice() {
 
 #[test]
 fn q10_a_takeover_that_comes_early() {
-    let (mut tale, lease, thief, _) = one();
+    let (mut tale, lease, thief, _) = two_workers();
     tale.wait(8_000);
     tale.say(0, Op::Heartbeat { worker: lease.0, token: lease.1, at: Micros(0) }, Reply::Done);
     tale.wait(9_999);
@@ -102,7 +92,7 @@ fn q10_a_takeover_that_comes_early() {
 
 #[test]
 fn q10_an_answer_that_is_heard_late_proves_nothing() {
-    let (mut tale, lease, thief, event) = one();
+    let (mut tale, lease, thief, event) = two_workers();
     tale.begin(0);
     tale.hold(0, lease);
     let (worker, token) = lease;
@@ -118,19 +108,8 @@ fn q10_an_answer_that_is_heard_late_proves_nothing() {
 }
 
 #[test]
-fn q5_a_read_that_was_under_way_when_its_window_ended() {
-    let (mut tale, lease, _, event) = one();
-    let (worker, token) = lease;
-    let read = *tale.event(event);
-    tale.call(1, Op::Read { worker, token, after: EventId(0), limit: 9 });
-    tale.handoff(0, lease, &[event]);
-    tale.answer(1, Reply::Events(alloc::vec![read]));
-    assert_eq!(tale.broken(), [""; 0]);
-}
-
-#[test]
 fn q10_a_takeover_from_an_open_transaction() {
-    let (mut tale, lease, thief, _) = one();
+    let (mut tale, lease, thief, _) = two_workers();
     tale.begin(0);
     tale.hold(0, lease);
     tale.wait(20_000);
@@ -148,7 +127,7 @@ fn q10_a_takeover_from_an_open_transaction() {
 
 #[test]
 fn q10_a_hold_that_was_undone_holds_nothing() {
-    let (mut tale, lease, thief, _) = one();
+    let (mut tale, lease, thief, _) = two_workers();
     tale.begin(0);
     tale.say(0, Op::Savepoint { level: 1 }, Reply::Done);
     tale.hold(0, lease);
@@ -161,7 +140,7 @@ fn q10_a_hold_that_was_undone_holds_nothing() {
 
 #[test]
 fn d5_a_token_is_given_out_again() {
-    let (mut tale, lease, thief, _) = one();
+    let (mut tale, lease, thief, _) = two_workers();
     tale.wait(20_000);
     let reply = Reply::Claimed { token: lease.1, prev: Tick(1), next: Tick(2), victim: lease.0, isolated: false };
     tale.say(1, claim(thief), reply);
@@ -172,7 +151,7 @@ fn d5_a_token_is_given_out_again() {
 
 #[test]
 fn w6_work_is_repeated_without_a_reason() {
-    let (mut tale, lease, _, event) = one();
+    let (mut tale, lease, _, event) = two_workers();
     tale.note(0, Note::WorkStarted { event });
     tale.note(0, Note::WorkEnded { event, version: 0 });
     tale.wait(1_000);
@@ -188,7 +167,7 @@ fn w6_work_is_repeated_without_a_reason() {
 
 #[test]
 fn w6_one_failure_is_one_excuse_however_often_it_is_told() {
-    let (mut tale, lease, thief, event) = one();
+    let (mut tale, lease, thief, event) = two_workers();
     tale.note(0, Note::WorkStarted { event });
     tale.begin(0);
     tale.hold(0, lease);
@@ -203,7 +182,7 @@ fn w6_one_failure_is_one_excuse_however_often_it_is_told() {
 
 #[test]
 fn w6_a_victim_that_failed_before_may_be_alive_and_repeat_too() {
-    let (mut tale, lease, thief, event) = one();
+    let (mut tale, lease, thief, event) = two_workers();
     tale.note(0, Note::WorkStarted { event });
     tale.refuse(0, Op::Hold { worker: lease.0, token: lease.1, at: Micros(0) }, Refusal::LockNotAvailable);
     tale.wait(20_000);
@@ -213,4 +192,44 @@ fn w6_a_victim_that_failed_before_may_be_alive_and_repeat_too() {
     assert_eq!(tale.broken(), [""; 0]);
     tale.note(1, Note::WorkStarted { event });
     assert_eq!(tale.broken(), ["W6"]);
+}
+
+/// The victim has gone on before the thief hears of the window that was its own.
+#[test]
+fn a_thief_may_hear_of_it_late() {
+    let (mut tale, lease, thief, event) = two_workers();
+    tale.append(2, 2);
+    tale.tick();
+    tale.wait(20_000);
+    let token = tale.mint_token();
+    tale.call(1, claim(thief));
+    let own = tale.claim(0, lease.0, 2, 3);
+    tale.say(0, Op::Heartbeat { worker: lease.0, token: own, at: Micros(0) }, Reply::Done);
+    let (prev, next) = (Tick(1), Tick(2));
+    tale.answer(1, Reply::Claimed { token, prev, next, victim: lease.0, isolated: false });
+    tale.handoff(1, (thief, token), &[event]);
+    assert_eq!(tale.broken(), [""; 0]);
+    // The window that it had been given anew is nobody else's.
+    tale.say(0, Op::Heartbeat { worker: lease.0, token: lease.1, at: Micros(0) }, Reply::Done);
+    assert_eq!(tale.broken(), ["Q8"]);
+}
+
+/// Where a hand-out was lost, a poll in vain is taken for the end of its window; not for a theft of the next one.
+#[test]
+fn a_theft_that_is_yet_to_come_explains_nothing() {
+    let (mut tale, lease, thief, event) = two_workers();
+    let third = tale.register(2);
+    tale.lose(2, Op::HandOut { worker: third, token: Token(9), max_tries: 3 }, None);
+    tale.append(2, 2);
+    tale.tick();
+    tale.call(1, claim(thief));
+    tale.handoff(0, lease, &[event]);
+    tale.say(0, claim(lease.0), Reply::Idle);
+    let own = tale.claim(0, lease.0, 2, 3);
+    tale.say(0, Op::Heartbeat { worker: lease.0, token: own, at: Micros(0) }, Reply::Done);
+    tale.wait(20_000);
+    let token = tale.mint_token();
+    let (prev, next) = (Tick(2), Tick(3));
+    tale.answer(1, Reply::Claimed { token, prev, next, victim: lease.0, isolated: false });
+    assert_eq!(tale.broken(), [""; 0]);
 }

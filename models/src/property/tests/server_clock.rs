@@ -1,6 +1,7 @@
 //! The server's clock is set, forward and back: what goes by it is judged by it.
 
 use super::flaky::NAP;
+use super::opening::two_workers;
 use super::sound::assert_holds;
 use super::tale::Tale;
 use crate::name::{EventId, Micros, Token, WorkerId};
@@ -39,13 +40,8 @@ fn what_it_shows_while_a_call_runs() {
 
 /// worker-1 (process a) holds (1,2], claimed at 0 s; worker-2 (process b) has nothing.
 fn leased() -> (Tale, (WorkerId, Token), WorkerId) {
-    let mut tale = Tale::messages();
-    let (first, second) = (tale.register(0), tale.register(1));
-    let event = tale.append(2, 1);
-    tale.tick();
-    let token = tale.claim(0, first, 1, 2);
-    tale.read(0, (first, token), &[event]);
-    (tale, (first, token), second)
+    let (tale, lease, other, _) = two_workers();
+    (tale, lease, other)
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What looks odd and is right: a sound engine under lost replies, crashes, late replies and clients that behave badly.
 
+use super::opening::first_step;
 use super::tale::{C, DEAD, Q, Tale, claim};
 use crate::name::{Consumer, EventId, Micros, Tick, WorkerId, WorkflowId};
 use crate::op::{Isolation, Op, QueueKind};
@@ -185,17 +186,12 @@ fn a_takeover_after_the_dead_interval_and_the_zombies_return() {
 
 #[test]
 fn a_transaction_that_holds_its_window_may_outlast_the_dead_interval() {
-    let mut tale = Tale::workflows();
-    let worker = tale.register(0);
-    let event = tale.start(1);
-    tale.tick();
-    let token = tale.claim(0, worker, 1, 2);
-    tale.read(0, (worker, token), &[event]);
+    let (mut tale, lease, event) = first_step();
     tale.begin(0);
-    tale.hold(0, (worker, token));
+    tale.hold(0, lease);
     tale.wait(60_000);
     tale.effect(0, event);
-    tale.handoff(0, (worker, token), &[event]);
+    tale.handoff(0, lease, &[event]);
     tale.commit(0);
     assert_holds(&tale);
     assert_eq!(tale.verdict().reach(Reach::HandoffAfterDeadInterval), 1);

@@ -215,6 +215,14 @@ impl Tale {
             Actor { session: Session(self.session), incarnation: actor.incarnation, in_transaction: false, xid: 0 };
     }
 
+    /// What it does in a fresh session, while the server keeps the one that it has.
+    pub(super) fn beside(&mut self, who: Who, act: impl FnOnce(&mut Tale)) {
+        let kept = self.actors[who as usize].clone();
+        self.reconnect(who);
+        act(self);
+        self.actors[who as usize] = kept;
+    }
+
     pub(super) fn crash(&mut self, who: Who) {
         self.record(who, Happening::Fault(Fault::Crash));
         if self.actors[who as usize].in_transaction {
@@ -548,6 +556,13 @@ impl Tale {
     pub(super) fn sentence(&self, property: Property) -> String {
         let verdict = self.verdict();
         verdict.of(property).violations.first().map_or_else(String::new, |violation| violation.sentence.clone())
+    }
+
+    /// All that is said about one property.
+    pub(super) fn sentences(&self, id: &str) -> Vec<String> {
+        let property = Property::by_name(id).expect("a property");
+        let verdict = self.verdict();
+        verdict.of(property).violations.iter().map(|violation| violation.sentence.clone()).collect()
     }
 
     pub(super) fn judged(&self, property: Property) -> Judgement {

@@ -360,3 +360,39 @@ fn what_is_rolled_back_was_not_promised() {
     assert_eq!(tale.verdict().reach(Reach::EmitSerializationFailure), 1);
     assert_eq!(C.0, 0);
 }
+
+/// To judge the emit the handoff is applied, in the middle of another transaction; its effect is its own.
+#[test]
+fn an_effect_belongs_to_its_transaction_also_if_somebody_hears_of_that_before_its_end() {
+    let mut tale = Tale::meeting();
+    let (workflow, lease, event) = tale.at(10 + ASK, 1);
+    tale.begin(0);
+    tale.hold(0, lease);
+    tale.effect(0, event);
+    let wait = tale.handoff(0, lease, &[event])[0];
+    tale.call(0, Op::Commit);
+    tale.begin(1);
+    tale.emit_to(1, workflow, 7, 1, wait);
+    tale.commit(1);
+    tale.answer(0, Reply::Committed);
+    assert_eq!(tale.broken(), [""; 0]);
+    // The emitter's own, which nobody hands off, is not forgotten over it.
+    let mut tale = Tale::meeting();
+    let (workflow, lease, event) = tale.at(10 + ASK, 1);
+    let other = tale.start(20 + ASK);
+    let other_lease = {
+        let worker = tale.register(2);
+        tale.window(2, worker, 2, &[other])
+    };
+    tale.begin(0);
+    tale.hold(0, lease);
+    let wait = tale.handoff(0, lease, &[event])[0];
+    tale.call(0, Op::Commit);
+    tale.begin(2);
+    tale.hold(2, other_lease);
+    tale.effect(2, other);
+    tale.emit_to(2, workflow, 7, 1, wait);
+    tale.commit(2);
+    tale.answer(0, Reply::Committed);
+    assert!(tale.broken().contains(&"W2"), "{:?}", tale.broken());
+}

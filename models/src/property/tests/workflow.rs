@@ -1,27 +1,17 @@
 //! W1 to W9, but for W6, which needs no workflow.
 
+use super::opening::first_step;
 use super::tale::{Q, Tale};
-use crate::name::{Consumer, EventId, Tick, Token, WorkerId, WorkflowId};
+use crate::name::{Consumer, EventId, Tick, WorkerId, WorkflowId};
 use crate::op::{Op, Verb};
 use crate::property::Property;
 use crate::reply::{Outcome, Reply};
 use crate::verdict::TOLD_LINES;
 use alloc::vec;
 
-/// w1 is at its first step (event 1), in the window (1,2] that worker-1 (process a) has read.
-fn one() -> (Tale, (WorkerId, Token), EventId) {
-    let mut tale = Tale::workflows();
-    let worker = tale.register(0);
-    let event = tale.start(1);
-    tale.tick();
-    let token = tale.claim(0, worker, 1, 2);
-    tale.read(0, (worker, token), &[event]);
-    (tale, (worker, token), event)
-}
-
 #[test]
 fn w1_a_workflow_loses_its_continuation() {
-    let (mut tale, lease, _) = one();
+    let (mut tale, lease, _) = first_step();
     tale.wait(1_000);
     tale.hand(0, lease, vec![]);
     assert_eq!(tale.broken(), ["Q1", "W1"]);
@@ -30,7 +20,7 @@ fn w1_a_workflow_loses_its_continuation() {
 
 #[test]
 fn w2_an_effect_without_its_handoff() {
-    let (mut tale, lease, event) = one();
+    let (mut tale, lease, event) = first_step();
     tale.wait(1_000);
     tale.begin(0);
     tale.hold(0, lease);
@@ -43,7 +33,7 @@ fn w2_an_effect_without_its_handoff() {
 
 #[test]
 fn w2_a_successor_of_another_transaction() {
-    let (mut tale, lease, event) = one();
+    let (mut tale, lease, event) = first_step();
     let next = tale.step(0, lease, event);
     tale.tick();
     let token = tale.claim(0, lease.0, 2, 3);
@@ -57,7 +47,7 @@ fn w2_a_successor_of_another_transaction() {
 
 #[test]
 fn w3_a_zombie_and_its_thief_both_go_on() {
-    let (mut tale, zombie, event) = one();
+    let (mut tale, zombie, event) = first_step();
     let thief = tale.register(1);
     tale.wait(4_210 + 10_000);
     let token = tale.take_over(1, thief, 1, 2, zombie.0);
@@ -93,7 +83,7 @@ fn w3_a_zombie_and_its_thief_both_go_on() {
 
 #[test]
 fn w3_a_second_consumer_goes_on_as_well() {
-    let (mut tale, lease, event) = one();
+    let (mut tale, lease, event) = first_step();
     tale.say(3, Op::Subscribe { queue: Q, consumer: Consumer(1) }, Reply::Subscribed { cursor: Tick(1) });
     tale.say(1, Op::Register { consumer: Consumer(1) }, Reply::Registered { worker: WorkerId(9) });
     let token = tale.claim(1, WorkerId(9), 1, 2);
@@ -105,7 +95,7 @@ fn w3_a_second_consumer_goes_on_as_well() {
 
 #[test]
 fn w4_a_sequence_that_does_not_rise() {
-    let (mut tale, lease, event) = one();
+    let (mut tale, lease, event) = first_step();
     tale.history.header.workload = "somebody's own".into();
     let mut decision = tale.decision(event);
     decision.sequence = 1;
@@ -116,7 +106,7 @@ fn w4_a_sequence_that_does_not_rise() {
 
 #[test]
 fn w5_a_step_without_its_effect() {
-    let (mut tale, lease, event) = one();
+    let (mut tale, lease, event) = first_step();
     tale.handoff(0, lease, &[event]);
     assert_eq!(tale.broken(), ["W5"]);
     assert_eq!(
@@ -127,7 +117,7 @@ fn w5_a_step_without_its_effect() {
 
 #[test]
 fn w5_a_step_with_two_effects() {
-    let (mut tale, lease, event) = one();
+    let (mut tale, lease, event) = first_step();
     tale.begin(0);
     tale.hold(0, lease);
     tale.effect(0, event);
@@ -139,7 +129,7 @@ fn w5_a_step_with_two_effects() {
 
 #[test]
 fn w5_an_effect_of_a_step_that_was_handed_off() {
-    let (mut tale, lease, event) = one();
+    let (mut tale, lease, event) = first_step();
     tale.step(0, lease, event);
     tale.tick();
     let token = tale.claim(0, lease.0, 2, 3);
@@ -157,7 +147,7 @@ fn w5_an_effect_of_a_step_that_was_handed_off() {
 
 #[test]
 fn w7_a_state_that_changes_on_its_way() {
-    let (mut tale, lease, event) = one();
+    let (mut tale, lease, event) = first_step();
     let next = tale.step(0, lease, event);
     tale.tick();
     let token = tale.claim(0, lease.0, 2, 3);
@@ -172,7 +162,7 @@ fn w7_a_state_that_changes_on_its_way() {
 
 #[test]
 fn w7_a_decision_that_is_not_the_programs() {
-    let (mut tale, lease, event) = one();
+    let (mut tale, lease, event) = first_step();
     let mut decision = tale.decision(event);
     decision.verb = Verb::Complete;
     tale.begin(0);
@@ -185,7 +175,7 @@ fn w7_a_decision_that_is_not_the_programs() {
 
 #[test]
 fn w8_a_workflow_that_had_ended() {
-    let (mut tale, zombie, event) = one();
+    let (mut tale, zombie, event) = first_step();
     tale.history.header.workload = "somebody's own".into();
     let thief = tale.register(1);
     tale.wait(20_000);
@@ -204,7 +194,7 @@ fn w8_a_workflow_that_had_ended() {
 
 #[test]
 fn w9_one_key_two_workflows() {
-    let (mut tale, _, _) = one();
+    let (mut tale, _, _) = first_step();
     tale.wait(1_000);
     let event = tale.mint();
     tale.start_as(1, WorkflowId(99), event);
@@ -227,7 +217,7 @@ fn w9_a_start_whose_reply_was_lost_is_repeated_and_starts_again() {
 
 #[test]
 fn w9_a_repeated_start_is_told_another_workflow() {
-    let (mut tale, _, _) = one();
+    let (mut tale, _, _) = first_step();
     tale.start_as(1, WorkflowId(99), EventId(0));
     assert_eq!(tale.broken(), ["W9"]);
 }

@@ -4,7 +4,7 @@
 //! in this one's JSON. What it is not: a measurement of its own. Invariant: a floor is missed here exactly if it is missed
 //! by the measurement, or its figure in the table lies on the wrong side of it.
 
-use super::{Command, checker, run_one};
+use super::{Command, checker, net, run_one};
 use crate::cli::figures::{count, wall};
 use crate::cli::server::Choice;
 use crate::cli::{Console, Exit, server};
@@ -57,7 +57,7 @@ enum Bound {
 
 use Bound::{AtLeast, AtMost, None as Unbounded};
 
-const MEASUREMENTS: [Measurement; 8] = [
+const MEASUREMENTS: [Measurement; 9] = [
     Measurement {
         name: "sim",
         quick: "--repetitions 1",
@@ -72,6 +72,13 @@ const MEASUREMENTS: [Measurement; 8] = [
             line("emit-race", "/emit-race/runs_per_cpu_second", "runs/s", Unbounded, ""),
             line("children-fail", "/children-fail/runs_per_cpu_second", "runs/s", Unbounded, ""),
         ],
+    },
+    Measurement {
+        name: "net",
+        quick: "--repetitions 1",
+        needs_server: false,
+        takes_server: false,
+        lines: &[line("times real time", "/times_real_time_by_cpu", "×", AtLeast(net::FLOOR), "")],
     },
     Measurement {
         name: "checker",

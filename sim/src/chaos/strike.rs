@@ -1,0 +1,151 @@
+//! What befalls a round's processes and their server, when its time has come.
+
+use super::blow::{Blow, Kind, millis};
+use super::cast::DEAD_INTERVAL;
+use super::conductor::Conductor;
+use super::crew::Member;
+use super::orders::Task;
+use super::proxy::Lever;
+use crate::random::Stream;
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tourbillon_models::history::PlainHappening;
+use tourbillon_models::name::{Micros, Xid};
+use tourbillon_models::record::{ClockOffset, Fault};
+
+/// One fault that was injected, and when its effect was over as far as it lies with us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Injected {
+    pub kind: Kind,
+    pub at: Micros,
+    pub over: Micros,
+}
+
+/// Off by less than the dead interval, or by more; never to before the round.
+fn draw_offset(stream: &mut Stream, now: Micros) -> ClockOffset {
+    let most = *stream.choose(&[DEAD_INTERVAL.0 / 2, 3 * DEAD_INTERVAL.0]);
+    let off = stream.span(Micros(1_000), Micros(most));
+    match stream.chance(1, 2) {
+        true => ClockOffset { ahead: off, ..ClockOffset::NONE },
+        false => ClockOffset { behind: off.min(Micros(now.0 / 2)), ..ClockOffset::NONE },
+    }
+}
+
+impl Conductor<'_, '_> {
+    pub(super) fn inject(&mut self, kind: Kind, lasts: Micros) {
+        let at = self.now();
+        self.injected.push(Injected { kind, at, over: at + lasts });
+    }
+
+    pub(super) fn strike(&mut self, blow: Blow) -> Result<()> {
+        let mut stream = Stream::new(blow.draw, "blow", 0);
+        let is_worker = |it: &Member| matches!(it.orders.task, Task::Worker(_));
+        // Half of what befalls somebody befalls a worker.
+        let only_workers = blow.kind == Kind::ProcessStop || stream.chance(1, 2);
+        let there: Vec<usize> = (0..self.members.len())
+            .filter(|index| {
+                let member = &self.members[*index];
+                let is_up = member.running.is_some() && member.stopped_until.is_none();
+                is_up && member.orders.life.incarnation < 200 && (is_worker(member) || !only_workers)
+            })
+            .collect();
+        match blow.kind {
+            Kind::ServerKill | Kind::ServerStop => {
+                return self.take_server_down(blow.kind, millis(&mut stream, 0, 150));
+            }
+            Kind::ClockStep => return self.step_clock(draw_offset(&mut stream, self.now())),
+            _ if there.is_empty() => return Ok(()),
+            _ => {}
+        }
+        let index = *stream.choose(&there);
+        let lever = Arc::clone(&self.proxies.levers[index]);
+        let mut lasts = Duration::ZERO;
+        match blow.kind {
+            Kind::ProcessKill => self.members[index].signal(Signal::SIGKILL)?,
+            Kind::ProcessStop => {
+                lasts = millis(&mut stream, DEAD_INTERVAL.0 / 1_000, DEAD_INTERVAL.0 * 5 / 2_000);
+                let until = self.now() + Micros(lasts.as_micros() as u64);
+                let life = self.members[index].orders.life;
+                let pause = PlainHappening::Fault(Fault::Pause { until });
+                self.journal.record_of(life, 0, Xid(0), pause, None);
+                self.members[index].signal(Signal::SIGSTOP)?;
+                self.members[index].stopped_until = Some(until);
+            }
+            Kind::BackendEnd => _ = self.site.terminate(&self.members[index].orders.label())?,
+            Kind::Delay => {
+                lasts = millis(&mut stream, 50, 400);
+                lever.delay(millis(&mut stream, 1, 60), lasts);
+            }
+            Kind::HangUp => lever.hang_up(Duration::ZERO),
+            Kind::HalfClose => {
+                lasts = millis(&mut stream, 50, 2 * DEAD_INTERVAL.0 / 1_000);
+                lever.hang_up(lasts);
+            }
+            Kind::LostCommit => lever.lose_commit(),
+            Kind::ServerKill
+            | Kind::ServerStop
+            | Kind::ClockStep
+            | Kind::HeldSnapshot
+            | Kind::MaintenanceLock
+            | Kind::Timeouts
+            | Kind::BadHabits => {
+                unreachable!("{} befalls no process", blow.kind.name())
+            }
+        }
+        self.inject(blow.kind, Micros(lasts.as_micros() as u64));
+        Ok(())
+    }
+
+    fn take_server_down(&mut self, kind: Kind, down_for: Duration) -> Result<()> {
+        let at = self.now();
+        match kind {
+            Kind::ServerKill => self.site.server.crash()?,
+            _ => self.site.server.stop_immediately()?,
+        }
+        std::thread::sleep(down_for);
+        // Before anybody is let in: from here on numbers of transactions are given again.
+        self.journal.record(0, Xid(0), PlainHappening::Fault(Fault::ServerRestart), None);
+        self.site.server.restart().context("the server does not come back")?;
+        let over = self.now();
+        self.injected.push(Injected { kind, at, over });
+        Ok(())
+    }
+
+    fn step_clock(&mut self, offset: ClockOffset) -> Result<()> {
+        self.set_clock(offset)?;
+        self.inject(Kind::ClockStep, Micros(0));
+        Ok(())
+    }
+
+    /// Everyone stands still while it steps: a call is over before, begins after, or was under way. When it stepped is known
+    /// only as far as it showed the one time or the other from before until after, so it is told to have done both.
+    pub(super) fn set_clock(&mut self, offset: ClockOffset) -> Result<()> {
+        let goes = |it: &&Member| it.running.is_some() && it.stopped_until.is_none();
+        self.members.iter().filter(goes).try_for_each(|member| member.signal(Signal::SIGSTOP))?;
+        let before = std::mem::replace(&mut self.clock, offset);
+        self.tell_clock(offset);
+        self.site.step_clock(offset)?;
+        self.tell_clock(before);
+        self.tell_clock(offset);
+        self.members.iter().filter(goes).try_for_each(|member| member.signal(Signal::SIGCONT))
+    }
+
+    fn tell_clock(&mut self, shows: ClockOffset) {
+        self.journal.record(0, Xid(0), PlainHappening::Fault(Fault::ClockStep(shows)), None);
+    }
+
+    /// What came about. A commit that was to be lost may never have been made: not every process commits before peace.
+    pub fn injected(&self) -> Vec<Injected> {
+        let lost = |lever: &Arc<Lever>| lever.lost_commits.load(Ordering::Relaxed);
+        let mut left: u64 = self.proxies.levers.iter().map(lost).sum();
+        let came_about = |it: &Injected| {
+            let stays = it.kind != Kind::LostCommit || left > 0;
+            left -= u64::from(stays && it.kind == Kind::LostCommit);
+            stays
+        };
+        self.injected.iter().copied().filter(came_about).collect()
+    }
+}
