@@ -70,21 +70,33 @@ fn run(arguments: &str) -> (Option<i32>, Value, String) {
     told(&tool(arguments).output().expect("this program can be run"))
 }
 
+/// What it says of itself in JSON.
+#[track_caller]
+fn clean(arguments: &str) -> Value {
+    let (code, value, said) = run(arguments);
+    assert_eq!((code, value["judgement"].as_str()), (Some(0), Some("holds")), "{said}{:#}", value["violations"]);
+    value
+}
+
+#[track_caller]
+fn assert_exercised(value: &Value, properties: &[&str]) {
+    let is_idle = |id: &&&str| value["properties"][*id]["exercised"].as_u64().unwrap_or(0) == 0;
+    assert_eq!(properties.iter().filter(is_idle).collect::<Vec<_>>(), [&""; 0], "never exercised");
+}
+
 #[test]
 fn a_short_run_loses_nothing() {
     if server().is_none() {
         return;
     }
     let directory = tempfile::tempdir().expect("there is room");
-    let (code, value, said) = run(&format!(
+    let value = clean(&format!(
         "chaos --seconds 4 --round 2 --gap 150 --server-kills 2 --seed 1 --json --keep {}",
         directory.path().display()
     ));
-    assert_eq!((code, value["judgement"].as_str()), (Some(0), Some("holds")), "{said}{:#}", value["violations"]);
     assert_eq!(value["faults"]["server_kill"], 2);
     assert!(value["rounds"].as_u64() >= Some(2), "{}", value["rounds"]);
-    let exercised = |property: &str| value["properties"][property]["exercised"].as_u64().unwrap_or(0);
-    assert!(["D1", "D2", "D3", "Q1", "Q3", "Q5", "Q9", "W1", "W3", "W5", "L1"].into_iter().all(|it| exercised(it) > 0));
+    assert_exercised(&value, &["D1", "D2", "D3", "Q1", "Q3", "Q5", "Q9", "W1", "W3", "W5", "L1"]);
     assert!(value["recovery_p99_us"].as_u64() >= value["recovery_p50_us"].as_u64());
     assert!(fs::read_dir(directory.path()).expect("it is there").next().is_none(), "no history is kept of a clean run");
 }
@@ -96,14 +108,12 @@ fn workflows_that_wait_for_each_other_lose_nothing() {
         return;
     }
     let directory = tempfile::tempdir().expect("there is room");
-    let (code, value, said) = run(&format!(
+    let value = clean(&format!(
         "chaos --seconds 6 --round 2 --gap 150 --server-kills 2 --workload approval,fan-out,emit-race --json --keep {}",
         directory.path().display()
     ));
-    assert_eq!((code, value["judgement"].as_str()), (Some(0), Some("holds")), "{said}{:#}", value["violations"]);
-    let exercised = |property: &str| value["properties"][property]["exercised"].as_u64().unwrap_or(0);
     let all = ["A1", "A2", "A3", "A4", "A5", "A6", "A7", "J1", "J2", "J3", "J4", "J5", "J6", "T1", "T2", "T3"];
-    assert_eq!(all.into_iter().filter(|property| exercised(property) == 0).collect::<Vec<_>>(), [""; 0]);
+    assert_exercised(&value, &all);
     assert!(value["faults"]["clock_step"].as_u64() > Some(0), "{:#}", value["faults"]);
 }
 
@@ -119,13 +129,12 @@ fn outcomes_are_those_of_a_simulation() {
         let work = Work::named(name).expect("it is one of the project's");
         let plan = work.plan(1, &Limits { faults: Vec::new() });
         let size = plan.options.iter().find(|(option, _)| option == "size").map(|(_, size)| size.clone());
-        let (code, value, said) = run(&format!(
+        clean(&format!(
             "chaos --workflows 40 --clients 1 --round 2 --gap 50 --server-kills 1 --json --keep-all --workload {name} \
              --size {} --keep {}",
             size.expect("every plan has a size"),
             directory.path().display()
         ));
-        assert_eq!(code, Some(0), "{said}{:#}", value["violations"]);
         let mut simulator = Simulator::default();
         simulator.run(&plan, &work, Guards::ALL);
         let simulated = Outcomes::of(simulator.history());
@@ -155,16 +164,13 @@ fn as_one_word(url: &str) -> String {
 fn a_users_server_is_not_killed_and_is_left_clean() {
     let Some((host, url)) = users_server() else { return };
     let url = as_one_word(&url);
-    let (code, value, said) = run(&format!("chaos --seconds 2 --round 2 --json --postgres {url}"));
-    assert_eq!((code, value["judgement"].as_str()), (Some(0), Some("holds")), "{said}{:#}", value["violations"]);
+    clean(&format!("chaos --seconds 2 --round 2 --json --postgres {url}"));
     assert_eq!(schemas(&host), 0);
     // An interrupted run puts things in order before it ends.
     let mut child = tool(&format!("chaos --seconds 600 --postgres {url}")).spawn().expect("this program can be run");
     wait_until("a round begins", || schemas(&host) > 0);
     let all = descendants(child.id());
-    assert!(
-        Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().expect("there is kill").success()
-    );
+    send_interrupt(&child);
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
     wait_until("all processes are gone", || !all.iter().any(|pid| lives(*pid)));
     assert_eq!(schemas(&host), 0);
@@ -274,6 +280,33 @@ fn an_interrupted_run_leaves_nothing_behind() {
     }
 }
 
+fn send_interrupt(child: &Child) {
+    let killed = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status();
+    assert!(killed.expect("there is kill").success());
+}
+
+#[test]
+fn an_interrupted_run_tells_what_its_rounds_came_to() {
+    if server().is_none() {
+        return;
+    }
+    let (kept, histories) = (tempfile::tempdir().expect("there is room"), tempfile::tempdir().expect("there is room"));
+    let mut child = tool(&format!(
+        "chaos --seconds 600 --round 1 --keep-all --json --keep {} --histories {}",
+        kept.path().display(),
+        histories.path().display()
+    ));
+    let child = child.spawn().expect("this program can be run");
+    // The second is begun when the first has been counted.
+    wait_until("two rounds are over", || kept.path().join("chaos-0-1.jsonl").exists());
+    send_interrupt(&child);
+    let (code, value, said) = told(&child.wait_with_output().expect("it ends"));
+    assert_eq!((code, said.trim()), (Some(130), "error: interrupted"));
+    assert_eq!((value["judgement"].as_str(), value["cut_off"].as_str()), (Some("unknown"), Some("interrupted")));
+    assert!(value["rounds"].as_u64() >= Some(2) && value["workflows"].as_u64() > Some(0), "{value:#}");
+    assert!(fs::read_dir(histories.path()).expect("it is there").next().is_none(), "nothing is left of the last round");
+}
+
 #[test]
 fn a_server_that_does_not_come_back_is_one_sentence() {
     if server().is_none() {
@@ -309,7 +342,7 @@ fn what_cannot_be_run_is_said_in_a_sentence() {
     for (arguments, sentence) in [
         ("chaos --postgres off", "chaos needs a server"),
         ("chaos --postgres postgres://nobody@127.0.0.1:1/nothing", "cannot be reached"),
-        ("chaos --faults thunder", "there is no fault \"thunder\": there are none, process_kill, "),
+        ("chaos --faults thunder", "there is no fault \"thunder\"; there are process_kill, "),
         ("chaos --keep /nonexistent", "/nonexistent is no directory in which a history could be kept"),
         ("chaos --workload burst,slow-consumer", "chaos runs workflows, and slow-consumer has none: there are chain, "),
         ("chaos --seconds 3 --workflows 4", "cannot be used with"),

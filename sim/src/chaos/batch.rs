@@ -6,12 +6,12 @@
 //! start them.
 
 use crate::generate::QUEUE;
-use crate::generate::telling::{Pace, Statements, Telling};
+use crate::generate::telling::{Pace, Statements, Telling, contradiction, forgery};
 use crate::random::Stream;
 use serde::{Deserialize, Serialize};
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
 use tourbillon_models::history::PlainOp;
-use tourbillon_models::name::{ActorId, EmitId, Key, Micros, Step, WaitToken};
+use tourbillon_models::name::{ActorId, EmitId, Key, Micros, Step};
 use tourbillon_models::op::{Isolation, Op};
 use tourbillon_models::workload::{Expected, Program};
 
@@ -111,15 +111,11 @@ fn rivals<'a>(
     if stream.chance(1, 4) {
         rounds.push(round(OnLostReply::Repeat, telling(told, place + 1).statements(stream, PACE)));
     }
-    if stream.chance(1, 3) {
-        let token = if stream.chance(1, 4) { told.token.or(Some(WaitToken(stream.bits() | 1))) } else { told.token };
-        let other = Expected { payload: told.payload ^ 1, token, ..told };
+    if let Some(other) = contradiction(stream, told) {
         rounds.push(round(OnLostReply::Repeat, telling(other, AGAINST + place).statements(stream, PACE)));
     }
-    if told.token.is_some() && stream.chance(1, 2) {
-        let token = if stream.chance(1, 2) { None } else { Some(WaitToken(stream.bits() | 1)) };
-        let forgery = Expected { payload: told.payload ^ 3, token, ..told };
-        rounds.push(round(OnLostReply::Repeat, telling(forgery, FORGED + place).statements(stream, PACE)));
+    if let Some(forged) = forgery(stream, told) {
+        rounds.push(round(OnLostReply::Repeat, telling(forged, FORGED + place).statements(stream, PACE)));
     }
     if stream.chance(1, 20) {
         let mut late: Statements = telling(told, TOO_LATE + place).alone();

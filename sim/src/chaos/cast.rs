@@ -63,7 +63,7 @@ pub fn cast(stream: &mut Stream, casting: &Casting<'_>) -> Vec<(String, Task)> {
         if has_waits { &[("client", Part::Client), ("rival", Part::Rival)] } else { &[("client", Part::Client)] };
     let seed = stream.bits();
     for index in 0..casting.clients {
-        let of_batch = OF_BATCH;
+        let of_batch = OF_BATCH.min(casting.workflows);
         for (name, part) in parts {
             let (batches, first_key) = (casting.workflows / of_batch, index * KEYS);
             let batches = Batches { part: *part, seed, first_key, batches, of_batch, size: casting.size, done: 0 };

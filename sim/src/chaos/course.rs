@@ -30,7 +30,9 @@ const SHORTEST: Micros = Micros::from_millis(100);
 const KILL: Micros = Micros::from_millis(300);
 /// Of one client in one round: more than it comes to.
 const UNBOUNDED: u64 = 200_000;
-/// In one batch.
+/// In one round with a number of workflows to come to, about: by that many more the kills are further on.
+const OF_ROUND: u64 = 5_000;
+/// In one batch, at most.
 pub const OF_BATCH: u32 = 20;
 /// Of one round: what kills its process does so several times, and each time it takes a dead interval to find out.
 const MOST_DEATHS: u64 = 20;
@@ -55,33 +57,36 @@ impl<'p> Course<'p> {
             return None;
         }
         let clients = u64::from(plan.clients);
+        // Of what is left, so much is done in this round.
         let (faults_end, workflows, share) = match plan.length {
-            _ if is_over => (plan.round.0, UNBOUNDED, 1.0),
-            Length::Time(_) => {
-                let faults_end = plan.round.0.min(left);
-                (faults_end, UNBOUNDED, faults_end as f64 / left as f64)
-            }
-            Length::Workflows(_) => (plan.round.0, left.div_ceil(clients), left.min(5_000) as f64 / left as f64),
+            _ if is_over => (plan.round.0, UNBOUNDED, left),
+            Length::Time(_) => (plan.round.0.min(left), UNBOUNDED, plan.round.0.min(left)),
+            Length::Workflows(_) => (plan.round.0, left.div_ceil(clients), left.min(OF_ROUND)),
         };
+        let kills = if left == share { kills_left } else { (kills_left * share).div_ceil(left) };
         let work = &plan.works[(round % plan.works.len() as u64) as usize];
+        // It is for throughput: one workflow, very many cheap steps.
         let is_long = work.name == "agent-loop";
         let size = plan.size.unwrap_or(if is_long { 20 } else { 2 });
         let walked = work.program.as_deref().map(|program| generate::course(program, SAMPLE, size)).unwrap_or_default();
         // Both versions of the code were walked.
         let survived = (2 * MOST_DEATHS * SAMPLE).checked_div(walked.deaths * clients).unwrap_or(UNBOUNDED);
-        let kills = (kills_left as f64 * share).ceil() as u64;
+        let workflows = workflows.min(survived).max(1) as u32;
+        // As many as are live are left to be told something when the faults are over; and an isolated window costs the square of
+        // its events.
+        let live = if !work.names().is_empty() {
+            200
+        } else if is_long {
+            800
+        } else {
+            1_500
+        };
         Some(Course {
             round,
             work,
-            workflows: (workflows.min(survived) as u32).next_multiple_of(OF_BATCH),
+            workflows: workflows.next_multiple_of(OF_BATCH.min(workflows)),
             size,
-            live: match () {
-                // As many are left to be told something when the faults are over.
-                () if !work.names().is_empty() => 200,
-                () if is_long => 800,
-                // An isolated window costs the square of its events.
-                () => 1_500,
-            },
+            live,
             faults_end: Micros(faults_end),
             liveness_bound: LIVENESS_BOUND + walked.asleep,
             server_kills: kills.min(faults_end / KILL.0),

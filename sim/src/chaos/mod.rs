@@ -109,24 +109,26 @@ impl Broken {
 /// Settings of a server of our own, for who is not in lockstep.
 pub const SETTINGS: [&str; 3] = ["deadlock_timeout=100ms", "autovacuum=on", "max_connections=100"];
 
-/// Plays rounds until the plan is done, or one is not clean. `read` is shown each clean history before it is forgotten.
+/// Plays rounds until the plan is done, or one is not clean. `figures` are of the rounds that came to an end, also where a
+/// later one does not, for whatever reason. `read` is shown each clean history before it is forgotten.
 pub fn run(
     plan: &Plan,
     server: &mut Server,
+    figures: &mut Figures,
     mut watch: impl FnMut(&Status<'_>),
     mut read: impl FnMut(u64, &History) -> Result<()>,
-) -> Result<(Figures, Option<Broken>)> {
+) -> Result<Option<Broken>> {
     let directory = journals(plan, server)?;
-    let (mut figures, mut checker) = (Figures::default(), Checker::new());
+    let mut checker = Checker::new();
     let begun = Instant::now();
     for round in 0.. {
-        let Some(course) = Course::next(plan, &figures, round) else { break };
+        let Some(course) = Course::next(plan, figures, round) else { break };
         let own = directory.path().join(round.to_string());
         std::fs::create_dir(&own).with_context(|| format!("{} cannot be made", own.display()))?;
         open_to_all(&own)?;
         let mut tell = |progress: site::Progress, injected: &[strike::Injected]| {
             watch(&Status {
-                figures: &figures,
+                figures,
                 round,
                 workload: &course.work.name,
                 finished: progress.started.saturating_sub(progress.live),
@@ -141,20 +143,17 @@ pub fn run(
         let played = round::play(plan, &course, server, &own, &mut tell, &mut is_broken)?;
         let verdict = checker.check_program(&played.history, program);
         figures.add(&played, &verdict);
+        figures.wall = begun.elapsed();
         std::fs::remove_dir_all(&own).with_context(|| format!("{} cannot be removed", own.display()))?;
         let is_clean = verdict.judgement() == Judgement::Holds && verdict.ill_formed().is_empty();
         // Whatever the verdict: who does not come to an end has not been shown to be sound.
         if !is_clean || played.drained_in.is_none() {
-            figures.wall = begun.elapsed();
-            return Ok((
-                figures,
-                Some(Broken { round, history: played.history, verdict, is_drained: played.drained_in.is_some() }),
-            ));
+            let is_drained = played.drained_in.is_some();
+            return Ok(Some(Broken { round, history: played.history, verdict, is_drained }));
         }
         read(round, &played.history)?;
     }
-    figures.wall = begun.elapsed();
-    Ok((figures, None))
+    Ok(None)
 }
 
 /// Where they go with the server, however this process ends; or else with this process, if it ends by itself.

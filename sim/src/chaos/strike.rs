@@ -24,6 +24,9 @@ pub struct Injected {
     pub over: Micros,
 }
 
+/// A process that has had so many is left alone: they are counted in a byte, and what is not a fault of ours kills, too.
+const MOST_LIVES: u8 = 200;
+
 /// Off by less than the dead interval, or by more; never to before the round.
 fn draw_offset(stream: &mut Stream, now: Micros) -> ClockOffset {
     let most = *stream.choose(&[DEAD_INTERVAL.0 / 2, 3 * DEAD_INTERVAL.0]);
@@ -43,13 +46,13 @@ impl Conductor<'_, '_> {
     pub(super) fn strike(&mut self, blow: Blow) -> Result<()> {
         let mut stream = Stream::new(blow.draw, "blow", 0);
         let is_worker = |it: &Member| matches!(it.orders.task, Task::Worker(_));
-        // Half of what befalls somebody befalls a worker.
+        // At least half of what befalls somebody befalls a worker.
         let only_workers = blow.kind == Kind::ProcessStop || stream.chance(1, 2);
         let there: Vec<usize> = (0..self.members.len())
             .filter(|index| {
                 let member = &self.members[*index];
                 let is_up = member.running.is_some() && member.stopped_until.is_none();
-                is_up && member.orders.life.incarnation < 200 && (is_worker(member) || !only_workers)
+                is_up && member.orders.life.incarnation < MOST_LIVES && (is_worker(member) || !only_workers)
             })
             .collect();
         match blow.kind {

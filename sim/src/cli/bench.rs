@@ -34,9 +34,9 @@ pub enum Command {
     /// Every measurement, as one table, each with its floor; also without a name
     All(all::Arguments),
     /// Runs a second in the simulator, on one thread, and how that grows with the size of a run
-    Sim(sim::Arguments),
+    Sim(Repeated),
     /// The same over a network that fails, between six hosts
-    Net(net::Arguments),
+    Net(Repeated),
     /// Checking a history of 10 million records
     Checker(checker::Arguments),
     /// Statements a second of a replay in lockstep where nothing blocks
@@ -51,6 +51,17 @@ pub enum Command {
     Storage(storage::Arguments),
     /// Random schedules of primitive statements on the store and on a real server
     Parity(parity::Arguments),
+}
+
+#[derive(Args)]
+#[group(skip)]
+pub struct Repeated {
+    /// How many measurements the median is of
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    repetitions: u32,
+    /// Print one JSON value
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {

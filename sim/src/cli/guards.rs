@@ -138,7 +138,7 @@ enum Postgres {
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     let server = arguments.server();
     server.look()?;
-    arguments.draw.look_swept()?;
+    arguments.draw.look_swept(On::Direct)?;
     arguments.saved.place.look(console);
     let limits = arguments.draw.limits();
     let mut rows = hunt_all(arguments, &limits, console);

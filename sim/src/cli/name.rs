@@ -7,6 +7,7 @@ use tourbillon_models::export::Format;
 use tourbillon_models::property::Property;
 use tourbillon_models::workload::Workload;
 
+use crate::chaos::blow::Kind;
 use crate::faults::FaultKind;
 use crate::net::network::NetworkFault;
 
@@ -59,6 +60,17 @@ pub enum FaultName {
     None,
 }
 
+impl FaultName {
+    /// Its name, if only a network has it.
+    pub const fn of_network(self) -> Option<&'static str> {
+        match self {
+            FaultName::Network => Some("network"),
+            FaultName::OfNetwork(fault) => Some(fault.name()),
+            FaultName::Kind(_) | FaultName::None => None,
+        }
+    }
+}
+
 impl FromStr for FaultName {
     type Err = Refusal;
 
@@ -72,6 +84,24 @@ impl FromStr for FaultName {
                 let kind = FaultKind::by_name(name).map(FaultName::Kind);
                 kind.or_else(|| NetworkFault::by_name(name).map(FaultName::OfNetwork))
             }
+        })
+    }
+}
+
+/// What befalls the processes of `chaos` and their server, or nothing at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BlowName {
+    Kind(Kind),
+    None,
+}
+
+impl FromStr for BlowName {
+    type Err = Refusal;
+
+    fn from_str(name: &str) -> Result<Self, Refusal> {
+        find("fault", name, Kind::ALL.map(Kind::name).into_iter().chain(["none"]), |name| match name {
+            "none" => Some(BlowName::None),
+            name => Kind::by_name(name).map(BlowName::Kind),
         })
     }
 }

@@ -64,7 +64,7 @@ struct Subject {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
-    arguments.scope.draw.look()?;
+    arguments.scope.draw.look(crate::simulate::On::Both)?;
     let mut subject = subject(arguments)?;
     let server = arguments.server.choice();
     let on = subject.target(arguments.scope.draw.on)?;

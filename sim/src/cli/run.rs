@@ -13,7 +13,7 @@ use crate::postgres::Error;
 use crate::postgres::one_cpu::OneCpu;
 use crate::replay::{End, Replay, Replays, Sample, replay_all};
 use crate::shrink::divergence::shrink_divergence;
-use crate::simulate::Work;
+use crate::simulate::{On, Work};
 use crate::sweep::{Seeds, Shard, Swept, processors, sweep, work_of};
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -90,7 +90,7 @@ impl Arguments {
 }
 
 pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
-    arguments.scope.draw.look_swept()?;
+    arguments.scope.draw.look_swept(On::Both)?;
     let seeds = arguments.seeds();
     ensure!(
         !seeds.is_empty(),

@@ -79,8 +79,8 @@ impl Place {
 }
 
 impl Draw {
-    /// Refuses what would be passed over in silence.
-    pub fn look(&self) -> Result<()> {
+    /// Refuses what would be passed over in silence. `usual`: where it runs unless somebody said it.
+    pub fn look(&self, usual: On) -> Result<()> {
         match (self.depth, self.order, self.on) {
             (Some(depth), OrderKind::Uniform, _) => {
                 bail!("--depth {depth} is of priorities: it goes with --order pct")
@@ -88,14 +88,21 @@ impl Draw {
             (_, OrderKind::Pct, Some(Place::Net)) => {
                 bail!("--order pct decides whose turn it is, and on a network time does: use --on direct")
             }
-            _ => Ok(()),
+            _ => {}
+        }
+        let of_network = self.faults.iter().find_map(|name| name.of_network());
+        // What some seeds of a sweep meet is also named where another of them is replayed in lockstep.
+        let has_none = self.on != Some(Place::Lockstep) && self.place_or(usual) == On::Direct;
+        match of_network.filter(|_| has_none) {
+            Some(fault) => bail!("{fault} befalls a network, and where this runs there is none: use --on net"),
+            None => Ok(()),
         }
     }
 
     /// The same, and what cannot be swept.
-    pub fn look_swept(&self) -> Result<()> {
+    pub fn look_swept(&self, usual: On) -> Result<()> {
         ensure!(self.on != Some(Place::Lockstep), "--on lockstep is for replay: here it is direct, net or both");
-        self.look()
+        self.look(usual)
     }
 
     /// A network fails like everything else, unless kinds of fault are named without its own.

@@ -12,7 +12,7 @@ use crate::random::Stream;
 use std::collections::BTreeMap;
 use tourbillon_engine::actors::script::{EMIT_REPETITION, OnLostReply, OnRefusal, Round, ScriptOptions};
 use tourbillon_models::history::PlainOp;
-use tourbillon_models::name::{ActorId, EmitId, Key, Micros, Name, WaitToken};
+use tourbillon_models::name::{ActorId, EmitId, Key, Micros, Name};
 use tourbillon_models::op::{Isolation, Op};
 use tourbillon_models::workload::{Expected, Program};
 
@@ -54,18 +54,10 @@ pub fn add_emitters(plan: &mut Plan, options: &Options, program: &dyn Program) {
                 let (emitter, again) = tell(&mut stream, told, Some(truth.telling.emit));
                 rounds[emitter].push(again.at_some_time(&mut stream, options));
             }
-            if stream.chance(1, 3) {
-                let other = Expected { payload: told.payload ^ 1, ..told };
-                let token =
-                    if stream.chance(1, 4) { told.token.or(Some(WaitToken(stream.bits() | 1))) } else { told.token };
-                let (emitter, second) = tell(&mut stream, Expected { token, ..other }, None);
-                rounds[emitter].push(second.at_some_time(&mut stream, options));
-            }
-            if told.token.is_some() && stream.chance(1, 2) {
-                let wrong = if stream.chance(1, 2) { None } else { Some(WaitToken(stream.bits() | 1)) };
-                let forgery = Expected { payload: told.payload ^ 3, token: wrong, ..told };
-                let (emitter, forged) = tell(&mut stream, forgery, None);
-                rounds[emitter].push(forged.at_some_time(&mut stream, options));
+            for draw in [telling::contradiction, telling::forgery] {
+                let Some(untrue) = draw(&mut stream, told) else { continue };
+                let (emitter, untrue) = tell(&mut stream, untrue, None);
+                rounds[emitter].push(untrue.at_some_time(&mut stream, options));
             }
             if stream.chance(1, 5) {
                 let (emitter, late) = tell(&mut stream, told, None);
@@ -197,6 +189,7 @@ mod tests {
     use super::*;
     use crate::generate::Limits;
     use crate::simulate::Work;
+    use tourbillon_models::name::WaitToken;
     use tourbillon_models::workload::Workload;
 
     fn rounds(plan: &Plan) -> impl Iterator<Item = (&str, &Round)> {

@@ -33,6 +33,29 @@ impl Pace {
     }
 }
 
+/// Now and then: another payload under the same name, from somebody who may not know the right token.
+pub fn contradiction(stream: &mut Stream, told: Expected) -> Option<Expected> {
+    if !stream.chance(1, 3) {
+        return None;
+    }
+    let token = if stream.chance(1, 4) { told.token.or(Some(wrong_token(stream))) } else { told.token };
+    Some(Expected { payload: told.payload ^ 1, token, ..told })
+}
+
+/// Every other time that a token is asked for: without it, or with another.
+pub fn forgery(stream: &mut Stream, told: Expected) -> Option<Expected> {
+    if told.token.is_none() || !stream.chance(1, 2) {
+        return None;
+    }
+    let token = if stream.chance(1, 2) { None } else { Some(wrong_token(stream)) };
+    Some(Expected { payload: told.payload ^ 3, token, ..told })
+}
+
+/// Not none, and nobody's.
+fn wrong_token(stream: &mut Stream) -> WaitToken {
+    WaitToken(stream.bits() | 1)
+}
+
 impl Telling<'_> {
     /// The workflow is the one that the statement before it has started, now or long ago.
     pub fn emit(&self) -> (Micros, PlainOp) {

@@ -2,8 +2,8 @@
 //!
 //! An interruption is noted, every replay on a user's server ends at its next statement with an error, and its server is
 //! dropped as always, schema and all. What was found is told and saved. Then the process ends, with 128 and the signal's
-//! number. A throw-away server needs
-//! none of this: its watchdog sees to it. What it is not: a way to end a sweep early, which leaves nothing to put in order.
+//! number. A throw-away server needs none of this: its watchdog sees to it. What it is not: a way to end a sweep early, which
+//! leaves nothing to put in order.
 
 use std::process::exit;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -31,9 +31,10 @@ fn progress() -> MutexGuard<'static, Progress> {
     PROGRESS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// That a user's server is in use, which an interrupted process waits for.
+/// That something is in use which an interrupted process puts in order, or tells of, before it ends: a user's server, what was
+/// found so far.
 #[derive(Debug)]
-pub(super) struct InUse(());
+pub(crate) struct InUse(());
 
 impl InUse {
     pub fn claim() -> Result<InUse, Error> {

@@ -1,27 +1,15 @@
 //! `bench net`: whole runs over a network between six hosts, from plan to verdict, on one thread.
 
-use super::{Stopwatch, median};
+use super::{Repeated, Stopwatch, median};
 use crate::bench::{Load, loaded};
 use crate::cli::figures::count;
 use crate::cli::{Console, Exit};
 use crate::plan::Plan;
 use crate::simulate::{Simulator, Work};
 use anyhow::{Result, ensure};
-use clap::Args;
 use serde::Serialize;
 use tourbillon_engine::guard::Guards;
 use tourbillon_models::verdict::Judgement;
-
-#[derive(Args)]
-#[group(skip)]
-pub struct Arguments {
-    /// How many measurements the median is of
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    repetitions: u32,
-    /// Print one JSON value
-    #[arg(long)]
-    json: bool,
-}
 
 /// So many times as fast as real time at least, by processor time.
 pub const FLOOR: f64 = 50.0;
@@ -46,7 +34,7 @@ struct Measured {
     network_faults_per_run: f64,
 }
 
-pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
+pub fn run(arguments: &Repeated, console: &mut Console) -> Result<Exit> {
     let measured = measure(arguments.repetitions)?;
     match arguments.json {
         true => console.print_json(&measured),

@@ -1,29 +1,17 @@
 //! `bench sim`: whole runs, from plan to verdict, on one thread.
 
-use super::{Stopwatch, median};
+use super::{Repeated, Stopwatch, median};
 use crate::bench::{Load, Scale, loaded};
 use crate::cli::figures::count;
 use crate::cli::{Console, Exit};
 use crate::plan::Plan;
 use crate::simulate::{Simulator, Work};
 use anyhow::{Result, ensure};
-use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
 use tourbillon_engine::guard::Guards;
 use tourbillon_models::verdict::Judgement;
-
-#[derive(Args)]
-#[group(skip)]
-pub struct Arguments {
-    /// How many measurements the median is of
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    repetitions: u32,
-    /// Print one JSON value
-    #[arg(long)]
-    json: bool,
-}
 
 /// One measurement takes about so long.
 const MEASURED_FOR: Duration = Duration::from_secs(1);
@@ -43,7 +31,7 @@ struct Measured {
     records_per_run: f64,
 }
 
-pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
+pub fn run(arguments: &Repeated, console: &mut Console) -> Result<Exit> {
     let standard = measure(Load::Chain, Scale::STANDARD, arguments.repetitions)?;
     let growth = grown().into_iter().map(|(what, factor, scale)| {
         console.say(&format!("measuring {what} × {factor} …"));
