@@ -49,9 +49,11 @@ impl Lever {
         self.delay_until_ns.store(monotonic_ns() + within.as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// On the client at once, on the server after a while: it does not notice until then.
-    pub fn hang_up(&self, server_notices_after: Duration) {
+    /// On the client at once, on the server after a while: it does not notice until then. False if nobody was connected.
+    pub fn hang_up(&self, server_notices_after: Duration) -> bool {
+        let is_connected = self.hang_up.receiver_count() > 0;
         self.hang_up.send_replace(server_notices_after);
+        is_connected
     }
 
     /// The next answer to a commit, and the connection with it.
@@ -219,7 +221,7 @@ where
     };
     if late > Duration::ZERO {
         // The client's half is gone; nobody tells the server.
-        drop((from_client, to_client));
+        drop((from_client, to_client, hang_up));
         sleep(late).await;
     }
     drop((from_server, to_server));

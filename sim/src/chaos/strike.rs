@@ -66,8 +66,11 @@ impl Conductor<'_, '_> {
         let index = *stream.choose(&there);
         let lever = Arc::clone(&self.proxies.levers[index]);
         let mut lasts = Duration::ZERO;
-        match blow.kind {
-            Kind::ProcessKill => self.members[index].signal(Signal::SIGKILL)?,
+        let came_about = match blow.kind {
+            Kind::ProcessKill => {
+                self.members[index].signal(Signal::SIGKILL)?;
+                true
+            }
             Kind::ProcessStop => {
                 lasts = millis(&mut stream, DEAD_INTERVAL.0 / 1_000, DEAD_INTERVAL.0 * 5 / 2_000);
                 let until = self.now() + Micros(lasts.as_micros() as u64);
@@ -76,18 +79,23 @@ impl Conductor<'_, '_> {
                 self.journal.record_of(life, 0, Xid(0), pause, None);
                 self.members[index].signal(Signal::SIGSTOP)?;
                 self.members[index].stopped_until = Some(until);
+                true
             }
-            Kind::BackendEnd => _ = self.site.terminate(&self.members[index].orders.label())?,
+            Kind::BackendEnd => self.site.terminate(&self.members[index].orders.label())? > 0,
             Kind::Delay => {
                 lasts = millis(&mut stream, 50, 400);
                 lever.delay(millis(&mut stream, 1, 60), lasts);
+                true
             }
             Kind::HangUp => lever.hang_up(Duration::ZERO),
             Kind::HalfClose => {
                 lasts = millis(&mut stream, 50, 2 * DEAD_INTERVAL.0 / 1_000);
-                lever.hang_up(lasts);
+                lever.hang_up(lasts)
             }
-            Kind::LostCommit => lever.lose_commit(),
+            Kind::LostCommit => {
+                lever.lose_commit();
+                true
+            }
             Kind::ServerKill
             | Kind::ServerStop
             | Kind::ClockStep
@@ -97,8 +105,10 @@ impl Conductor<'_, '_> {
             | Kind::BadHabits => {
                 unreachable!("{} befalls no process", blow.kind.name())
             }
+        };
+        if came_about {
+            self.inject(blow.kind, Micros(lasts.as_micros() as u64));
         }
-        self.inject(blow.kind, Micros(lasts.as_micros() as u64));
         Ok(())
     }
 

@@ -94,7 +94,7 @@ impl Draw {
         // What some seeds of a sweep meet is also named where another of them is replayed in lockstep.
         let has_none = self.on != Some(Place::Lockstep) && self.place_or(usual) == On::Direct;
         match of_network.filter(|_| has_none) {
-            Some(fault) => bail!("{fault} befalls a network, and where this runs there is none: use --on net"),
+            Some(fault) => bail!("--faults {fault} needs a network: use --on net"),
             None => Ok(()),
         }
     }
