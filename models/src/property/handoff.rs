@@ -27,6 +27,7 @@ use crate::reply::Arrival;
 use crate::state::DeadReason;
 use crate::workload::StepInput;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 impl Pass<'_> {
@@ -62,7 +63,7 @@ impl Pass<'_> {
                 (children, rest) = children_of(decision, rest, &mut ids);
             }
             if decision.verb != Verb::Child {
-                self.decide(done, consumer, decision, &children, successor, table);
+                self.decide(Decided { done, consumer, decision, children, successor, table });
             }
         }
         if let Some(told) = told {
@@ -90,18 +91,11 @@ impl Pass<'_> {
     }
 
     #[inline]
-    fn decide(
-        &mut self,
-        done: Done,
-        consumer: Option<u8>,
-        decision: &Decision,
-        children: &Children<'_>,
-        successor: Successor,
-        table: u8,
-    ) {
+    fn decide(&mut self, decided: Decided<'_>) {
+        let Decided { done, consumer, decision, children, successor, .. } = decided;
         let event = decision.event;
         let Some(known) = self.memory.events.get(event.0).copied().or_else(|| self.settle_unread(done, event)) else {
-            return self.decided_unknown(done, consumer, decision, children, successor, table);
+            return self.decided_unknown(decided);
         };
         if let Some(consumer) = consumer {
             self.acknowledge(done, consumer, event);
@@ -114,7 +108,7 @@ impl Pass<'_> {
             self.attempted(done, &known, event);
         }
         if known.workflow.0 == 0 {
-            return self.add_successor(done, (Queue(known.queue), table), decision, children, successor);
+            return self.add_successor(Queue(known.queue), decided);
         }
         if decision.verb == Verb::Acknowledge {
             return self.continuation_lost(done.record(), event);
@@ -128,8 +122,8 @@ impl Pass<'_> {
         }
         let arrival = self.memory.arrivals.of(event).unwrap_or_default();
         self.judge_decision(done, &known, (decision, children), arrival);
-        self.count_continuation(done, &known, decision, children, successor, is_again);
-        self.add_successor(done, (Queue(known.queue), table), decision, children, successor);
+        self.count_continuation(&known, decided, is_again);
+        self.add_successor(Queue(known.queue), decided);
         if let (Arrival::Joined { join }, false) = (arrival, is_again) {
             self.joined_decided(join, decision, successor);
         }
@@ -164,14 +158,8 @@ impl Pass<'_> {
         self.dead_letter(done, consumer, Queue(known.queue), event, reason, &content);
     }
 
-    fn add_successor(
-        &mut self,
-        done: Done,
-        (queue, table): (Queue, u8),
-        decision: &Decision,
-        children: &Children<'_>,
-        successor: Successor,
-    ) {
+    fn add_successor(&mut self, queue: Queue, decided: Decided<'_>) {
+        let Decided { done, decision, successor, table, .. } = decided;
         match successor {
             Successor::Event(id) => {
                 self.add_event(done, id, Entry::of_successor(done, queue, table, decision));
@@ -180,7 +168,7 @@ impl Pass<'_> {
                 }
             }
             Successor::Later(id) if decision.verb == Verb::Await => self.wait_registered(done, queue, id, decision),
-            Successor::Later(id) => self.join_opened(done, (queue, table), id, decision, children),
+            Successor::Later(id) => self.join_opened(queue, id, decided),
             Successor::Timer(id) => {
                 let Decision { workflow, sequence, step, attempt, state, delay, arrival, .. } = *decision;
                 let arrival = if decision.verb == Verb::Retry { arrival } else { Arrival::Direct };
@@ -192,15 +180,8 @@ impl Pass<'_> {
     }
 
     /// A handoff of an event that is not live: it was finished long ago, or never there.
-    fn decided_unknown(
-        &mut self,
-        done: Done,
-        consumer: Option<u8>,
-        decision: &Decision,
-        children: &Children<'_>,
-        successor: Successor,
-        table: u8,
-    ) {
+    fn decided_unknown(&mut self, decided: Decided<'_>) {
+        let Decided { done, consumer, decision, .. } = decided;
         let (clue, event) = (Clue(self.history), decision.event);
         if self.memory.events.is_retired(event.0) {
             consumer.into_iter().for_each(|consumer| self.acknowledged_twice(done, consumer, event));
@@ -215,7 +196,7 @@ impl Pass<'_> {
         }
         let queue = consumer.and_then(|consumer| self.subscription(consumer)).map(|subscription| subscription.queue);
         if let Some(queue) = queue {
-            self.add_successor(done, (Queue(queue), table), decision, children, successor);
+            self.add_successor(Queue(queue), decided);
         }
     }
 
@@ -225,15 +206,7 @@ impl Pass<'_> {
         let tells = self.found.tells(Property::W3);
         let first = if tells { first_handoff(clue, event, done.record()) } else { None }.unwrap_or(NONE);
         self.found.violated(Property::W3, &[first, done.record(), done.commit], || {
-            let again = done.record();
-            format!(
-                "the step of {event} has two successors: {}, committed by {}, and {}, committed by {}{}",
-                clue.successor(first, event),
-                clue.under_token(first),
-                clue.successor(again, event),
-                clue.under_token(again),
-                clue.death_of_token(again)
-            )
+            format!("the step of {event} has two successors: {}", both_successors(clue, event, first, done.record()))
         });
         if let (true, Some(workflow)) = (decision.verb.continues(), self.memory.workflows.get_mut(decision.workflow.0))
         {
@@ -247,14 +220,7 @@ impl Pass<'_> {
         let (first, again) = (known.consumed, done.record());
         self.found.violated(Property::W3, &[known.born, first, again, done.commit], || {
             let (workflow, sequence) = (clue.workflow(known.workflow), known.sequence);
-            format!(
-                "{workflow} step {sequence} has two successors: {}, committed by {}, and {}, committed by {}{}",
-                clue.successor(first, event),
-                clue.under_token(first),
-                clue.successor(again, event),
-                clue.under_token(again),
-                clue.death_of_token(again)
-            )
+            format!("{workflow} step {sequence} has two successors: {}", both_successors(clue, event, first, again))
         });
     }
 
@@ -263,7 +229,7 @@ impl Pass<'_> {
         &mut self,
         done: Done,
         known: &Entry,
-        (decision, children): (&Decision, &Children<'_>),
+        (decision, children): (&Decision, Children<'_>),
         arrival: Arrival,
     ) {
         let clue = Clue(self.history);
@@ -319,6 +285,31 @@ pub(super) struct HandedOff {
     pub(super) resumed: Span,
     pub(super) undeliverable: Span,
     pub(super) table: u8,
+}
+
+/// One decision of a handoff, with what came of it.
+#[derive(Clone, Copy)]
+pub(super) struct Decided<'h> {
+    pub(super) done: Done,
+    /// Whose window it was, if that is known.
+    pub(super) consumer: Option<u8>,
+    pub(super) decision: &'h Decision,
+    pub(super) children: Children<'h>,
+    pub(super) successor: Successor,
+    /// Where events were appended.
+    pub(super) table: u8,
+}
+
+/// What two handoffs of one event came to.
+fn both_successors(clue: Clue<'_>, event: EventId, first: u32, again: u32) -> String {
+    format!(
+        "{}, committed by {}, and {}, committed by {}{}",
+        clue.successor(first, event),
+        clue.under_token(first),
+        clue.successor(again, event),
+        clue.under_token(again),
+        clue.death_of_token(again)
+    )
 }
 
 /// The ids that a handoff's reply still has for decisions, and for children.

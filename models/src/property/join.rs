@@ -19,8 +19,9 @@
 
 use super::checker::{Done, Pass};
 use super::clue::Clue;
+use super::handoff::Decided;
 use super::log::{Entry, UNTOLD_TABLE};
-use super::successor::{Children, Successor};
+use super::successor::Successor;
 use super::transactions::NONE;
 use super::workflow::Workflow;
 use super::{Property, Reach};
@@ -156,11 +157,9 @@ impl Pass<'_> {
     #[cold]
     pub(super) fn join_opened(
         &mut self,
-        done: Done,
-        (queue, table): (Queue, u8),
+        queue: Queue,
         id: EventId,
-        decision: &Decision,
-        children: &Children<'_>,
+        Decided { done, decision, children, table, .. }: Decided<'_>,
     ) {
         let clue = Clue(self.history);
         let Decision { workflow, sequence, step, state, .. } = *decision;

@@ -11,11 +11,12 @@
 use super::Property;
 use super::checker::{Done, Pass};
 use super::clue::Clue;
+use super::handoff::Decided;
 use super::log::Entry;
-use super::successor::{Children, Successor};
+use super::successor::Successor;
 use super::transactions::NONE;
 use crate::name::{EventId, Queue, Step, WorkflowId, Xid};
-use crate::op::{Decision, Verb};
+use crate::op::Verb;
 use crate::reply::ChildOutcome;
 use alloc::format;
 
@@ -42,15 +43,8 @@ pub(super) struct LedgerLine {
 
 impl Pass<'_> {
     /// A step was handed off: what continues its workflow now.
-    pub(super) fn count_continuation(
-        &mut self,
-        done: Done,
-        known: &Entry,
-        decision: &Decision,
-        children: &Children<'_>,
-        successor: Successor,
-        is_again: bool,
-    ) {
+    pub(super) fn count_continuation(&mut self, known: &Entry, decided: Decided<'_>, is_again: bool) {
+        let Decided { done, decision, children, successor, .. } = decided;
         let Some(workflow) = self.memory.workflows.get_mut(known.workflow.0) else {
             if self.memory.workflows.is_retired(known.workflow.0) {
                 self.went_on(done, known.workflow, NONE);
