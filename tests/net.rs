@@ -14,6 +14,8 @@ use tourbillon::net::network::{Network, NetworkEffect, NetworkFault};
 use tourbillon::plan::{CallKind, Phase, Plan, PlannedEffect, PlannedFault, ProcessPlan, Role, When};
 use tourbillon::postgres::one_cpu::OneCpu;
 use tourbillon::replay::{End, for_server, replay};
+use tourbillon::shrink::budget::Budget;
+use tourbillon::shrink::subject::Subject;
 use tourbillon::simulate::{On, Simulator, Work};
 use tourbillon::target::Chooser;
 use tourbillon_engine::actors::script::{OnLostReply, OnRefusal, Round, ScriptOptions};
@@ -220,6 +222,25 @@ fn a_request_that_was_held_is_made_when_nobody_waits_for_it() {
     let mut records = simulator.history().records.iter().filter(|record| record.process == Process(1));
     let ticked = records.find(|record| matches!(record.what, Happening::Call(Op::Tick { .. }))).expect("it arrives");
     assert!(ticked.at > millis(1_400), "it was held until {}", ticked.at);
+}
+
+/// With a little effort: a run over a network costs thousands of records.
+#[test]
+fn what_goes_wrong_over_a_network_shrinks_to_what_still_does() {
+    let guards = Guards::without(&[Guard::TakeoverClearsVictim]);
+    let work = named("chain").on(On::Net);
+    let mut simulator = Simulator::default();
+    let mut run = |plan: &Plan| simulator.run(plan, &work.of(plan), guards).1.broken().next();
+    let plans = (0..30).map(|seed| work.plan(seed, &NO_FAULTS));
+    let (plan, property) =
+        plans.into_iter().find_map(|plan| run(&plan).map(|property| (plan, property))).expect("some seed catches it");
+    let subject = Subject { work: &work, guards, property };
+    let shrunk = subject.shrink(&plan, &Budget::of(6_000_000, Budget::LONGEST)).expect("what was found is there");
+    assert!(shrunk.lines() < shrunk.lines_before / 2, "{} of {} lines", shrunk.lines(), shrunk.lines_before);
+    assert!(shrunk.plan.network.is_some());
+    let broken: Vec<_> = simulator.run(&shrunk.plan, &work.of(&shrunk.plan), guards).1.broken().collect();
+    assert!(broken.contains(&property), "{property:?}, and what is left breaks {broken:?}");
+    assert_eq!(simulator.history().hash(), shrunk.history.hash());
 }
 
 #[test]

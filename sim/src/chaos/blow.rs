@@ -88,17 +88,16 @@ pub fn schedule(stream: &mut Stream, limits: &Limits<'_>) -> Vec<Blow> {
     let mut blows = Vec::new();
     let drawn: Vec<Kind> = limits.kinds.iter().copied().filter(|kind| kind.is_drawn()).collect();
     let mut at = Micros(limits.gap.0);
-    // The last ones end before the faults do.
+    // There is some time left for what lasts; what is not over by then ends with the faults, but for connections that only one
+    // side knows to be broken: the other one notices within two dead intervals.
     let last = Micros(limits.faults_end.0 * 4 / 5);
     while !drawn.is_empty() && at < last {
         let kind = match *stream.choose(&drawn) {
             // As rare as that is among operators.
-            Kind::ServerStop if stream.chance(3, 4) => Kind::HangUp,
+            Kind::ServerStop if drawn.contains(&Kind::HangUp) && stream.chance(3, 4) => Kind::HangUp,
             kind => kind,
         };
-        if drawn.contains(&kind) {
-            blows.push(Blow { at, kind, draw: stream.bits() });
-        }
+        blows.push(Blow { at, kind, draw: stream.bits() });
         at = at + stream.span(Micros(limits.gap.0 / 2), Micros(limits.gap.0 * 3 / 2));
     }
     for kill in 0..limits.server_kills {

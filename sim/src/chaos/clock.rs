@@ -38,6 +38,11 @@ impl Epoch {
         monotonic_ns().saturating_sub(self.monotonic_ns)
     }
 
+    /// What the monotonic clock showed, in the round's time.
+    pub const fn time_of(self, monotonic_ns: u64) -> Micros {
+        Micros(monotonic_ns.saturating_sub(self.monotonic_ns) / 1_000)
+    }
+
     /// A time that the server told, in the round's time.
     pub const fn round_time(self, time: Micros) -> Micros {
         Micros(time.0.saturating_sub(self.server_us))

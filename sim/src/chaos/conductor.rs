@@ -44,6 +44,13 @@ pub struct Conductor<'a, 's> {
     journals: Vec<PathBuf>,
 }
 
+/// How far a round was when its faults were over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shaken {
+    pub at: Micros,
+    pub finished: u64,
+}
+
 /// Between two looks at the processes.
 const TURN: Duration = Duration::from_millis(2);
 /// Between two looks at the work.
@@ -147,8 +154,8 @@ impl<'a, 's> Conductor<'a, 's> {
         Ok(())
     }
 
-    /// Until the faults are over: the time at which they are.
-    pub fn shake(&mut self, watch: &mut dyn FnMut(Progress, &[Injected])) -> Result<Micros> {
+    /// Until the faults are over.
+    pub fn shake(&mut self, watch: &mut dyn FnMut(Progress, &[Injected])) -> Result<Shaken> {
         let course = self.course;
         let limits = Limits {
             kinds: &self.plan.kinds,
@@ -186,9 +193,10 @@ impl<'a, 's> Conductor<'a, 's> {
         }
         // What it holds would not be peace.
         self.members.iter_mut().filter(|it| it.name == HOLDER).for_each(Member::dismiss);
+        self.progress = self.site.progress()?;
         let at = self.now();
         self.journal.record(0, Xid(0), PlainHappening::Fault(Fault::End), None);
-        Ok(at)
+        Ok(Shaken { at, finished: self.progress.finished() })
     }
 
     /// Whoever ended is seen to, and whose time has come goes on.
@@ -243,8 +251,7 @@ impl<'a, 's> Conductor<'a, 's> {
         self.looked_at = self.now();
         self.progress = self.site.progress()?;
         watch(self.progress, &self.injected);
-        let finished = self.progress.started.saturating_sub(self.progress.live);
-        let granted = (finished + self.course.live) / u64::from(self.plan.clients);
+        let granted = (self.progress.finished() + self.course.live) / u64::from(self.plan.clients);
         for member in self.members.iter_mut().filter(|it| matches!(it.orders.task, Task::Batches(_))) {
             member.grant(granted);
         }

@@ -30,7 +30,7 @@ const SHORTEST: Micros = Micros::from_millis(100);
 const KILL: Micros = Micros::from_millis(300);
 /// Of one client in one round: more than it comes to.
 const UNBOUNDED: u64 = 200_000;
-/// In one round with a number of workflows to come to, about: by that many more the kills are further on.
+/// About as many finish in one round: of the kills to come, a round that leads to a number of workflows has its share by this.
 const OF_ROUND: u64 = 5_000;
 /// In one batch, at most.
 pub const OF_BATCH: u32 = 20;
@@ -72,13 +72,14 @@ impl<'p> Course<'p> {
         // Both versions of the code were walked.
         let survived = (2 * MOST_DEATHS * SAMPLE).checked_div(walked.deaths * clients).unwrap_or(UNBOUNDED);
         let workflows = workflows.min(survived).max(1) as u32;
-        // As many as are live are left to be told something when the faults are over; and an isolated window costs the square of
-        // its events.
         let live = if !work.names().is_empty() {
+            // As many are left to be told something when the faults are over.
             200
         } else if is_long {
+            // As many as keep the workers busy.
             800
         } else {
+            // As many as may be in one window: an isolated one costs the square of its events.
             1_500
         };
         Some(Course {

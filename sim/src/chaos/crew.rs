@@ -133,7 +133,7 @@ impl Member {
             (Some(code), _) if code == i32::from(DIED) => Ok(Ended::Died),
             (None, Some(9)) => Ok(Ended::Died),
             _ if said.is_empty() => bail!("the process of {} ended with {status}", self.name),
-            _ => bail!("{}, {}", said.trim_start_matches("error: "), self.name),
+            _ => bail!("{}: {}", self.name, said.trim_start_matches("error: ")),
         }
     }
 

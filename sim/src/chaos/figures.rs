@@ -29,11 +29,13 @@ pub struct Figures {
     pub records: u64,
     pub workflows: u64,
     pub steps: u64,
-    /// Time with faults, in all.
+    /// Time with faults, in all; and what was finished in it.
     pub shaken: Duration,
+    pub shaken_workflows: u64,
+    pub shaken_steps: u64,
     pub wall: Duration,
-    /// Steps while no blow was under way and none had yet to be recovered from, and how long that was. What a process has for
-    /// life, and what is held open, is not counted as one.
+    /// Of these steps those made while no blow was under way and none had yet to be recovered from, and how long that was: from
+    /// a round's first step on. What a process has for life, and what is held open, is not counted as a blow.
     pub steady_steps: u64,
     pub steady: Duration,
     pub injected: BTreeMap<Kind, u64>,
@@ -63,12 +65,17 @@ impl Figures {
 
     pub(super) fn add(&mut self, played: &Played, verdict: &Verdict) {
         let steps = steps(&played.history);
-        let end = played.faults_end;
+        let end = played.shaken.at;
+        let made = |is: &dyn Fn(Micros) -> bool| -> u64 {
+            steps.iter().filter(|(at, _)| is(*at)).map(|(_, count)| count).sum()
+        };
         self.rounds += 1;
         self.records += verdict.record_count();
-        self.workflows += played.progress.started.saturating_sub(played.progress.live);
-        self.steps += steps.iter().map(|(_, count)| count).sum::<u64>();
+        self.workflows += played.progress.finished();
+        self.steps += made(&|_| true);
         self.shaken += Duration::from_micros(end.0);
+        self.shaken_workflows += played.shaken.finished;
+        self.shaken_steps += made(&|at| at < end);
         played.injected.iter().for_each(|it| *self.injected.entry(it.kind).or_default() += 1);
         for (kind, count) in held(&played.history) {
             if count > 0 {
@@ -81,7 +88,7 @@ impl Figures {
         let ends = played.injected.iter().filter(|it| !it.kind.is_of_a_life());
         self.recoveries.extend(ends.filter_map(|it| recovery(it.over)));
         let is_steady = |at: Micros| at < end && !troubled.iter().any(|(from, to)| *from <= at && at <= *to);
-        self.steady_steps += steps.iter().filter(|(at, _)| is_steady(*at)).map(|(_, count)| count).sum::<u64>();
+        self.steady_steps += made(&is_steady);
         let lost: u64 = troubled.iter().map(|(from, to)| (*to).min(end).0.saturating_sub(from.0)).sum();
         self.steady += Duration::from_micros(end.0.saturating_sub(lost));
         for finding in verdict.findings() {
@@ -115,26 +122,28 @@ fn steps(history: &History) -> Vec<(Micros, u64)> {
     steps
 }
 
-/// Transactions that held something open, or tried to.
+/// Transactions that held something open.
 fn held(history: &History) -> [(Kind, u64); 2] {
     let holder = history.header.processes.iter().position(|name| name == HOLDER);
     let of_holder = |record: &&tourbillon_models::record::Record| Some(usize::from(record.process.0)) == holder;
     let mut counts = [(Kind::HeldSnapshot, 0), (Kind::MaintenanceLock, 0)];
+    let mut asks_for_lock = false;
     for record in history.records.iter().filter(of_holder) {
         match &record.what {
             Happening::Return(Reply::Counted { .. }) => counts[0].1 += 1,
-            Happening::Call(Op::LockTable { .. }) => counts[1].1 += 1,
+            Happening::Return(Reply::Done) if asks_for_lock => counts[1].1 += 1,
+            Happening::Call(op) => asks_for_lock = matches!(op, Op::LockTable { .. }),
             _ => {}
         }
     }
     counts
 }
 
-/// The times from a fault's beginning to the first step after its end, without overlaps.
+/// The time until the first step, and those from a fault's beginning to the first step after its end, without overlaps.
 fn troubled(injected: &[Injected], steps: &[(Micros, u64)]) -> Vec<(Micros, Micros)> {
     let after = |over: Micros| steps.iter().find(|(at, _)| *at > over).map_or(Micros(u64::MAX), |(at, _)| *at);
-    let mut spans: Vec<_> =
-        injected.iter().filter(|it| !it.kind.is_of_a_life()).map(|it| (it.at, after(it.over))).collect();
+    let blows = injected.iter().filter(|it| !it.kind.is_of_a_life()).map(|it| (it.at, after(it.over)));
+    let mut spans: Vec<_> = std::iter::once((Micros(0), after(Micros(0)))).chain(blows).collect();
     spans.sort_unstable();
     let mut merged: Vec<(Micros, Micros)> = Vec::new();
     for (from, to) in spans {
@@ -144,4 +153,23 @@ fn troubled(injected: &[Injected], steps: &[(Micros, u64)]) -> Vec<(Micros, Micr
         }
     }
     merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_trouble_end_with_a_step_and_the_first_one_ends_with_the_first() {
+        let injected = |at, over| Injected { kind: Kind::HangUp, at: Micros(at), over: Micros(over) };
+        let steps = [10, 20, 30, 50, 60].map(|at| (Micros(at), 1));
+        let spans = |injected: &[Injected]| -> Vec<(u64, u64)> {
+            troubled(injected, &steps).into_iter().map(|(from, to)| (from.0, to.0)).collect()
+        };
+        assert_eq!(spans(&[]), [(0, 10)]);
+        assert_eq!(spans(&[injected(22, 25), injected(28, 40)]), [(0, 10), (22, 50)]);
+        assert_eq!(spans(&[injected(55, 61)]), [(0, 10), (55, u64::MAX)]);
+        let of_a_life = Injected { kind: Kind::Timeouts, at: Micros(40), over: Micros(40) };
+        assert_eq!(spans(&[of_a_life]), [(0, 10)]);
+    }
 }

@@ -17,7 +17,8 @@ use tourbillon_models::reply::Reply;
 /// One line.
 #[derive(Serialize, Deserialize)]
 pub enum Line {
-    /// Since the round began; the record's session is the number of the process's connection.
+    /// Nanoseconds since the round began; the mark that a call leaves, if it leaves one; the record, whose session is the number
+    /// of the process's connection.
     #[serde(rename = "r")]
     Record(u64, Option<u64>, PlainRecord),
     /// This process calls that workflow so.

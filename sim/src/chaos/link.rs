@@ -318,16 +318,22 @@ pub enum End {
     Unasked,
 }
 
-/// What the mark of a transaction says of the call that was lost in it.
-pub fn end_of(mapping: &Mapping, op: &PlainOp, standing: &Standing, mark: Option<&str>, ids: &mut Ids) -> Result<End> {
-    let Some(mark) = mark else { return Ok(End::Aborted) };
+/// What the mark of a transaction says of the call that was lost in it: the answer that it holds, if there is one.
+pub fn end_of(
+    mapping: &Mapping,
+    op: &PlainOp,
+    standing: &Standing,
+    answer: Option<&str>,
+    ids: &mut Ids,
+) -> Result<End> {
+    let Some(answer) = answer else { return Ok(End::Aborted) };
     if standing.in_transaction() {
         return Ok(End::Unasked);
     }
     if *op == Op::Commit {
         return Ok(End::Answered(Reply::Committed, standing.xid));
     }
-    let values = mark::values(mark).with_context(|| format!("the mark of {op:?}"))?;
+    let values = mark::values(answer).with_context(|| format!("the mark of {op:?}"))?;
     let (reply, xid) = mapping.decode(op, &[values], ids).with_context(|| format!("the mark of {op:?}"))?;
     Ok(End::Answered(reply, xid.unwrap_or(Xid(0))))
 }

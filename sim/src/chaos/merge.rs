@@ -81,7 +81,7 @@ pub fn merge(paths: &[PathBuf], names: &mut Names, history: &mut History) -> Res
         let mut record = heads[index].take().expect("its time is in the queue");
         // The line that names what an answer showed comes before it.
         rename(&mut record, &journals[index].workflows, names);
-        let next = sessions.len() as u16 + 1;
+        let next = u16::try_from(sessions.len() + 1).context("a round has had more than 65,535 connections")?;
         let own = (record.process.0, record.incarnation, record.session.0);
         record.session = match own.2 {
             0 => Session(0),

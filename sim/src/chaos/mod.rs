@@ -131,7 +131,7 @@ pub fn run(
                 figures,
                 round,
                 workload: &course.work.name,
-                finished: progress.started.saturating_sub(progress.live),
+                finished: progress.finished(),
                 live: progress.live,
                 faults: injected.len(),
                 wall: begun.elapsed(),

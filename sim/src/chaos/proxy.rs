@@ -7,8 +7,8 @@
 use super::clock::monotonic_ns;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -29,7 +29,8 @@ pub struct Lever {
     /// A change hangs up on everybody; or on the client only, and on the server so much later.
     hang_up: watch::Sender<Duration>,
     loses_commit: AtomicBool,
-    pub lost_commits: AtomicU64,
+    /// When answers to commits were lost, on the monotonic clock.
+    lost_commits: Mutex<Vec<u64>>,
 }
 
 impl Lever {
@@ -39,7 +40,7 @@ impl Lever {
             delay_until_ns: AtomicU64::new(0),
             hang_up: watch::Sender::new(Duration::ZERO),
             loses_commit: AtomicBool::new(false),
-            lost_commits: AtomicU64::new(0),
+            lost_commits: Mutex::default(),
         })
     }
 
@@ -51,14 +52,23 @@ impl Lever {
 
     /// On the client at once, on the server after a while: it does not notice until then. False if nobody was connected.
     pub fn hang_up(&self, server_notices_after: Duration) -> bool {
-        let is_connected = self.hang_up.receiver_count() > 0;
+        let is_connected = self.is_connected();
         self.hang_up.send_replace(server_notices_after);
         is_connected
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.hang_up.receiver_count() > 0
     }
 
     /// The next answer to a commit, and the connection with it.
     pub fn lose_commit(&self) {
         self.loses_commit.store(true, Ordering::Relaxed);
+    }
+
+    /// When that came about, so far.
+    pub fn lost_commits(&self) -> Vec<u64> {
+        self.lost_commits.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn make_peace(&self) {
@@ -83,6 +93,8 @@ pub struct Proxies {
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
+/// Before somebody is let in when there was no room for him: of open files there are only so many.
+const PAUSE: Duration = Duration::from_millis(10);
 /// The first one's port, where ports are names of sockets.
 const FIRST_PORT: u16 = 6000;
 
@@ -147,15 +159,19 @@ async fn accept(listener: Listener, lever: Arc<Lever>, upstream: Upstream) {
         let (lever, upstream) = (Arc::clone(&lever), upstream.clone());
         match &listener {
             Listener::Unix(listener) => {
-                if let Ok((client, _)) = listener.accept().await {
-                    tokio::spawn(async move { connect(client, &upstream, &lever).await });
-                }
+                let Ok((client, _)) = listener.accept().await else {
+                    sleep(PAUSE).await;
+                    continue;
+                };
+                tokio::spawn(async move { connect(client, &upstream, &lever).await });
             }
             Listener::Tcp(listener) => {
-                if let Ok((client, _)) = listener.accept().await {
-                    let _ = client.set_nodelay(true);
-                    tokio::spawn(async move { connect(client, &upstream, &lever).await });
-                }
+                let Ok((client, _)) = listener.accept().await else {
+                    sleep(PAUSE).await;
+                    continue;
+                };
+                let _ = client.set_nodelay(true);
+                tokio::spawn(async move { connect(client, &upstream, &lever).await });
             }
         }
     }
@@ -205,7 +221,7 @@ where
             lever.wait().await;
             let commit = frames.find_commit(&buffer[..count]);
             if commit.is_some() && lever.loses_commit.swap(false, Ordering::Relaxed) {
-                lever.lost_commits.fetch_add(1, Ordering::Relaxed);
+                lever.lost_commits.lock().unwrap_or_else(PoisonError::into_inner).push(monotonic_ns());
                 break;
             }
             if to_client.write_all(&buffer[..count]).await.is_err() {

@@ -1,7 +1,7 @@
 //! One round: a schema, a cast, faults, peace, and a history. Nothing of it stays but the verdict and some figures.
 
 use super::Plan;
-use super::conductor::Conductor;
+use super::conductor::{Conductor, Shaken};
 use super::course::Course;
 use super::site::Progress;
 use super::strike::Injected;
@@ -16,7 +16,7 @@ pub struct Played {
     pub history: History,
     pub injected: Vec<Injected>,
     pub progress: Progress,
-    pub faults_end: Micros,
+    pub shaken: Shaken,
     /// How long it took from then on until nothing was left to do; none if it never came to that.
     pub drained_in: Option<Micros>,
 }
@@ -32,11 +32,11 @@ pub fn play(
     is_broken: &mut dyn FnMut(&History) -> bool,
 ) -> Result<Played> {
     let mut conductor = Conductor::prepare(plan, course, server, directory)?;
-    let faults_end = conductor.shake(watch)?;
-    let drained = conductor.wait_until_drained(faults_end, watch, is_broken)?;
+    let shaken = conductor.shake(watch)?;
+    let drained = conductor.wait_until_drained(shaken.at, watch, is_broken)?;
     conductor.dismiss()?;
     let injected = conductor.injected();
     let progress = conductor.progress;
-    let history = conductor.write_up(faults_end)?;
-    Ok(Played { history, injected, progress, faults_end, drained_in: drained.map(|at| at - faults_end) })
+    let history = conductor.write_up(shaken.at)?;
+    Ok(Played { history, injected, progress, shaken, drained_in: drained.map(|at| at - shaken.at) })
 }

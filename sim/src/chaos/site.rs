@@ -49,6 +49,13 @@ pub struct Progress {
     pub open_windows: u64,
 }
 
+impl Progress {
+    /// Children live and are not counted as started: for a moment there may be more of them.
+    pub const fn finished(self) -> u64 {
+        self.started.saturating_sub(self.live)
+    }
+}
+
 impl<'s> Site<'s> {
     pub fn open(server: &'s mut Server, work: &Work, guards: Guards, steps_clock: bool) -> Result<Site<'s>, Error> {
         let schema = server.create_schema()?;
@@ -64,7 +71,7 @@ impl<'s> Site<'s> {
                    pg_snapshot_xmin(pg_current_snapshot())::text::int8";
         let rows = server.execute(server.control().session(), now, &[])?.done()?.rows;
         let (server_us, xmin): (i64, i64) = (rows[0].get(0), rows[0].get(1));
-        let first_xid = u32::try_from(xmin).unwrap_or(0).saturating_sub(MARGIN);
+        let first_xid = u32::try_from(xmin).expect("an older server is refused").saturating_sub(MARGIN);
         let names = Names { epoch: Epoch::at(server_us.unsigned_abs()), first_xid, ids: Ids::new() };
         Ok(Site { server, schema, mapping, names })
     }
@@ -108,8 +115,8 @@ impl<'s> Site<'s> {
 
     /// Ends the backends of connections with this label; how many there were.
     pub fn terminate(&self, label: &str) -> Result<usize, Error> {
-        let sql = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like $1";
-        Ok(self.ask(sql, &[&format!("{label}-%")])?.rows.len())
+        let sql = "select pg_terminate_backend(pid) from pg_stat_activity where starts_with(application_name, $1)";
+        Ok(self.ask(sql, &[&format!("{label}-")])?.rows.len())
     }
 
     /// What became of the last call of a process that is gone.

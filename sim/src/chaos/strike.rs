@@ -5,12 +5,10 @@ use super::cast::DEAD_INTERVAL;
 use super::conductor::Conductor;
 use super::crew::Member;
 use super::orders::Task;
-use super::proxy::Lever;
 use crate::random::Stream;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tourbillon_models::history::PlainHappening;
 use tourbillon_models::name::{Micros, Xid};
@@ -24,7 +22,8 @@ pub struct Injected {
     pub over: Micros,
 }
 
-/// A process that has had so many is left alone: they are counted in a byte, and what is not a fault of ours kills, too.
+/// A process that has had so many is left alone: they are counted in a byte, and programs that die with their process, as
+/// `poison` does, have lives of it, too.
 const MOST_LIVES: u8 = 200;
 
 /// Off by less than the dead interval, or by more; never to before the round.
@@ -85,7 +84,7 @@ impl Conductor<'_, '_> {
             Kind::Delay => {
                 lasts = millis(&mut stream, 50, 400);
                 lever.delay(millis(&mut stream, 1, 60), lasts);
-                true
+                lever.is_connected()
             }
             Kind::HangUp => lever.hang_up(Duration::ZERO),
             Kind::HalfClose => {
@@ -94,7 +93,8 @@ impl Conductor<'_, '_> {
             }
             Kind::LostCommit => {
                 lever.lose_commit();
-                true
+                // It will, perhaps: the proxy knows when.
+                false
             }
             Kind::ServerKill
             | Kind::ServerStop
@@ -122,8 +122,7 @@ impl Conductor<'_, '_> {
         // Before anybody is let in: from here on numbers of transactions are given again.
         self.journal.record(0, Xid(0), PlainHappening::Fault(Fault::ServerRestart), None);
         self.site.server.restart().context("the server does not come back")?;
-        let over = self.now();
-        self.injected.push(Injected { kind, at, over });
+        self.injected.push(Injected { kind, at, over: self.now() });
         Ok(())
     }
 
@@ -150,15 +149,14 @@ impl Conductor<'_, '_> {
         self.journal.record(0, Xid(0), PlainHappening::Fault(Fault::ClockStep(shows)), None);
     }
 
-    /// What came about. A commit that was to be lost may never have been made: not every process commits before peace.
+    /// What came about, the answers to commits that were lost among it.
     pub fn injected(&self) -> Vec<Injected> {
-        let lost = |lever: &Arc<Lever>| lever.lost_commits.load(Ordering::Relaxed);
-        let mut left: u64 = self.proxies.levers.iter().map(lost).sum();
-        let came_about = |it: &Injected| {
-            let stays = it.kind != Kind::LostCommit || left > 0;
-            left -= u64::from(stays && it.kind == Kind::LostCommit);
-            stays
-        };
-        self.injected.iter().copied().filter(came_about).collect()
+        let lost = self.proxies.levers.iter().flat_map(|lever| lever.lost_commits());
+        let lost = lost.map(|ns| self.site.names.epoch.time_of(ns)).map(|at| Injected {
+            kind: Kind::LostCommit,
+            at,
+            over: at,
+        });
+        self.injected.iter().copied().chain(lost).collect()
     }
 }

@@ -14,8 +14,7 @@ use crate::simulate::Work;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use report::Report;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IntoInnerError, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tourbillon_engine::guard::{Guard, Guards};
@@ -29,9 +28,9 @@ const WORKLOADS: [&str; 2] = ["chain", "agent-loop"];
 #[group(skip)]
 pub struct Arguments {
     /// For how long faults are injected
-    #[arg(long, value_name = "N", value_parser = name::at_least_one, conflicts_with = "workflows")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000), conflicts_with = "workflows")]
     seconds: Option<u64>,
-    /// Until so many workflows have finished, instead
+    /// Until so many workflows have finished at least, instead
     #[arg(long, value_name = "N", value_parser = name::at_least_one)]
     workflows: Option<u64>,
     /// What the faults are drawn from: a number, or a git commit hash
@@ -44,7 +43,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     faults: Vec<BlowName>,
     /// How often the whole server is killed; it takes as many rounds as that takes
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=100_000))]
     server_kills: u64,
     /// Between two faults, on average
     #[arg(long, value_name = "MS", default_value_t = 400, value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
@@ -92,6 +91,9 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
     ensure!(arguments.keep.is_dir(), "{} is no directory in which a history could be kept", arguments.keep.display());
     tempfile::tempfile_in(&arguments.keep)
         .with_context(|| format!("no history can be kept in {}", arguments.keep.display()))?;
+    if let Some(histories) = &arguments.histories {
+        ensure!(histories.is_dir(), "{} is no directory in which histories could lie", histories.display());
+    }
     let choice = arguments.server.choice();
     let plan = plan(arguments, !matches!(choice, server::Choice::Url(_)))?;
     let mut server = match &choice {
@@ -144,6 +146,8 @@ fn plan(arguments: &Arguments, own_server: bool) -> Result<Plan> {
         BlowName::None => None,
         BlowName::Kind(kind) => Some(kind),
     });
+    let names_none = arguments.faults.contains(&BlowName::None);
+    ensure!(arguments.faults.len() < 2 || !names_none, "--faults none goes with no other");
     let (kinds, refused): (Vec<_>, Vec<_>) = kinds.partition(|kind| own_server || !kind.needs_own_server());
     let is_asked = arguments.server_kills > 0 || (!arguments.faults.is_empty() && !refused.is_empty());
     ensure!(own_server || !is_asked, "only a server that is started here is killed or stopped: leave --postgres out");
@@ -192,15 +196,17 @@ fn line(status: &Status<'_>) -> String {
     )
 }
 
+/// All of it or nothing.
 fn keep(history: &History, round: u64, directory: &Path, seed: u64) -> Result<PathBuf> {
     // Another run of the seed is another run.
-    let name = |again: u32| if again == 0 { String::new() } else { format!("-{again}") };
-    let paths = (0..).map(|again| directory.join(format!("chaos-{seed}-{round}{}.jsonl", name(again))));
+    let suffix = |again: u32| if again == 0 { String::new() } else { format!("-{again}") };
+    let paths = (0..).map(|again| directory.join(format!("chaos-{seed}-{round}{}.jsonl", suffix(again))));
     let path = paths.into_iter().find(|path| !path.exists()).expect("some name is free");
     let write = || {
-        let mut file = BufWriter::new(File::create_new(&path)?);
+        let mut file = BufWriter::new(tempfile::Builder::new().prefix(".chaos-").tempfile_in(directory)?);
         history.lines().try_for_each(|line| writeln!(file, "{line}"))?;
-        file.flush()
+        file.into_inner().map_err(IntoInnerError::into_error)?.persist_noclobber(&path)?;
+        Ok::<_, std::io::Error>(())
     };
     write().with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(path)

@@ -148,7 +148,8 @@ pub fn save_seed(seed: u64, work: &Work, guards: Guards, among: &[Property], wit
     })
 }
 
-/// Shrinks what a run on the direct target broke, if that is asked for and can be, and saves it; none if it broke nothing.
+/// Shrinks what a run in the simulator broke, if that is asked for and can be, and saves it; none if it broke nothing. Saved as
+/// it was found is what shrinking has made a plan of that breaks nothing: that would be an error of ours, and nobody's loss.
 pub fn save_shrunk(
     plan: &Plan,
     found: &Replay,
@@ -161,7 +162,10 @@ pub fn save_shrunk(
     let shrunk = budget.and_then(|budget| Subject { work, guards, property }.shrink(plan, budget));
     let Some(shrunk) = shrunk else { return save(plan, found, &[property], with) };
     let replay = Replay::direct(&shrunk.plan, &work.of(&shrunk.plan), guards);
-    Some(save(&shrunk.plan, &replay, &[property], with)?.with_size(Size::of(&shrunk)))
+    match save(&shrunk.plan, &replay, &[property], with) {
+        Some(saved) => Some(saved.with_size(Size::of(&shrunk))),
+        None => save(plan, found, &[property], with),
+    }
 }
 
 /// Saves what a run broke, or where it diverged; none if it did neither.

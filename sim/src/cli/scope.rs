@@ -85,14 +85,21 @@ impl Draw {
             (Some(depth), OrderKind::Uniform, _) => {
                 bail!("--depth {depth} is of priorities: it goes with --order pct")
             }
-            (_, OrderKind::Pct, Some(Place::Net)) => {
+            (_, OrderKind::Pct, Some(Place::Net | Place::Both)) => {
                 bail!("--order pct decides whose turn it is, and on a network time does: use --on direct")
             }
             _ => {}
         }
+        let is_one = |name: &FaultName| *name == FaultName::None;
+        ensure!(self.faults.len() < 2 || !self.faults.iter().any(is_one), "--faults none goes with no other");
         let of_network = self.faults.iter().find_map(|name| name.of_network());
-        // What some seeds of a sweep meet is also named where another of them is replayed in lockstep.
-        let has_none = self.on != Some(Place::Lockstep) && self.place_or(usual) == On::Direct;
+        let has_none = match (self.on, self.place_or(usual)) {
+            // What some seeds of a sweep meet is also named where another of them is replayed in lockstep.
+            (Some(Place::Lockstep), _) | (_, On::Net) => false,
+            (_, On::Direct) => true,
+            // Most seeds would meet nothing.
+            (_, On::Both) => self.faults.iter().all(|name| name.of_network().is_some()),
+        };
         match of_network.filter(|_| has_none) {
             Some(fault) => bail!("--faults {fault} needs a network: use --on net"),
             None => Ok(()),

@@ -8,6 +8,7 @@ use super::replayed::Replayed;
 use super::saved::Saved;
 use super::{Console, Exit, scope};
 use crate::capsule::Tool;
+use crate::faults::FaultKind;
 use crate::net::failing::Failing;
 use crate::net::network::NetworkFault::{self, SessionLost};
 use crate::simulate::On;
@@ -28,6 +29,8 @@ pub struct Report<'a> {
 const RUNS_FOR_EVERYTHING: u64 = 10_000;
 /// And so many over a network those that are asked of it alone.
 const RUNS_OVER_NETWORK: u64 = 500;
+
+const ALL_KINDS: usize = FaultKind::ALL.len();
 
 /// How many failures are told in full; so many others are named, and the rest are counted.
 const TOLD: usize = 3;
@@ -109,10 +112,17 @@ impl Report<'_> {
     fn heading(&self) -> String {
         let Tool { version, commit } = Tool::this();
         let (workloads, limits) = (self.scope.draw.workloads(), self.scope.draw.limits());
-        let faults = match limits.faults.len() {
-            0 if self.scope.draw.network() != Failing::NEVER => "what befalls a network".to_owned(),
-            0 => "no faults".to_owned(),
-            kinds => counted(kinds as u64, "kind") + " of fault",
+        let of_network = match self.scope.draw.network() {
+            Failing::NEVER => None,
+            Failing::ANYHOW => Some("what befalls a network".to_owned()),
+            failing => Some(failing.faults().map(NetworkFault::name).collect::<Vec<_>>().join(", ")),
+        };
+        let kinds = || counted(limits.faults.len() as u64, "kind") + " of fault";
+        let faults = match (limits.faults.len(), of_network) {
+            (0, None) => "no faults".to_owned(),
+            (0, Some(of_network)) => of_network,
+            (1..ALL_KINDS, Some(of_network)) => format!("{} and {of_network}", kinds()),
+            _ => kinds(),
         };
         let without = scope::without(self.scope.guards(), self.scope.design());
         format!(

@@ -235,9 +235,11 @@ impl Plan {
     }
 
     /// So much longer may it take to finish: a handful of calls for each event that is still to be handed off, and for
-    /// each time that a worker looks for one.
+    /// each time that a worker looks for one; as long again, since workers that wait for messages get less done meanwhile; and
+    /// what is left of the faults, which one process may have to wait for after the other.
     fn allowance(&self, network: &Network) -> Micros {
         const CALLS: u64 = 400;
-        Micros(CALLS * network.round_trip().0 + self.liveness_bound.0 + 4 * network.aftermath().0)
+        const IN_A_ROW: u64 = 4;
+        Micros(CALLS * network.round_trip().0 + self.liveness_bound.0 + IN_A_ROW * network.aftermath().0)
     }
 }

@@ -37,6 +37,9 @@ const PLAIN_SESSION: &str = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in
                              -c idle_session_timeout=0 -c default_transaction_isolation=read\\ committed \
                              -c default_transaction_read_only=off -c timezone=UTC -c synchronous_commit=off";
 
+/// More than a run begins.
+const TRANSACTIONS_OF_A_RUN: u64 = 1 << 28;
+
 /// Marks a schema that this project created, and may drop.
 const MARK: &str = "made by tourbillon, which drops it";
 
@@ -109,8 +112,23 @@ impl Server {
         let options = format!("{} {PLAIN_SESSION}", config.get_options().unwrap_or_default());
         config.options(options.trim());
         let server = Server::connect(config, None)?;
+        server.look_at_age()?;
         server.sweep()?;
         Ok(server)
+    }
+
+    /// Histories number transactions in 32 bits.
+    fn look_at_age(&self) -> Result<(), Error> {
+        let next = "select pg_snapshot_xmax(pg_current_snapshot())::text::int8";
+        let next: i64 = self.execute(self.control().session(), next, &[])?.done()?.rows[0].get(0);
+        if u64::from(u32::MAX).saturating_sub(next.unsigned_abs()) < TRANSACTIONS_OF_A_RUN {
+            return Err(Error::Unavailable(format!(
+                "the server is at its transaction {next}, and only those up to {} can be told of: use --postgres auto, or a \
+                 server that has had fewer",
+                u32::MAX
+            )));
+        }
+        Ok(())
     }
 
     fn connect(mut config: Config, cluster: Option<Cluster>) -> Result<Server, Error> {

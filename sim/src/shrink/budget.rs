@@ -27,7 +27,8 @@ pub enum Stopped {
 }
 
 impl Budget {
-    /// Enough for nearly all that the project's workloads can draw: some twenty seconds of a processor.
+    /// Enough for nearly all that the project's workloads can draw, but for what needs a network: some twenty seconds of a
+    /// processor.
     pub const USUAL: u64 = 40_000_000;
     /// As long as anybody waits.
     pub const LONGEST: Duration = Duration::from_secs(600);

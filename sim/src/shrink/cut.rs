@@ -54,9 +54,13 @@ impl Seen {
     }
 }
 
-/// The plan in which workers look for work at the very times at which they did; those that they did not come to stay.
+/// The plan in which workers look for work at the very times at which they did; those that they did not come to stay. Its run
+/// is the same: so over a network the plan stays as it is, since there a history has the times at which calls arrived.
 pub fn pinned(plan: &Plan, seen: &Seen) -> Plan {
     let mut plan = plan.clone();
+    if plan.network.is_some() {
+        return plan;
+    }
     for (index, process) in plan.processes.iter_mut().enumerate() {
         let clock = process.clock;
         let Role::Worker(worker) = &mut process.role else { continue };

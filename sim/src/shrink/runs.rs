@@ -15,6 +15,8 @@ pub(super) struct Runs {
 
 /// What a run costs beside its records: it is drawn up, and begun.
 const RUN: u64 = 100;
+/// And over a network a host in a tick of it, idle or not.
+const HOST: u64 = 6;
 
 impl Runs {
     pub(super) fn of(budget: &Budget) -> Runs {
@@ -24,7 +26,11 @@ impl Runs {
     /// None if the plan cannot be run.
     pub(super) fn run(&mut self, plan: &Plan, work: &Work, guards: Guards) -> Option<Verdict> {
         let ran = catch(|| self.simulator.run(plan, work, guards));
-        self.budget.spend(RUN + self.simulator.history().records.len() as u64);
+        let records = &self.simulator.history().records;
+        let hosts = plan.processes.len() as u64 + 1;
+        let time = records.last().map_or(0, |record| record.at.0);
+        let ticks = plan.network.as_ref().map_or(0, |network| time.div_ceil(network.tick.0));
+        self.budget.spend(RUN + records.len() as u64 + HOST * hosts * ticks);
         match ran {
             Ok((_, verdict)) => Some(verdict),
             Err(_) => {

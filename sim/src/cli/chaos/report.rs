@@ -62,15 +62,18 @@ impl Report<'_> {
             count(figures.records),
         )];
         lines.push(format!(
-            "{} workflows/s, {} steps/s; between faults {} steps/s ({} in all)",
-            count(rate(figures.workflows as f64, figures.shaken) as u64),
-            count(rate(figures.steps as f64, figures.shaken) as u64),
+            "until peace {} workflows/s, {} steps/s; between faults {} steps/s ({} in all)",
+            count(rate(figures.shaken_workflows as f64, figures.shaken) as u64),
+            count(rate(figures.shaken_steps as f64, figures.shaken) as u64),
             count(rate(figures.steady_steps as f64, figures.steady) as u64),
             wall(figures.steady),
         ));
         let faults: Vec<String> =
             figures.injected.iter().map(|(kind, n)| format!("{} {}", kind.name(), count(*n))).collect();
-        lines.push(format!("{}: {}", counted(figures.faults(), "fault"), faults.join(", ")));
+        lines.push(match faults.is_empty() {
+            true => "no fault came about".to_owned(),
+            false => format!("{}: {}", counted(figures.faults(), "fault"), faults.join(", ")),
+        });
         lines.push(format!(
             "from a fault's end to the next step: p50 {}, p99 {}; from the last one's to nothing left: at most {}",
             millis(figures.recovery(50)),
@@ -116,8 +119,8 @@ impl Report<'_> {
             "steps": figures.steps,
             "wall_seconds": figures.wall.as_secs_f64(),
             "shaken_seconds": figures.shaken.as_secs_f64(),
-            "workflows_per_second": rate(figures.workflows as f64, figures.shaken),
-            "steps_per_second": rate(figures.steps as f64, figures.shaken),
+            "workflows_per_second": rate(figures.shaken_workflows as f64, figures.shaken),
+            "steps_per_second": rate(figures.shaken_steps as f64, figures.shaken),
             "steps_per_second_between_faults": rate(figures.steady_steps as f64, figures.steady),
             "seconds_between_faults": figures.steady.as_secs_f64(),
             "faults": faults,
@@ -125,6 +128,9 @@ impl Report<'_> {
             "recovery_p99_us": figures.recovery(99).map(|it| it.0),
             "longest_drain_us": figures.drained_in.map(|it| it.0),
             "judgement": self.judgement().name(),
+            // Of the last round: whether nothing was left to do in the end.
+            "drained": broken.is_none_or(|broken| broken.is_drained),
+            "broken_round": broken.map(|broken| broken.round),
             "cut_off": cut_off.map(|error| format!("{error:#}")),
             "violations": broken.map_or_else(Vec::new, |it| it.verdict.violations().map(ToString::to_string).collect()),
             "history": kept.map(|path| path.display().to_string()),
