@@ -2,12 +2,13 @@
 
 use super::budget::Budget;
 use super::candidates::Candidates;
+use super::cut::{self, Seen};
 use super::{Freedom, lines, shrink};
 use crate::faults::FaultKind;
 use crate::generate::Limits;
 use crate::plan::{Plan, Role};
 use crate::random::Stream;
-use crate::simulate::{Simulator, Work};
+use crate::simulate::{On, Simulator, Work};
 use std::convert::Infallible;
 use tourbillon_engine::guard::Guards;
 use tourbillon_models::history::History;
@@ -95,4 +96,21 @@ fn nothing_is_left_that_could_go() {
     // Without a setup there is no queue to append to, but an append is one all the same.
     assert_eq!(shrunk.lines(), lines(&ran(&shrunk.plan)));
     assert!(shrunk.lines() <= 12, "{}", shrunk.lines());
+}
+
+/// Polls are pinned in a plan after it was seen to go wrong: that must not be another run.
+#[test]
+fn pinned_polls_are_the_same_run_directly_and_over_a_network() {
+    for on in [On::Direct, On::Net] {
+        let work = Work::named("chain").expect("it is one of the project's").on(on);
+        let mut plan = work.plan(2, &Limits { faults: FaultKind::ALL.to_vec() });
+        let seen = Seen::of(&ran(&plan));
+        for place in 0..plan.processes.len() {
+            let unrolled = cut::unrolled(&plan, Freedom::Full, &seen, place).expect("there is a process");
+            plan = unrolled.into_iter().next().unwrap_or(plan);
+        }
+        assert!(cut::poll_count(&plan, Freedom::Full) > 10);
+        let history = ran(&plan);
+        assert_eq!(ran(&cut::pinned(&plan, &Seen::of(&history))).hash(), history.hash(), "{on:?}");
+    }
 }
