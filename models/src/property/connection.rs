@@ -20,7 +20,8 @@ pub(super) struct Connections {
     left: Vec<Session>,
     /// Partitions that nobody is known to have noticed, with their ends and the session that was there before.
     partitions: Vec<(Process, Micros, Session)>,
-    /// When the server has last given free what the transaction of such a session had locked.
+    /// When the server has last given free what the transaction of such a session had locked. It stays: a history in which that
+    /// has happened is watched to its end.
     freed_at: Option<Micros>,
 }
 
@@ -127,7 +128,8 @@ impl Pass<'_> {
         }
     }
 
-    /// A call that had waited for a lock has returned.
+    /// A call that had waited for a lock has returned: whoever is let in by a lock that was given free returns at that very time,
+    /// where time is virtual. So it is a network's goal; real clocks hardly reach it.
     #[cold]
     pub(super) fn let_in(&mut self, record: &Record) {
         if self.memory.connections.freed_at == Some(record.at) {

@@ -5,7 +5,8 @@
 //!   past the rest of a page, and by timers that commit behind it.
 //!
 //! A drain whose reply was lost may have fired whatever was due by then; what it did shows when somebody is handed the
-//! event, or in the rows at the end.
+//! event, or in the rows at the end. Until then T2 asks for none of these timers, in later rounds neither: which of them is still
+//! there, only L1 can tell.
 
 use super::checker::{Done, Pass};
 use super::transactions::NONE;
