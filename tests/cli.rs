@@ -88,6 +88,7 @@ fn names_and_options_that_do_not_exist_are_refused() {
         "run --shard 3/2",
         "run --on mars",
         "run --on direct --faults worker_crash,partition",
+        "run --faults worker_crash,partition",
         "guards --faults network",
         "chaos --faults server_crash",
         "run --postgres please",

@@ -64,7 +64,7 @@ newtype!(
     Tick(u32), "k");
 newtype!(
     /// A registered worker; an identity is never reused.
-    WorkerId(u32), "worker-");
+    WorkerId(u32), "lease-");
 newtype!(
     /// A workflow's id. 0 stands for "none" in an event of a plain queue.
     WorkflowId(u32), "f");

@@ -371,6 +371,6 @@ mod tests {
         assert_eq!(state.workers[0].window, None);
         rows[3][0][2] = Value::Uuid(1);
         let error = mapping.decode_state(&rows, &mut Ids::new()).unwrap_err();
-        assert_eq!(error.reason, "the lease of worker-1 is half a window");
+        assert_eq!(error.reason, "the lease of lease-1 is half a window");
     }
 }

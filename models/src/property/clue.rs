@@ -95,7 +95,7 @@ impl<'h> Clue<'h> {
         self.0.header.names.get(name.0 as usize).map_or_else(|| name.to_string(), |name| format!("`{name}`"))
     }
 
-    /// "worker-2 under token t12ab34 at 3.100 s", of a handoff or another call under a token.
+    /// "lease-2 under token t12ab34 at 3.100 s", of a handoff or another call under a token.
     pub(crate) fn under_token(self, index: u32) -> String {
         let at = self.at(index);
         match self.effect(index).and_then(|(op, _)| holder(op)) {
@@ -133,7 +133,7 @@ impl<'h> Clue<'h> {
         String::from("nothing")
     }
 
-    /// "; token t12ab34 had died at 4.210 s when worker-3 took its window over", if that is what happened to the token
+    /// "; token t12ab34 had died at 4.210 s when lease-3 took its window over", if that is what happened to the token
     /// of this call.
     pub(crate) fn death_of_token(self, index: u32) -> String {
         let Some((worker, token)) = self.effect(index).and_then(|(op, _)| holder(op)) else { return String::new() };
@@ -147,7 +147,7 @@ impl<'h> Clue<'h> {
         }
     }
 
-    /// "; worker-2 has waited for a lock since 6.882 s, …": the calls that were blocked to the end.
+    /// "; lease-2 has waited for a lock since 6.882 s, …": the calls that were blocked to the end.
     pub(crate) fn waiting(self, end: Micros) -> String {
         const SHOWN: usize = 5;
         let blocked = (0u32..).zip(&self.0.records).filter(|(_, record)| record.what == Happening::Blocked);

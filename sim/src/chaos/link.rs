@@ -4,27 +4,25 @@
 //! Where the answer was lost and the transaction committed, the history holds the answer, and that nobody heard it.
 
 use super::clock::Epoch;
+use super::connection::{Came, Connection};
+use super::fate::{End, Fate};
 use super::journal::{Journal, Standing};
 use super::mark;
-use super::orders::{Orders, Timeouts};
+use super::orders::Orders;
 use crate::lockstep::wire;
 use anyhow::{Context, Result, bail};
-use std::collections::HashMap;
 use std::time::Duration;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::error::Severity;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls, Row, Statement};
 use tourbillon_engine::guard::{Guard, Guards};
-use tourbillon_engine::sql::ending::{Transaction, refusal};
+use tourbillon_engine::sql::ending::Transaction;
 use tourbillon_engine::sql::ids::Ids;
 use tourbillon_engine::sql::mapping::Mapping;
 use tourbillon_models::history::{PlainHappening, PlainOp, PlainRecord, PlainReply};
 use tourbillon_models::name::{Micros, Session, WorkflowId, Xid};
 use tourbillon_models::op::Op;
 use tourbillon_models::record::{Fault, Happening, Note};
-use tourbillon_models::reply::{Outcome, Refusal, Reply};
+use tourbillon_models::reply::{Outcome, Reply};
 
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -39,30 +37,10 @@ pub struct Link<'o> {
     pub journal: Journal,
     standing: Standing,
     transaction: Transaction,
+    /// How many there were, the present one with them.
     connections: u16,
     marks: u32,
-    wire: Option<Wire>,
-}
-
-struct Wire {
-    client: Client,
-    task: JoinHandle<()>,
-    statements: HashMap<String, Statement>,
-    has_timeouts: bool,
-}
-
-impl Drop for Wire {
-    /// Without this it would live as long as the server does not answer.
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// What came of a request.
-enum Came {
-    Rows(Vec<Row>),
-    Refused(Refusal),
-    Lost,
+    connection: Option<Connection>,
 }
 
 impl<'o> Link<'o> {
@@ -80,7 +58,7 @@ impl<'o> Link<'o> {
             transaction: Transaction::None,
             connections: 0,
             marks: 0,
-            wire: None,
+            connection: None,
         })
     }
 
@@ -96,15 +74,12 @@ impl<'o> Link<'o> {
     /// Makes a call, and returns when it is answered, or lost for good.
     pub async fn call(&mut self, op: &PlainOp) -> Result<(PlainReply, Xid)> {
         self.connect().await?;
-        self.set_timeouts().await;
+        self.limit().await;
         let mark = self.mark_for(op);
         self.record(Happening::Call(op.clone()), Xid(0), mark);
         self.flush()?;
         let sent = with_server_clock(op, self.orders.epoch);
-        let came = match timeout(micros(self.orders.patience), self.request(&sent, mark)).await {
-            Ok(came) => came?,
-            Err(_) => Came::Lost,
-        };
+        let came = self.request(&sent, mark).await?;
         if matches!(came, Came::Lost) {
             return self.lost(op).await;
         }
@@ -127,7 +102,7 @@ impl<'o> Link<'o> {
 
     /// Leaves: what is open is rolled back.
     pub fn close(&mut self) -> Result<()> {
-        if self.standing.in_transaction() && self.wire.take().is_some() {
+        if self.standing.in_transaction() && self.connection.take().is_some() {
             self.note(Note::Resolved { outcome: Outcome::Aborted });
         }
         self.flush()
@@ -167,32 +142,25 @@ impl<'o> Link<'o> {
     }
 
     async fn connect(&mut self) -> Result<()> {
-        if self.wire.is_some() {
+        if self.connection.is_some() {
             return Ok(());
         }
         self.flush()?;
         let begin = Instant::now();
         loop {
-            self.connections += 1;
-            let application = format!("{}-{}", self.orders.label(), self.connections);
-            let config = self.orders.address.config(&application);
-            let attempt = timeout(micros(self.orders.patience), config.connect(NoTls)).await;
-            let refused = match attempt {
-                Ok(Ok(_)) | Err(_) => None,
-                Ok(Err(ref error)) => error.as_db_error().map(|error| error.message().to_owned()),
+            // A number that was of no use to anybody is given again: a session is one that was answered.
+            let config = self.orders.address.config(&self.application(self.connections + 1));
+            let reason = match Connection::open(&config, micros(self.orders.patience)).await {
+                Ok(connection) => {
+                    self.connections += 1;
+                    self.connection = Some(connection);
+                    self.transaction = Transaction::None;
+                    return Ok(());
+                }
+                Err(reason) => reason,
             };
-            if let Ok(Ok((client, connection))) = attempt {
-                let task = tokio::spawn(async move {
-                    let _ = connection.await;
-                });
-                self.wire = Some(Wire { client, task, statements: HashMap::new(), has_timeouts: false });
-                self.transaction = Transaction::None;
-                return Ok(());
-            }
-            // The number was of no use to anybody: a session is one that was answered.
-            self.connections -= 1;
             if begin.elapsed() > AWAY {
-                match refused {
+                match reason {
                     Some(reason) => bail!("the server has let nobody in for {} s: {reason}", AWAY.as_secs()),
                     None => bail!("the server has been away for {} s", AWAY.as_secs()),
                 }
@@ -201,23 +169,21 @@ impl<'o> Link<'o> {
         }
     }
 
-    async fn set_timeouts(&mut self) {
-        let wanted = self.orders.timeouts.filter(|_| self.orders.epoch.now() < self.orders.faults_end);
-        let Some(wire) = &mut self.wire else { return };
-        if wire.has_timeouts == wanted.is_some() || self.transaction != Transaction::None {
-            return;
+    /// By which the server knows a connection.
+    fn application(&self, connection: u16) -> String {
+        format!("{}-{connection}", self.orders.label())
+    }
+
+    async fn limit(&mut self) {
+        let is_shaken = self.orders.epoch.now() < self.orders.faults_end;
+        if let (Some(connection), Transaction::None) = (&mut self.connection, &self.transaction) {
+            let timeouts = self.orders.timeouts.filter(|_| is_shaken);
+            connection.limit(timeouts, micros(self.orders.patience)).await;
         }
-        let Timeouts { lock, statement } = wanted.unwrap_or(Timeouts { lock: Micros(0), statement: Micros(0) });
-        let (lock, statement) = (lock.0.div_ceil(1_000), statement.0.div_ceil(1_000));
-        let set = format!("set lock_timeout = {lock}; set statement_timeout = {statement}");
-        // If it is lost, so is what comes next.
-        let _ = timeout(micros(self.orders.patience), wire.client.batch_execute(&set)).await;
-        wire.has_timeouts = wanted.is_some();
     }
 
     async fn request(&mut self, op: &PlainOp, mark: Option<u64>) -> Result<Came> {
         let statement = self.mapping.encode(op, &self.ids);
-        let wire = self.wire.as_mut().expect("it was connected");
         let mut params: Vec<_> = statement.params.into_iter().map(wire::parameter).collect();
         let mut text = statement.text.into_owned();
         if let Some(mark) = mark {
@@ -225,39 +191,16 @@ impl<'o> Link<'o> {
             text = mark::leave(&text, &self.orders.schema, params.len());
         }
         let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|it| &**it as _).collect();
-        let came = async {
-            let prepared = match wire.statements.get(&text) {
-                Some(prepared) => prepared.clone(),
-                None => {
-                    let prepared = wire.client.prepare(&text).await?;
-                    wire.statements.insert(text.clone(), prepared.clone());
-                    prepared
-                }
-            };
-            match prepared.columns().is_empty() {
-                true => wire.client.execute(&prepared, &params).await.map(|_| Vec::new()),
-                false => wire.client.query(&prepared, &params).await,
-            }
-        };
-        let error = match came.await {
-            Ok(rows) => return Ok(Came::Rows(rows)),
-            Err(error) => error,
-        };
-        let Some(reported) = error.as_db_error() else { return Ok(Came::Lost) };
-        if matches!(reported.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) {
-            return Ok(Came::Lost);
-        }
-        match (reported.code().code(), refusal(reported.code().code(), reported.message())) {
-            // A statement that took too long is a victim of others as one that waited too long.
-            ("57014", _) => Ok(Came::Refused(Refusal::LockNotAvailable)),
-            (_, Some(refusal)) => Ok(Came::Refused(refusal)),
-            (code, None) => bail!("the server refused {op:?} with {code} {}", reported.message()),
+        let connection = self.connection.as_mut().expect("it was connected");
+        match timeout(micros(self.orders.patience), connection.request(text, &params)).await {
+            Ok(came) => came.with_context(|| format!("the call {op:?}")),
+            Err(_) => Ok(Came::Lost),
         }
     }
 
     /// The connection is gone. Once its backend is, too, the mark tells what became of its transaction.
     async fn lost(&mut self, op: &PlainOp) -> Result<(PlainReply, Xid)> {
-        self.wire = None;
+        self.connection = None;
         let (lost, standing) = (self.connections, self.standing.clone());
         let begin = Instant::now();
         let reply = loop {
@@ -268,13 +211,13 @@ impl<'o> Link<'o> {
                 Some(Fate::Open) => sleep(Duration::from_millis(2)).await,
                 // The connection in which it was asked is lost, too; nothing was called in it.
                 None => {
-                    self.wire = None;
+                    self.connection = None;
                     sleep(PAUSE).await;
                 }
             }
         };
         let now = std::mem::replace(&mut self.connections, lost);
-        let end = end_of(&self.mapping, op, &standing, reply.as_deref(), &mut self.ids)?;
+        let end = End::of(op, &standing, reply.as_deref(), &self.mapping, &mut self.ids)?;
         self.name_workflows();
         for (xid, what) in end.told(standing.xid, Fault::LostReply) {
             self.record(what, xid, None);
@@ -286,76 +229,10 @@ impl<'o> Link<'o> {
 
     /// None if nobody answers.
     async fn fate_of(&self, lost: u16, standing: &Standing, has_waited: bool) -> Option<Fate> {
-        let client = &self.wire.as_ref()?.client;
-        let application = format!("{}-{lost}", self.orders.label());
-        let asked = async {
-            let end = if has_waited { "pg_terminate_backend(pid)" } else { "true" };
-            let live = format!("select {end} from pg_stat_activity where application_name = $1");
-            if !client.query(&live, &[&application]).await?.is_empty() {
-                return Ok(Fate::Open);
-            }
-            let Some(mark) = standing.mark() else { return Ok(Fate::Aborted) };
-            let rows = client.query(&mark::find(&self.orders.schema), &[&mark.cast_signed()]).await?;
-            Ok::<_, tokio_postgres::Error>(rows.first().map_or(Fate::Aborted, |row| Fate::Committed(row.get(0))))
-        };
+        let client = &self.connection.as_ref()?.client;
+        let application = self.application(lost);
+        let asked = Fate::ask(client, &self.orders.schema, &application, standing.mark(), has_waited);
         timeout(micros(self.orders.patience), asked).await.ok()?.ok()
-    }
-}
-
-enum Fate {
-    /// Its backend lives.
-    Open,
-    Aborted,
-    /// And what its mark holds.
-    Committed(String),
-}
-
-/// How a lost call ended.
-pub enum End {
-    Answered(PlainReply, Xid),
-    Aborted,
-    /// Its transaction committed although it was not asked to.
-    Unasked,
-}
-
-/// What the mark of a transaction says of the call that was lost in it: the answer that it holds, if there is one.
-pub fn end_of(
-    mapping: &Mapping,
-    op: &PlainOp,
-    standing: &Standing,
-    answer: Option<&str>,
-    ids: &mut Ids,
-) -> Result<End> {
-    let Some(answer) = answer else { return Ok(End::Aborted) };
-    if standing.in_transaction() {
-        return Ok(End::Unasked);
-    }
-    if *op == Op::Commit {
-        return Ok(End::Answered(Reply::Committed, standing.xid));
-    }
-    let values = mark::values(answer).with_context(|| format!("the mark of {op:?}"))?;
-    let (reply, xid) = mapping.decode(op, &[values], ids).with_context(|| format!("the mark of {op:?}"))?;
-    Ok(End::Answered(reply, xid.unwrap_or(Xid(0))))
-}
-
-impl End {
-    /// As it is told: with its answer if it committed, and the fault that kept it from being heard. `xid` is its
-    /// transaction's, as far as that was told before.
-    pub fn told(self, xid: Xid, fault: Fault) -> Vec<(Xid, PlainHappening)> {
-        let resolved = |outcome| Happening::Note(Note::Resolved { outcome });
-        let unheard = match fault {
-            Fault::Crash => Happening::Fault(fault),
-            _ => Happening::Return(Reply::Unknown),
-        };
-        match self {
-            End::Answered(reply, xid) => vec![
-                (xid, Happening::Return(reply)),
-                (xid, Happening::Fault(fault)),
-                (xid, resolved(Outcome::Committed)),
-            ],
-            End::Aborted => vec![(Xid(0), unheard), (xid, resolved(Outcome::Aborted))],
-            End::Unasked => vec![(Xid(0), unheard), (xid, resolved(Outcome::Committed))],
-        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The server of a run, as those see it who conduct it: a schema for each round, and a look at it from outside.
 
 use super::clock::{self, Epoch};
+use super::fate::End;
 use super::journal::{Journal, Standing};
-use super::link::{End, end_of};
 use super::mark;
 use super::merge::Names;
 use super::orders::Address;
@@ -142,7 +142,7 @@ impl<'s> Site<'s> {
         // Between two calls nothing can have been lost but an open transaction.
         let op = op.unwrap_or(&Op::Rollback);
         let known = self.names.ids.workflow_count();
-        let end = end_of(&self.mapping, op, standing, reply, &mut self.names.ids)?;
+        let end = End::of(op, standing, reply, &self.mapping, &mut self.names.ids)?;
         for number in known + 1..=self.names.ids.workflow_count() {
             let uuid = self.names.ids.workflow_uuid(WorkflowId(number)).expect("it has just been named");
             journal.workflow(number, uuid);

@@ -8,7 +8,6 @@ use super::orders::Task;
 use crate::random::Stream;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
-use std::sync::Arc;
 use std::time::Duration;
 use tourbillon_models::history::PlainHappening;
 use tourbillon_models::name::{Micros, Xid};
@@ -44,57 +43,63 @@ impl Conductor<'_, '_> {
 
     pub(super) fn strike(&mut self, blow: Blow) -> Result<()> {
         let mut stream = Stream::new(blow.draw, "blow", 0);
-        let is_worker = |it: &Member| matches!(it.orders.task, Task::Worker(_));
-        // At least half of what befalls somebody befalls a worker.
-        let only_workers = blow.kind == Kind::ProcessStop || stream.chance(1, 2);
-        let there: Vec<usize> = (0..self.members.len())
-            .filter(|index| {
-                let member = &self.members[*index];
-                let is_up = member.running.is_some() && member.stopped_until.is_none();
-                is_up && member.orders.life.incarnation < MOST_LIVES && (is_worker(member) || !only_workers)
-            })
-            .collect();
         match blow.kind {
-            Kind::ServerKill | Kind::ServerStop => {
-                return self.take_server_down(blow.kind, millis(&mut stream, 0, 150));
+            Kind::ServerKill | Kind::ServerStop => self.take_server_down(blow.kind, millis(&mut stream, 0, 150)),
+            Kind::ClockStep => self.step_clock(draw_offset(&mut stream, self.now())),
+            kind => {
+                let Some(victim) = self.draw_victim(kind, &mut stream) else { return Ok(()) };
+                if let Some(lasts) = self.strike_process(kind, victim, &mut stream)? {
+                    self.inject(kind, Micros(lasts.as_micros() as u64));
+                }
+                Ok(())
             }
-            Kind::ClockStep => return self.step_clock(draw_offset(&mut stream, self.now())),
-            _ if there.is_empty() => return Ok(()),
-            _ => {}
         }
-        let index = *stream.choose(&there);
-        let lever = Arc::clone(&self.proxies.levers[index]);
-        let mut lasts = Duration::ZERO;
-        let came_about = match blow.kind {
+    }
+
+    /// At least half of what befalls somebody befalls a worker.
+    fn draw_victim(&self, kind: Kind, stream: &mut Stream) -> Option<usize> {
+        let only_workers = kind == Kind::ProcessStop || stream.chance(1, 2);
+        let may_be = |member: &Member| {
+            let is_up = member.running.is_some() && member.stopped_until.is_none();
+            let is_worker = matches!(member.orders.task, Task::Worker(_));
+            is_up && member.orders.life.incarnation < MOST_LIVES && (is_worker || !only_workers)
+        };
+        let there: Vec<usize> = (0..self.members.len()).filter(|index| may_be(&self.members[*index])).collect();
+        (!there.is_empty()).then(|| *stream.choose(&there))
+    }
+
+    /// How long it lasts; none if it befell nobody, or not yet.
+    fn strike_process(&mut self, kind: Kind, victim: usize, stream: &mut Stream) -> Result<Option<Duration>> {
+        let (member, lever) = (&mut self.members[victim], &self.proxies.levers[victim]);
+        let (lasts, came_about) = match kind {
             Kind::ProcessKill => {
-                self.members[index].signal(Signal::SIGKILL)?;
-                true
+                member.signal(Signal::SIGKILL)?;
+                (Duration::ZERO, true)
             }
             Kind::ProcessStop => {
-                lasts = millis(&mut stream, DEAD_INTERVAL.0 / 1_000, DEAD_INTERVAL.0 * 5 / 2_000);
-                let until = self.now() + Micros(lasts.as_micros() as u64);
-                let life = self.members[index].orders.life;
+                let lasts = millis(stream, DEAD_INTERVAL.0 / 1_000, DEAD_INTERVAL.0 * 5 / 2_000);
+                let until = self.site.names.epoch.now() + Micros(lasts.as_micros() as u64);
                 let pause = PlainHappening::Fault(Fault::Pause { until });
-                self.journal.record_of(life, 0, Xid(0), pause, None);
-                self.members[index].signal(Signal::SIGSTOP)?;
-                self.members[index].stopped_until = Some(until);
-                true
+                self.journal.record_of(member.orders.life, 0, Xid(0), pause, None);
+                member.signal(Signal::SIGSTOP)?;
+                member.stopped_until = Some(until);
+                (lasts, true)
             }
-            Kind::BackendEnd => self.site.terminate(&self.members[index].orders.label())? > 0,
+            Kind::BackendEnd => (Duration::ZERO, self.site.terminate(&member.orders.label())? > 0),
             Kind::Delay => {
-                lasts = millis(&mut stream, 50, 400);
-                lever.delay(millis(&mut stream, 1, 60), lasts);
-                lever.is_connected()
+                let lasts = millis(stream, 50, 400);
+                lever.delay(millis(stream, 1, 60), lasts);
+                (lasts, lever.is_connected())
             }
-            Kind::HangUp => lever.hang_up(Duration::ZERO),
+            Kind::HangUp => (Duration::ZERO, lever.hang_up(Duration::ZERO)),
             Kind::HalfClose => {
-                lasts = millis(&mut stream, 50, 2 * DEAD_INTERVAL.0 / 1_000);
-                lever.hang_up(lasts)
+                let lasts = millis(stream, 50, 2 * DEAD_INTERVAL.0 / 1_000);
+                (lasts, lever.hang_up(lasts))
             }
             Kind::LostCommit => {
                 lever.lose_commit();
                 // It will, perhaps: the proxy knows when.
-                false
+                (Duration::ZERO, false)
             }
             Kind::ServerKill
             | Kind::ServerStop
@@ -102,14 +107,9 @@ impl Conductor<'_, '_> {
             | Kind::HeldSnapshot
             | Kind::MaintenanceLock
             | Kind::Timeouts
-            | Kind::BadHabits => {
-                unreachable!("{} befalls no process", blow.kind.name())
-            }
+            | Kind::BadHabits => unreachable!("{} befalls no process", kind.name()),
         };
-        if came_about {
-            self.inject(blow.kind, Micros(lasts.as_micros() as u64));
-        }
-        Ok(())
+        Ok(came_about.then_some(lasts))
     }
 
     fn take_server_down(&mut self, kind: Kind, down_for: Duration) -> Result<()> {

@@ -97,8 +97,9 @@ impl Draw {
             // What some seeds of a sweep meet is also named where another of them is replayed in lockstep.
             (Some(Place::Lockstep), _) | (_, On::Net) => false,
             (_, On::Direct) => true,
-            // Most seeds would meet nothing.
-            (_, On::Both) => self.faults.iter().all(|name| name.of_network().is_some()),
+            // Hardly a seed would meet them, which somebody may want beside others.
+            (None, On::Both) => true,
+            (Some(_), On::Both) => self.faults.iter().all(|name| name.of_network().is_some()),
         };
         match of_network.filter(|_| has_none) {
             Some(fault) => bail!("--faults {fault} needs a network: use --on net"),

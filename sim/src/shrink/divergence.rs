@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_difference_is_in_an_operation_or_in_the_state() {
-        let claim = "statement 260, Claim { worker: worker-37, dead_interval: 0.366 s }: the model answers Idle";
+        let claim = "statement 260, Claim { worker: lease-37, dead_interval: 0.366 s }: the model answers Idle";
         assert_eq!(subject(claim), "Claim");
         assert_eq!(subject("statement 1, state: the server has k1, which no reply has shown"), "state");
         assert_eq!(subject("statement 3, Commit: the model answers Committed"), "Commit");

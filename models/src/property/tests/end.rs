@@ -25,11 +25,11 @@ fn l1_and_l2_a_window_stays_with_a_worker_that_is_silent() {
     assert_eq!(
         tale.sentence(Property::L1),
         "w7 is not done at 200.000 s, 100.000 s after the last fault: e1, seen since k2, is not acknowledged: \
-         worker-1 has held its window since 0.000 s"
+         lease-1 has held its window since 0.000 s"
     );
     assert_eq!(
         tale.sentence(Property::L2),
-        "worker-1 still holds the window (k1,k2] at 200.000 s, claimed at 0.000 s, and was silent since 0.000 s"
+        "lease-1 still holds the window (k1,k2] at 200.000 s, claimed at 0.000 s, and was silent since 0.000 s"
     );
 }
 
@@ -122,6 +122,6 @@ fn q8_two_rows_hold_one_window() {
     assert_eq!(tale.broken(), ["Q8"]);
     assert_eq!(
         tale.sentence(Property::Q8),
-        "at the end two workers of c0 hold overlapping windows: worker-1 (k1,k2] and worker-2 (k1,k2]"
+        "at the end two workers of c0 hold overlapping windows: lease-1 (k1,k2] and lease-2 (k1,k2]"
     );
 }

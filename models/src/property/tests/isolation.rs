@@ -59,7 +59,7 @@ fn l3_a_window_is_taken_over_again_and_again_as_a_whole() {
     assert_eq!(tale.broken(), ["L3"]);
     assert_eq!(
         tale.sentence(Property::L3),
-        "the window (k1,k2] of c0 was given out as a whole at 40.000 s, to worker-3, although it had been taken over 2 times \
+        "the window (k1,k2] of c0 was given out as a whole at 40.000 s, to lease-3, although it had been taken over 2 times \
          by then: it should have been isolated"
     );
 }
@@ -76,7 +76,7 @@ fn l3_an_isolated_window_that_nobody_finishes() {
     assert_eq!(tale.broken(), ["L1", "L3"]);
     assert_eq!(
         tale.sentence(Property::L3),
-        "the window (k1,k2], isolated, is open at 200.000 s, with worker-3 since 40.000 s: e1 was handed out 1 times, and has \
+        "the window (k1,k2], isolated, is open at 200.000 s, with lease-3 since 40.000 s: e1 was handed out 1 times, and has \
          no end"
     );
 }
@@ -108,7 +108,7 @@ fn q11_a_try_that_nobody_counts() {
     assert_eq!(tale.broken(), ["Q11"]);
     assert_eq!(
         tale.sentence(Property::Q11),
-        "e1 was handed out alone to worker-3 at 41.000 s as try 1, after 1 that had been counted"
+        "e1 was handed out alone to lease-3 at 41.000 s as try 1, after 1 that had been counted"
     );
 }
 

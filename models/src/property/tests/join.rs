@@ -11,7 +11,7 @@ use crate::reply::{Arrival, Outcome};
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// w24 has two children, e3 and e4, in the window (2,3] that worker-1 has read; its join is e2.
+/// w24 has two children, e3 and e4, in the window (2,3] that lease-1 has read; its join is e2.
 fn split() -> (Tale, (WorkerId, Token), [EventId; 3]) {
     split_at(20 + SPLIT)
 }

@@ -18,7 +18,7 @@ fn q8_a_dead_token_is_accepted() {
     assert_eq!(tale.broken(), ["Q8"]);
     assert_eq!(
         tale.sentence(Property::Q8),
-        "a call of a as worker-1 under token t000001 was accepted at 21.000 s, although worker-2 had taken its window \
+        "a call of a as lease-1 under token t000001 was accepted at 21.000 s, although lease-2 had taken its window \
          over at 20.000 s"
     );
 }
@@ -47,7 +47,7 @@ fn q8_a_window_is_taken_over_twice_from_one_victim() {
     assert_eq!(tale.broken(), ["Q8"]);
     assert_eq!(
         tale.sentence(Property::Q8),
-        "worker-3 took the window (k1,k2] over from worker-1 at 21.000 s, but worker-2 had taken it over at 20.000 s"
+        "lease-3 took the window (k1,k2] over from lease-1 at 21.000 s, but lease-2 had taken it over at 20.000 s"
     );
 }
 
@@ -61,7 +61,7 @@ fn q9_a_zombies_handoff_commits() {
     assert_eq!(tale.broken(), ["Q9"]);
     assert_eq!(
         tale.sentence(Property::Q9),
-        "a handoff of a as worker-1 under token t000001 committed at 21.000 s, although worker-2 had taken its window \
+        "a handoff of a as lease-1 under token t000001 committed at 21.000 s, although lease-2 had taken its window \
          over at 20.000 s"
     );
 }
@@ -85,7 +85,7 @@ fn q10_a_takeover_that_comes_early() {
     assert_eq!(tale.broken(), ["Q10"]);
     assert_eq!(
         tale.sentence(Property::Q10),
-        "b took the window of worker-1 over at 17.999 s, although worker-1 had shown itself at 8.000 s, 9.999 s earlier, \
+        "b took the window of lease-1 over at 17.999 s, although lease-1 had shown itself at 8.000 s, 9.999 s earlier, \
          and the dead interval is 10.000 s"
     );
 }
@@ -120,7 +120,7 @@ fn q10_a_takeover_from_an_open_transaction() {
     assert_eq!(tale.broken(), ["Q10"]);
     assert_eq!(
         tale.sentence(Property::Q10),
-        "b took the window of worker-1 over at 20.000 s, although a transaction of worker-1 held it since 0.000 s and was \
+        "b took the window of lease-1 over at 20.000 s, although a transaction of lease-1 held it since 0.000 s and was \
          still open at 21.000 s"
     );
 }

@@ -87,7 +87,7 @@ fn q5_an_event_that_was_in_progress_falls_between_two_windows() {
     assert_eq!(tale.broken(), ["Q5"]);
     assert_eq!(
         tale.sentence(Property::Q5),
-        "e1, committed by x13, is visible at k3 and not at k2, but worker-1 was given the window (k2,k3] at 0.000 s without it"
+        "e1, committed by x13, is visible at k3 and not at k2, but lease-1 was given the window (k2,k3] at 0.000 s without it"
     );
     assert_eq!(slow, EventId(1));
 }

@@ -3,7 +3,7 @@
 use super::tale::Tale;
 use crate::name::{EventId, Token, WorkerId};
 
-/// w1 is at its first step (event 1), in the window (1,2] that worker-1 (process a) has read.
+/// w1 is at its first step (event 1), in the window (1,2] that lease-1 (process a) has read.
 pub(super) fn first_step() -> (Tale, (WorkerId, Token), EventId) {
     let mut tale = Tale::workflows();
     let worker = tale.register(0);
@@ -14,7 +14,7 @@ pub(super) fn first_step() -> (Tale, (WorkerId, Token), EventId) {
     (tale, (worker, token), event)
 }
 
-/// Worker-1 (process a) holds (1,2] with one event in it; worker-2 (process b) has nothing.
+/// Worker-1 (process a) holds (1,2] with one event in it; lease-2 (process b) has nothing.
 pub(super) fn two_workers() -> (Tale, (WorkerId, Token), WorkerId, EventId) {
     let mut tale = Tale::messages();
     let (first, second) = (tale.register(0), tale.register(1));

@@ -169,7 +169,7 @@ fn q10_a_takeover_that_shows_before_its_answer() {
         tale.answer(2, Reply::Refused(Refusal::StaleToken));
         let told: Vec<_> = tale.broken();
         assert!(told.contains(&"Q10"), "taken from the thief at once");
-        let of_first = tale.sentences("Q10").iter().any(|sentence| sentence.contains("took the window of worker-1"));
+        let of_first = tale.sentences("Q10").iter().any(|sentence| sentence.contains("took the window of lease-1"));
         assert_eq!(of_first, !broken.is_empty());
     }
 }

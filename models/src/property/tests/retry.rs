@@ -9,7 +9,7 @@ use crate::property::{Property, Reach};
 use crate::record::Note;
 use alloc::vec;
 
-/// A workflow at that step (event 1), in the window (1,2] that worker-1 (process a) has read.
+/// A workflow at that step (event 1), in the window (1,2] that lease-1 (process a) has read.
 fn at(step: u32) -> (Tale, (WorkerId, Token), EventId) {
     let mut tale = Tale::flaky();
     let worker = tale.register(0);

@@ -38,7 +38,7 @@ fn what_it_shows_while_a_call_runs() {
     assert_eq!(clock.latest(&tale.history, first, u32::MAX), Micros(u64::MAX), "nobody knows when it was over");
 }
 
-/// worker-1 (process a) holds (1,2], claimed at 0 s; worker-2 (process b) has nothing.
+/// lease-1 (process a) holds (1,2], claimed at 0 s; lease-2 (process b) has nothing.
 fn leased() -> (Tale, (WorkerId, Token), WorkerId) {
     let (tale, lease, other, _) = two_workers();
     (tale, lease, other)
@@ -61,7 +61,7 @@ fn q10_a_takeover_that_is_late_by_the_records_and_early_by_the_server() {
     assert_eq!(tale.broken(), ["Q10"]);
     assert_eq!(
         tale.sentence(Property::Q10),
-        "b took the window of worker-1 over at 9.500 s, although worker-1 had shown itself at 0.000 s, 9.500 s earlier, \
+        "b took the window of lease-1 over at 9.500 s, although lease-1 had shown itself at 0.000 s, 9.500 s earlier, \
          and the dead interval is 10.000 s"
     );
 }

@@ -178,7 +178,7 @@ fn q9_a_lost_token_is_given_to_another() {
     assert_eq!(tale.broken(), ["Q9"]);
     assert_eq!(
         tale.sentence(Property::Q9),
-        "a handed off at 2.000 s as worker-1 under token t000001, which b had been given"
+        "a handed off at 2.000 s as lease-1 under token t000001, which b had been given"
     );
 }
 

@@ -61,8 +61,8 @@ fn q3_an_event_is_acknowledged_under_two_tokens() {
     assert_eq!(tale.broken(), ["Q3", "Q9"]);
     assert_eq!(
         tale.sentence(Property::Q3),
-        "e1 was acknowledged twice for c0: by worker-2 under token t000002 at 20.000 s, and by worker-1 under token \
-         t000001 at 21.000 s; token t000001 had died at 20.000 s when worker-2 took its window over"
+        "e1 was acknowledged twice for c0: by lease-2 under token t000002 at 20.000 s, and by lease-1 under token \
+         t000001 at 21.000 s; token t000001 had died at 20.000 s when lease-2 took its window over"
     );
 }
 
@@ -80,7 +80,7 @@ fn q4_two_workers_are_given_one_window() {
     tale.wait(1_000);
     tale.claim(1, other, 1, 2);
     assert_eq!(tale.broken(), ["Q4", "Q8"]);
-    let sentence = "c0 gave out the window (k1,k2] at 1.000 s, and (k1,k2] to worker-1 at 0.000 s";
+    let sentence = "c0 gave out the window (k1,k2] at 1.000 s, and (k1,k2] to lease-1 at 0.000 s";
     assert_eq!(tale.sentence(Property::Q4), sentence);
 }
 
@@ -119,7 +119,7 @@ fn q4_a_takeover_of_another_window() {
     tale.wait(20_000).tick();
     tale.take_over(1, thief, 2, 3, lease.0);
     assert_eq!(tale.broken(), ["Q4"]);
-    let sentence = "worker-2 took over (k2,k3] at 20.000 s, but its victim had (k1,k2]";
+    let sentence = "lease-2 took over (k2,k3] at 20.000 s, but its victim had (k1,k2]";
     assert_eq!(tale.sentence(Property::Q4), sentence);
 }
 

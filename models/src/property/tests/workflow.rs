@@ -63,19 +63,19 @@ fn w3_a_zombie_and_its_thief_both_go_on() {
     assert_eq!(tale.broken(), ["Q3", "Q9", "W1", "W3"]);
     assert_eq!(
         tale.sentence(Property::W3),
-        "w1 step 1 has two successors: e2, committed by worker-2 under token t000002 at 15.210 s, and e3, committed by \
-         worker-1 under token t000001 at 16.210 s; token t000001 had died at 14.210 s when worker-2 took its window over"
+        "w1 step 1 has two successors: e2, committed by lease-2 under token t000002 at 15.210 s, and e3, committed by \
+         lease-1 under token t000001 at 16.210 s; token t000001 had died at 14.210 s when lease-2 took its window over"
     );
     let verdict = tale.verdict();
     let slice = verdict.of(Property::W3).violations[0].slice(&tale.history);
     let expected = [
         ">     6    0.000 s d              s3    x13    start w1 on q0 at `charge` (1183903208821451105) → f51, e1 in table 0",
         "     20   15.210 s b              s1           begin ReadCommitted → done",
-        "     22   15.210 s b              s1    x18    hold worker-2 t000002 → done",
+        "     22   15.210 s b              s1    x18    hold lease-2 t000002 → done",
         "     24   15.210 s b              s1    x18    effect of w1 step 1 `charge` → done",
-        ">    26   15.210 s b              s1    x18    handoff worker-2 t000002 [e1: w1 step 2 `pack` (1771383489415245059)] → [e2] in table 0",
+        ">    26   15.210 s b              s1    x18    handoff lease-2 t000002 [e1: w1 step 2 `pack` (1771383489415245059)] → [e2] in table 0",
         "     28   15.210 s b              s1    x18    commit → committed",
-        ">    30   16.210 s a              s0    x19    handoff worker-1 t000001 [e1: w1 step 2 `pack` (1771383489415245059)] → [e3] in table 0",
+        ">    30   16.210 s a              s0    x19    handoff lease-1 t000001 [e1: w1 step 2 `pack` (1771383489415245059)] → [e3] in table 0",
         "",
     ];
     assert_eq!(slice.split('\n').collect::<alloc::vec::Vec<_>>(), expected, "{slice}");
@@ -111,7 +111,7 @@ fn w5_a_step_without_its_effect() {
     assert_eq!(tale.broken(), ["W5"]);
     assert_eq!(
         tale.sentence(Property::W5),
-        "w1 left `charge` (step 1) without its effect, by worker-1 under token t000001 at 0.000 s"
+        "w1 left `charge` (step 1) without its effect, by lease-1 under token t000001 at 0.000 s"
     );
 }
 
@@ -188,7 +188,7 @@ fn w8_a_workflow_that_had_ended() {
     assert_eq!(tale.broken(), ["Q3", "Q9", "W1", "W3", "W8"]);
     assert_eq!(
         tale.sentence(Property::W8),
-        "w1 had ended at 20.000 s, and was committed to again by worker-1 under token t000001 at 21.000 s"
+        "w1 had ended at 20.000 s, and was committed to again by lease-1 under token t000001 at 21.000 s"
     );
 }
 
