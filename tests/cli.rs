@@ -56,7 +56,7 @@ fn file(directory: &TempDir, name: &str, text: &str) {
 /// A capsule and a history of one failing run.
 fn failure(directory: &TempDir) -> (String, String) {
     let path = directory.path().display();
-    let said = tourbillon(&format!("run --seeds 40 --without claim_lock --postgres off --capsules {path}"));
+    let said = tourbillon(&format!("run --seeds 40 --without claim_lock --postgres off --no-shrink --capsules {path}"));
     assert_eq!(said.exit, Exit::Broken, "{}{}", said.out, said.err);
     let entries = std::fs::read_dir(directory.path()).expect("capsules are saved");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("a directory can be read").path()).collect();

@@ -97,7 +97,7 @@ fn what_does_not_belong_together_is_refused_in_a_sentence() {
     let directory = directory();
     let at = directory.path();
     let shares = shares(at);
-    let other = |options: &str, name: &str| run(&format!("run --postgres off --json {options}"), at, name);
+    let other = |options: &str, name: &str| run(&format!("run --postgres off --no-shrink --json {options}"), at, name);
     let faultless =
         "--workload chain,agent-loop,zombie --without claim_lock --faults none --seed 3 --seeds 120 --shard 2/3";
     let elsewhere = other(faultless, "elsewhere.json");

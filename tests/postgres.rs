@@ -215,7 +215,7 @@ fn check_replays_ones_own_workflow() {
     if server().is_none() {
         return;
     }
-    let checked = tourbillon::check(crate::readme::Checkout).seeds(40).on_postgres().run();
+    let checked = tourbillon::check(crate::readme::Checkout).seeds(16).on_postgres().run();
     assert!(checked.replayed.is_some_and(|counts| counts.statements > 1_000));
 }
 
