@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use tourbillon::chaos::{self, DIED, STARTED_BY};
+use tourbillon::chaos::{self, STARTED_BY};
 use tourbillon::cli::{self, Console, Exit};
 use tourbillon::generate::Limits;
 use tourbillon::postgres::interrupt;
@@ -42,8 +42,8 @@ fn a_process() {
         return;
     }
     match chaos::process::run() {
-        Ok(true) => {}
-        Ok(false) => std::process::exit(DIED.into()),
+        Ok(None) => {}
+        Ok(Some(code)) => std::process::exit(code.into()),
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
             std::process::exit(2);
@@ -177,6 +177,35 @@ fn a_users_server_is_not_killed_and_is_left_clean() {
     let (code, _, said) = run(&format!("chaos --server-kills 1 --postgres {url}"));
     assert_eq!(code, Some(2));
     assert!(said.contains("only a server that is started here is killed or stopped"), "{said}");
+}
+
+/// Now and then a call ends as no call of the engine does.
+const SABOTAGE: &str = "
+    create function public.sabotage() returns trigger language plpgsql as
+        $$ begin if random() < 0.002 then raise exception 'sabotage'; end if; return new; end $$;
+    create function public.attach() returns event_trigger language plpgsql as $$
+        declare made text;
+        begin
+            for made in select object_identity from pg_event_trigger_ddl_commands() where object_identity like '%.chaos_mark'
+            loop
+                execute format('create trigger t before insert on %s for each row execute function public.sabotage()', made);
+            end loop;
+        end $$;
+    create event trigger attach on ddl_command_end when tag in ('CREATE TABLE') execute function public.attach()";
+
+#[test]
+fn an_answer_that_no_engine_may_give_is_told_with_what_led_to_it() {
+    let Some((host, url)) = users_server() else { return };
+    host.install(SABOTAGE).expect("the user may");
+    let directory = tempfile::tempdir().expect("there is room");
+    let (keep, url) = (directory.path().display(), as_one_word(&url));
+    let (code, value, said) = run(&format!("chaos --seconds 20 --faults none --json --keep {keep} --postgres {url}"));
+    assert_eq!((code, value["judgement"].as_str()), (Some(3), Some("unknown")), "{said}{value:#}");
+    let sentence = value["amiss"][0].as_str().expect("it is told");
+    assert!(sentence.contains("the server refused it with P0001 sabotage"), "{sentence}");
+    assert!(value["records"].as_u64() > Some(0) && value["violations"] == Value::Array(Vec::new()), "{value:#}");
+    assert!(Path::new(value["history"].as_str().expect("it is kept")).exists());
+    assert_eq!(schemas(&host), 0);
 }
 
 #[test]

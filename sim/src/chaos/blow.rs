@@ -33,7 +33,7 @@ kinds! {
     BackendEnd "backend_end" "the server is told to end a process's session"
     Delay "delay" "for a while whatever passes between a process and the server takes longer"
     HangUp "hang_up" "a connection breaks, and both sides notice"
-    HalfClose "half_close" "a connection breaks, and the server does not notice for a while"
+    HalfClose "half_close" "a connection breaks, and one side does not notice for a while"
     LostCommit "lost_commit" "the answer to a commit is lost, and the connection with it"
     ServerKill "server_kill" "all processes of the server are killed at once, and it is started again"
     ServerStop "server_stop" "the server is shut down immediately, and started again"
@@ -87,7 +87,7 @@ pub struct Limits<'a> {
 pub fn schedule(stream: &mut Stream, limits: &Limits<'_>) -> Vec<Blow> {
     let mut blows = Vec::new();
     let drawn: Vec<Kind> = limits.kinds.iter().copied().filter(|kind| kind.is_drawn()).collect();
-    let mut at = Micros(limits.gap.0);
+    let mut at = stream.span(Micros(0), limits.gap);
     // There is some time left for what lasts; what is not over by then ends with the faults, but for connections that only one
     // side knows to be broken: the other one notices within two dead intervals.
     let last = Micros(limits.faults_end.0 * 4 / 5);

@@ -39,6 +39,8 @@ pub struct Conductor<'a, 's> {
     /// What the server's wall clock is set to.
     pub(super) clock: ClockOffset,
     pub progress: Progress,
+    /// What went wrong and shows in no history, a sentence each.
+    pub amiss: Vec<String>,
     looked_at: Micros,
     tag: String,
     journals: Vec<PathBuf>,
@@ -60,8 +62,16 @@ const LATE: Micros = Micros::from_secs(10);
 /// Nobody keeps what he was told for longer without writing it down.
 const SETTLED: Micros = Micros::from_secs(3);
 /// For processes that were told to end.
-const FAREWELL: Micros = Micros::from_secs(10);
+const FAREWELL: Micros = Micros::from_secs(30);
 const ITSELF: Life = Life { process: Process(0), incarnation: 0 };
+
+impl Drop for Conductor<'_, '_> {
+    /// Where a round is cut off, nobody who is still at work may be in the way when its schema goes.
+    fn drop(&mut self) {
+        self.members.clear();
+        let _ = self.site.end_sessions(&self.tag);
+    }
+}
 
 impl<'a, 's> Conductor<'a, 's> {
     pub fn prepare(plan: &'a Plan, course: &'a Course<'a>, server: &'s mut Server, directory: &Path) -> Result<Self> {
@@ -117,6 +127,7 @@ impl<'a, 's> Conductor<'a, 's> {
             injected: Vec::new(),
             clock: ClockOffset::NONE,
             progress,
+            amiss: Vec::new(),
             looked_at: Micros(0),
             tag,
             journals: vec![own],
@@ -131,7 +142,9 @@ impl<'a, 's> Conductor<'a, 's> {
 
     /// Each life has limits and habits of its own.
     fn start(&mut self, index: usize) -> Result<()> {
-        let hesitation = Micros(self.stream.below(300_000));
+        // Some leave a session that they have lost to the server for longer than they are dead to the others.
+        let longest = *self.stream.choose(&[DEAD_INTERVAL.0 / 2, DEAD_INTERVAL.0 * 5 / 2]);
+        let hesitation = Micros(self.stream.below(longest));
         let draws = [Kind::Timeouts, Kind::BadHabits].map(|kind| (kind, self.stream.chance(1, 4), self.stream.bits()));
         let member = &mut self.members[index];
         member.orders.hesitation = hesitation;
@@ -164,7 +177,7 @@ impl<'a, 's> Conductor<'a, 's> {
             server_kills: course.server_kills,
         };
         let mut blows: VecDeque<Blow> = schedule(&mut self.stream, &limits).into();
-        while self.now() < course.faults_end {
+        while self.now() < course.faults_end && self.amiss.is_empty() {
             self.turn()?;
             self.look(watch)?;
             if let Some(blow) = blows.front().copied().filter(|blow| blow.at <= self.now()) {
@@ -179,6 +192,15 @@ impl<'a, 's> Conductor<'a, 's> {
                 break;
             }
         }
+        self.make_peace()?;
+        self.progress = self.site.progress()?;
+        let at = self.now();
+        self.journal.record(0, Xid(0), PlainHappening::Fault(Fault::End), None);
+        Ok(Shaken { at, finished: self.progress.finished() })
+    }
+
+    /// Everyone goes on, and nothing is in anybody's way.
+    fn make_peace(&mut self) -> Result<()> {
         for index in 0..self.members.len() {
             self.proxies.levers[index].make_peace();
             if self.members[index].stopped_until.take().is_some() {
@@ -193,10 +215,7 @@ impl<'a, 's> Conductor<'a, 's> {
         }
         // What it holds would not be peace.
         self.members.iter_mut().filter(|it| it.name == HOLDER).for_each(Member::dismiss);
-        self.progress = self.site.progress()?;
-        let at = self.now();
-        self.journal.record(0, Xid(0), PlainHappening::Fault(Fault::End), None);
-        Ok(Shaken { at, finished: self.progress.finished() })
+        Ok(())
     }
 
     /// Whoever ended is seen to, and whose time has come goes on.
@@ -223,10 +242,13 @@ impl<'a, 's> Conductor<'a, 's> {
     fn bury(&mut self, index: usize, ended: Ended) -> Result<()> {
         let label = self.members[index].orders.label();
         let (life, standing, called) = self.members[index].bury()?;
+        // Whoever was killed before he wrote a word has none.
+        let journal = self.members[index].orders.journal_of(life);
+        self.journals.retain(|path| *path != journal || path.exists());
         let told = if standing.is_open() {
             let end = self.site.end_of(&label, &standing, called.as_ref(), &mut self.journal)?;
             end.told(standing.xid, Fault::Crash)
-        } else if ended == Ended::Died {
+        } else if ended != Ended::Finished {
             vec![(Xid(0), PlainHappening::Fault(Fault::Crash))]
         } else {
             Vec::new()
@@ -239,6 +261,7 @@ impl<'a, 's> Conductor<'a, 's> {
                 self.members[index].back_at = Some(self.now() + self.stream.span(Micros(1_000), DEAD_INTERVAL));
             }
             Ended::Finished => self.members[index].is_finished = true,
+            Ended::Baffled(sentence) => self.amiss.push(sentence),
         }
         self.journal.flush().context("the history of the run cannot be written")
     }
@@ -268,7 +291,8 @@ impl<'a, 's> Conductor<'a, 's> {
         let mut is_late = false;
         let is_client = |it: &Member| matches!(it.orders.task, Task::Batches(_));
         self.members.iter_mut().filter(|it| is_client(it)).for_each(Member::dismiss);
-        while self.now() - faults_end <= self.course.liveness_bound + Micros::from_secs(1) {
+        let bound = self.course.liveness_bound + Micros::from_secs(1);
+        while self.now() - faults_end <= bound && self.amiss.is_empty() {
             self.turn()?;
             if self.now() - self.looked_at < LOOK {
                 continue;
@@ -297,37 +321,39 @@ impl<'a, 's> Conductor<'a, 's> {
             member.dismiss();
         });
         let begun = self.now();
+        let mut is_late = false;
         while self.members.iter().any(|it| it.running.is_some()) {
-            if self.now() - begun > FAREWELL {
-                self.members.iter().try_for_each(|member| member.signal(Signal::SIGKILL))?;
+            if !is_late && self.now() - begun > FAREWELL {
+                is_late = true;
+                for member in self.members.iter().filter(|it| it.running.is_some()) {
+                    self.amiss.push(format!("{}: it did not end when it was told to, and was killed", member.name));
+                    member.signal(Signal::SIGKILL)?;
+                }
             }
             self.turn()?;
             self.members.iter_mut().for_each(|member| member.back_at = None);
         }
-        while self.site.terminate(&self.tag)? > 0 {
-            std::thread::sleep(TURN);
-        }
-        Ok(())
+        self.site.terminate(&self.tag)
     }
 
-    /// As far as journals go.
-    fn history(&mut self, faults_end: Micros) -> Result<History> {
+    /// As far as these journals go.
+    fn history(&mut self, journals: &[PathBuf], faults_end: Micros) -> Result<History> {
         self.journal.flush().context("the history of the run cannot be written")?;
         let names = std::iter::once("conductor").chain(self.members.iter().map(|it| it.name.as_str()));
         let names = names.map(str::to_owned).collect();
         let header = self.course.header(self.plan, names, faults_end, self.site.server.version());
         let mut history = History::new(header);
-        // Whoever was killed before he wrote a word has none.
-        let journals: Vec<PathBuf> = self.journals.iter().filter(|path| path.exists()).cloned().collect();
         // The conductor's own names are those that its journal tells.
-        merge(&journals, &mut self.site.names.clone(), &mut history)?;
+        merge(journals, &mut self.site.names.clone(), &mut history)?;
         Ok(history)
     }
 
     /// As far as everybody has written it down by now, for certain.
     fn settled_history(&mut self, faults_end: Micros) -> Result<History> {
         let until = self.now() - SETTLED;
-        let mut history = self.history(faults_end)?;
+        // Whoever has just been started has none yet.
+        let journals: Vec<PathBuf> = self.journals.iter().filter(|path| path.exists()).cloned().collect();
+        let mut history = self.history(&journals, faults_end)?;
         let end = history.records.partition_point(|record| record.at <= until);
         history.records.truncate(end);
         Ok(history)
@@ -338,7 +364,8 @@ impl<'a, 's> Conductor<'a, 's> {
         // Only now is there a moment at which nobody writes.
         self.site.call(&Op::Observe { queue: QUEUE }, &mut self.journal)?;
         let state = self.site.state()?;
-        let mut history = self.history(faults_end)?;
+        let journals = std::mem::take(&mut self.journals);
+        let mut history = self.history(&journals, faults_end)?;
         history.state = Some(state);
         self.site.close()?;
         Ok(history)

@@ -14,6 +14,21 @@ use tourbillon_engine::sql::ending::refusal;
 use tourbillon_models::name::Micros;
 use tourbillon_models::reply::Refusal;
 
+/// An answer that no engine may give, whatever its server went through: what `run` calls a divergence.
+#[derive(Debug)]
+pub struct Strange(pub String);
+
+impl std::fmt::Display for Strange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Strange {}
+
+/// Classes of errors that are not the engine's: resources, rights, an operator, the system, a damaged disk.
+const UNFIT: [&str; 5] = ["53", "42501", "57", "58", "XX001"];
+
 pub struct Connection {
     pub client: Client,
     task: JoinHandle<()>,
@@ -28,6 +43,14 @@ pub enum Came {
     Lost,
 }
 
+/// Why there is no connection.
+pub enum Closed {
+    /// The server is not there, or on its way up or down.
+    Away,
+    /// In the server's words.
+    Refused(String),
+}
+
 impl Drop for Connection {
     /// Without this it would live as long as the server does not answer.
     fn drop(&mut self) {
@@ -36,31 +59,35 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// One attempt. An error is what the server said, if it said why it lets nobody in.
-    pub async fn open(config: &Config, patience: Duration) -> Result<Connection, Option<String>> {
-        let opened = timeout(patience, config.connect(NoTls)).await.map_err(|_| None)?;
-        let (client, connection) =
-            opened.map_err(|error| error.as_db_error().map(|error| error.message().to_owned()))?;
+    /// One attempt.
+    pub async fn open(config: &Config, patience: Duration) -> Result<Connection, Closed> {
+        let opened = timeout(patience, config.connect(NoTls)).await.map_err(|_| Closed::Away)?;
+        let (client, connection) = opened.map_err(|error| match error.as_db_error() {
+            // Operator intervention: a shutdown, a crash, a start.
+            Some(said) if !said.code().code().starts_with("57") => Closed::Refused(said.message().to_owned()),
+            _ => Closed::Away,
+        })?;
         let task = tokio::spawn(async move {
             let _ = connection.await;
         });
         Ok(Connection { client, task, statements: HashMap::new(), has_timeouts: false })
     }
 
-    /// Statements from here on may run into these limits, or into none. Between two transactions only.
-    pub async fn limit(&mut self, timeouts: Option<Timeouts>, patience: Duration) {
+    /// Statements from here on may run into these limits, or into none. Between two transactions only. False if nobody knows:
+    /// what lifts the limits may run into them.
+    pub async fn limit(&mut self, timeouts: Option<Timeouts>, patience: Duration) -> bool {
         if self.has_timeouts == timeouts.is_some() {
-            return;
+            return true;
         }
         let Timeouts { lock, statement } = timeouts.unwrap_or(Timeouts { lock: Micros(0), statement: Micros(0) });
         let (lock, statement) = (lock.0.div_ceil(1_000), statement.0.div_ceil(1_000));
         let set = format!("set lock_timeout = {lock}; set statement_timeout = {statement}");
-        // If it is lost, so is what comes next.
-        let _ = timeout(patience, self.client.batch_execute(&set)).await;
         self.has_timeouts = timeouts.is_some();
+        matches!(timeout(patience, self.client.batch_execute(&set)).await, Ok(Ok(())))
     }
 
-    /// Sends a statement, prepared once, and waits for as long as it takes.
+    /// Sends a statement, prepared once, and waits for as long as it takes. An error is an answer that the engine must never
+    /// give, [`Strange`], or one that says that the server is not fit for this.
     pub async fn request(&mut self, text: String, params: &[&(dyn ToSql + Sync)]) -> Result<Came> {
         let error = match self.rows(text, params).await {
             Ok(rows) => return Ok(Came::Rows(rows)),
@@ -74,7 +101,10 @@ impl Connection {
             // A statement that took too long is a victim of others as one that waited too long.
             ("57014", _) => Ok(Came::Refused(Refusal::LockNotAvailable)),
             (_, Some(refusal)) => Ok(Came::Refused(refusal)),
-            (code, None) => bail!("the server refused it with {code} {}", reported.message()),
+            (code, None) if UNFIT.iter().any(|class| code.starts_with(class)) => {
+                bail!("the server refused it with {code} {}", reported.message())
+            }
+            (code, None) => Err(Strange(format!("the server refused it with {code} {}", reported.message())).into()),
         }
     }
 

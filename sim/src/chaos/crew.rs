@@ -4,7 +4,7 @@
 
 use super::journal::{Life, Standing, standing};
 use super::orders::{Orders, Task};
-use super::process::{CONDUCTOR, DIED};
+use super::process::{BAFFLED, CONDUCTOR, DIED};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -44,11 +44,13 @@ pub struct Running {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Ended {
     Finished,
     /// Killed, by us or by its own program.
     Died,
+    /// It was given an answer that no engine may give, in a sentence.
+    Baffled(String),
 }
 
 impl Member {
@@ -131,6 +133,7 @@ impl Member {
         match (status.code(), status.signal()) {
             (Some(0), _) => Ok(Ended::Finished),
             (Some(code), _) if code == i32::from(DIED) => Ok(Ended::Died),
+            (Some(code), _) if code == i32::from(BAFFLED) => Ok(Ended::Baffled(format!("{}: {said}", self.name))),
             (None, Some(9)) => Ok(Ended::Died),
             _ if said.is_empty() => bail!("the process of {} ended with {status}", self.name),
             _ => bail!("{}: {}", self.name, said.trim_start_matches("error: ")),

@@ -10,8 +10,8 @@ use tourbillon_models::history::History;
 use tourbillon_models::name::Micros;
 use tourbillon_models::op::{Op, Verb};
 use tourbillon_models::property::Property;
-use tourbillon_models::record::Happening;
-use tourbillon_models::reply::Reply;
+use tourbillon_models::record::{Happening, Note};
+use tourbillon_models::reply::{Outcome, Reply};
 use tourbillon_models::verdict::{Judgement, Verdict};
 
 /// What the rounds said of one property.
@@ -84,10 +84,13 @@ impl Figures {
         }
         self.drained_in = self.drained_in.max(played.drained_in);
         let troubled = troubled(&played.injected, &steps);
-        let recovery = |over: Micros| steps.iter().find(|(at, _)| *at > over).map(|(at, _)| *at - over);
+        let recovery = |over: Micros| first_after(&steps, over).map(|at| at - over);
         let ends = played.injected.iter().filter(|it| !it.kind.is_of_a_life());
         self.recoveries.extend(ends.filter_map(|it| recovery(it.over)));
-        let is_steady = |at: Micros| at < end && !troubled.iter().any(|(from, to)| *from <= at && at <= *to);
+        let is_steady = |at: Micros| {
+            let before = &troubled[..troubled.partition_point(|(from, _)| *from <= at)];
+            at < end && before.last().is_none_or(|(_, to)| at > *to)
+        };
         self.steady_steps += made(&is_steady);
         let lost: u64 = troubled.iter().map(|(from, to)| (*to).min(end).0.saturating_sub(from.0)).sum();
         self.steady += Duration::from_micros(end.0.saturating_sub(lost));
@@ -103,23 +106,43 @@ impl Figures {
     }
 }
 
-/// When steps were finished, and how many: each decision of a handoff that was answered is one.
+/// What a session has finished, as far as it has not committed.
+#[derive(Default)]
+struct Open {
+    is_transaction: bool,
+    asked: u64,
+    handed_off: u64,
+}
+
+/// When steps were finished, and how many, in order: each decision of a handoff is one when it commits.
 fn steps(history: &History) -> Vec<(Micros, u64)> {
-    let mut calls: BTreeMap<u16, u64> = BTreeMap::new();
+    let mut sessions: BTreeMap<u16, Open> = BTreeMap::new();
     let mut steps = Vec::new();
     for record in &history.records {
+        let open = sessions.entry(record.session.0).or_default();
         match &record.what {
+            Happening::Call(Op::Begin { .. }) => *open = Open { is_transaction: true, ..Open::default() },
             Happening::Call(Op::Handoff { decisions, .. }) => {
                 let decided = history.decisions(*decisions).iter().filter(|it| it.verb != Verb::Child).count();
-                calls.insert(record.session.0, decided as u64);
+                open.asked = decided as u64;
             }
-            Happening::Return(Reply::HandedOff { .. }) => {
-                steps.extend(calls.remove(&record.session.0).map(|count| (record.at, count)));
+            Happening::Return(Reply::HandedOff { .. }) if open.is_transaction => open.handed_off += open.asked,
+            Happening::Return(Reply::HandedOff { .. }) => steps.push((record.at, open.asked)),
+            Happening::Return(Reply::Committed) | Happening::Note(Note::Resolved { outcome: Outcome::Committed }) => {
+                steps.push((record.at, open.handed_off));
+                *open = Open::default();
             }
+            Happening::Return(Reply::RolledBack) | Happening::Fault(_) => *open = Open::default(),
             _ => {}
         }
     }
+    steps.retain(|(_, count)| *count > 0);
     steps
+}
+
+/// When the first step after that time was finished.
+fn first_after(steps: &[(Micros, u64)], time: Micros) -> Option<Micros> {
+    steps.get(steps.partition_point(|(at, _)| *at <= time)).map(|(at, _)| *at)
 }
 
 /// Transactions that held something open.
@@ -141,7 +164,7 @@ fn held(history: &History) -> [(Kind, u64); 2] {
 
 /// The time until the first step, and those from a fault's beginning to the first step after its end, without overlaps.
 fn troubled(injected: &[Injected], steps: &[(Micros, u64)]) -> Vec<(Micros, Micros)> {
-    let after = |over: Micros| steps.iter().find(|(at, _)| *at > over).map_or(Micros(u64::MAX), |(at, _)| *at);
+    let after = |over: Micros| first_after(steps, over).unwrap_or(Micros(u64::MAX));
     let blows = injected.iter().filter(|it| !it.kind.is_of_a_life()).map(|it| (it.at, after(it.over)));
     let mut spans: Vec<_> = std::iter::once((Micros(0), after(Micros(0)))).chain(blows).collect();
     spans.sort_unstable();

@@ -1,10 +1,10 @@
-//! A process's connection: each call written down, sent, and answered; a lost one found out about before anybody is told
-//! that it is lost.
+//! A process's way to the server, over one connection after the other: each call written down, sent, and answered; a lost
+//! one found out about before anybody is told that it is lost.
 //!
 //! Where the answer was lost and the transaction committed, the history holds the answer, and that nobody heard it.
 
 use super::clock::Epoch;
-use super::connection::{Came, Connection};
+use super::connection::{Came, Closed, Connection, Strange};
 use super::fate::{End, Fate};
 use super::journal::{Journal, Standing};
 use super::mark;
@@ -28,6 +28,8 @@ use tourbillon_models::reply::{Outcome, Reply};
 const PAUSE: Duration = Duration::from_millis(5);
 /// So long a server may be away.
 const AWAY: Duration = Duration::from_secs(60);
+/// So long it may be there and let nobody in: until those are gone whose connections broke.
+const FULL: Duration = Duration::from_secs(10);
 
 pub struct Link<'o> {
     orders: &'o Orders,
@@ -74,7 +76,10 @@ impl<'o> Link<'o> {
     /// Makes a call, and returns when it is answered, or lost for good.
     pub async fn call(&mut self, op: &PlainOp) -> Result<(PlainReply, Xid)> {
         self.connect().await?;
-        self.limit().await;
+        while !self.limit().await {
+            self.connection = None;
+            self.connect().await?;
+        }
         let mark = self.mark_for(op);
         self.record(Happening::Call(op.clone()), Xid(0), mark);
         self.flush()?;
@@ -89,7 +94,8 @@ impl<'o> Link<'o> {
             Came::Rows(_) if *op == Op::Commit => (commit, None),
             Came::Rows(rows) => {
                 let rows: Vec<_> = rows.iter().map(wire::values).collect();
-                self.mapping.decode(op, &rows, &mut self.ids).with_context(|| format!("the reply to {op:?}"))?
+                let decoded = self.mapping.decode(op, &rows, &mut self.ids);
+                decoded.map_err(|error| Strange(error.to_string())).with_context(|| format!("the reply to {op:?}"))?
             }
             Came::Refused(refusal) => (Reply::Refused(refusal), None),
             Came::Lost => unreachable!("it has been seen to"),
@@ -150,22 +156,21 @@ impl<'o> Link<'o> {
         loop {
             // A number that was of no use to anybody is given again: a session is one that was answered.
             let config = self.orders.address.config(&self.application(self.connections + 1));
-            let reason = match Connection::open(&config, micros(self.orders.patience)).await {
+            match Connection::open(&config, micros(self.orders.patience)).await {
                 Ok(connection) => {
                     self.connections += 1;
                     self.connection = Some(connection);
                     self.transaction = Transaction::None;
                     return Ok(());
                 }
-                Err(reason) => reason,
-            };
-            if begin.elapsed() > AWAY {
-                match reason {
-                    Some(reason) => bail!("the server has let nobody in for {} s: {reason}", AWAY.as_secs()),
-                    None => bail!("the server has been away for {} s", AWAY.as_secs()),
+                Err(Closed::Refused(reason)) if begin.elapsed() > FULL => {
+                    bail!("the server has let nobody in for {} s: {reason}", FULL.as_secs())
                 }
+                Err(Closed::Away) if begin.elapsed() > AWAY => {
+                    bail!("the server has been away for {} s", AWAY.as_secs())
+                }
+                Err(_) => sleep(PAUSE).await,
             }
-            sleep(PAUSE).await;
         }
     }
 
@@ -174,11 +179,15 @@ impl<'o> Link<'o> {
         format!("{}-{connection}", self.orders.label())
     }
 
-    async fn limit(&mut self) {
+    /// False if the connection is not to be used.
+    async fn limit(&mut self) -> bool {
         let is_shaken = self.orders.epoch.now() < self.orders.faults_end;
-        if let (Some(connection), Transaction::None) = (&mut self.connection, &self.transaction) {
-            let timeouts = self.orders.timeouts.filter(|_| is_shaken);
-            connection.limit(timeouts, micros(self.orders.patience)).await;
+        match (&mut self.connection, &self.transaction) {
+            (Some(connection), Transaction::None) => {
+                let timeouts = self.orders.timeouts.filter(|_| is_shaken);
+                connection.limit(timeouts, micros(self.orders.patience)).await
+            }
+            _ => true,
         }
     }
 

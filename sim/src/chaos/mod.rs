@@ -33,13 +33,15 @@ mod strike;
 
 pub use crew::{COMMAND, STARTED_BY};
 pub use figures::{Figures, Judged};
-pub use process::DIED;
 
 use crate::postgres::server::Server;
 use crate::simulate::Work;
 use anyhow::{Context, Result};
 use blow::Kind;
 use course::Course;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{DirEntry, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -96,10 +98,12 @@ pub struct Broken {
     pub verdict: Verdict,
     /// Whether nothing was left to do.
     pub is_drained: bool,
+    /// What else went wrong, a sentence each: an answer that no engine may give, a process that did not end.
+    pub amiss: Vec<String>,
 }
 
 impl Broken {
-    /// What it comes to: what was not drained is not known to hold.
+    /// What it comes to: what was not drained, or went wrong in a way that no property is about, is not known to hold.
     pub fn judgement(&self) -> Judgement {
         match self.verdict.judgement() {
             Judgement::Holds => Judgement::Unknown,
@@ -125,9 +129,11 @@ pub fn run(
     let begun = Instant::now();
     for round in 0.. {
         let Some(course) = Course::next(plan, figures, round) else { break };
-        let own = directory.path().join(round.to_string());
+        let own = directory.at.path().join(round.to_string());
         std::fs::create_dir(&own).with_context(|| format!("{} cannot be made", own.display()))?;
-        open_to_all(&own)?;
+        if directory.is_the_servers {
+            open_to_all(&own)?;
+        }
         let mut tell = |progress: site::Progress, injected: &[strike::Injected]| {
             watch(&Status {
                 figures,
@@ -149,29 +155,59 @@ pub fn run(
         std::fs::remove_dir_all(&own).with_context(|| format!("{} cannot be removed", own.display()))?;
         let is_clean = verdict.judgement() == Judgement::Holds && verdict.ill_formed().is_empty();
         // Whatever the verdict: who does not come to an end has not been shown to be sound.
-        if !is_clean || played.drained_in.is_none() {
-            let is_drained = played.drained_in.is_some();
-            return Ok(Some(Broken { round, history: played.history, verdict, is_drained }));
+        if !is_clean || played.drained_in.is_none() || !played.amiss.is_empty() {
+            let round::Played { history, drained_in, amiss, .. } = played;
+            return Ok(Some(Broken { round, history, verdict, is_drained: drained_in.is_some(), amiss }));
         }
         read(round, &played.history)?;
     }
     Ok(None)
 }
 
+/// Where the journals of the round under way lie.
+struct Journals {
+    at: TempDir,
+    is_the_servers: bool,
+    /// Held for as long as somebody needs them.
+    _lock: Flock<File>,
+}
+
+const PREFIX: &str = "tourbillon-chaos-";
+
 /// Where they go with the server, however this process ends; or else with this process, if it ends by itself.
-fn journals(plan: &Plan, server: &Server) -> Result<TempDir> {
-    let builder = |at: &Path| {
-        let made = tempfile::Builder::new().prefix("tourbillon-chaos-").tempdir_in(at);
-        made.with_context(|| format!("histories cannot be kept in {}", at.display()))
+fn journals(plan: &Plan, server: &Server) -> Result<Journals> {
+    let home = server.can_crash().then(|| server.config().get_hosts().first()).flatten();
+    let (parent, is_the_servers) = match (&plan.journals, home) {
+        (Some(directory), _) => (directory.clone(), false),
+        (None, Some(tokio_postgres::config::Host::Unix(home))) => (home.clone(), true),
+        (None, _) => (std::env::temp_dir(), false),
     };
-    let socket = server.can_crash().then(|| server.config().get_hosts().first()).flatten();
-    let made = match (&plan.journals, socket) {
-        (Some(directory), _) => builder(directory)?,
-        (None, Some(tokio_postgres::config::Host::Unix(home))) => builder(home)?,
-        (None, _) => builder(&std::env::temp_dir())?,
+    let why = || format!("histories cannot be kept in {}", parent.display());
+    remove_abandoned(&parent);
+    let at = tempfile::Builder::new().prefix(PREFIX).tempdir_in(&parent).with_context(why)?;
+    let lock =
+        File::open(at.path()).and_then(|file| lock(file).map_err(|(_, errno)| errno.into())).with_context(why)?;
+    if is_the_servers {
+        open_to_all(at.path())?;
+    }
+    Ok(Journals { at, is_the_servers, _lock: lock })
+}
+
+/// Those of processes that are gone and could not see to it. One that nobody has locked may be about to be.
+fn remove_abandoned(parent: &Path) {
+    let is_old = |entry: &DirEntry| {
+        let age = entry.metadata().and_then(|it| it.modified()).ok().and_then(|it| it.elapsed().ok());
+        entry.file_name().to_string_lossy().starts_with(PREFIX) && age.is_some_and(|age| age > Duration::from_secs(60))
     };
-    open_to_all(made.path())?;
-    Ok(made)
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten().filter(is_old) {
+        if let Some(_lock) = File::open(entry.path()).ok().and_then(|file| lock(file).ok()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn lock(file: File) -> Result<Flock<File>, (File, Errno)> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
 }
 
 /// Whoever owns the server's directory removes it with all that is in it.

@@ -41,7 +41,12 @@ impl Orders {
     }
 
     pub fn journal(&self) -> PathBuf {
-        self.directory.join(format!("{}-{}.jsonl", self.life.process.0, self.life.incarnation))
+        self.journal_of(self.life)
+    }
+
+    /// Of that life, before or after this one.
+    pub fn journal_of(&self, life: Life) -> PathBuf {
+        self.directory.join(format!("{}-{}.jsonl", life.process.0, life.incarnation))
     }
 }
 
@@ -67,18 +72,14 @@ pub struct Address {
     pub user: Option<String>,
     pub password: Option<Vec<u8>>,
     pub database: Option<String>,
+    /// Of each session.
+    pub options: String,
 }
 
 impl Address {
     pub fn config(&self, application: &str) -> Config {
         let mut config = Config::new();
-        config.host(&self.host).port(self.port).application_name(application);
-        // What users set for their roles and databases is not what is tried here.
-        config.options(
-            "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
-             -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off \
-             -c timezone=UTC -c synchronous_commit=on",
-        );
+        config.host(&self.host).port(self.port).application_name(application).options(self.options.trim());
         self.user.iter().for_each(|user| _ = config.user(user));
         self.password.iter().for_each(|password| _ = config.password(password));
         self.database.iter().for_each(|database| _ = config.dbname(database));

@@ -1,6 +1,7 @@
 //! A process: one actor, one connection at a time, a journal. It knows nothing of the others, nor of the faults.
 
 use super::batch::Batches;
+use super::connection::Strange;
 use super::link::{Link, micros};
 use super::orders::{Orders, Task};
 use crate::simulate::Work;
@@ -18,6 +19,8 @@ use tourbillon_models::workload::Program;
 
 /// How a process ends that its own program took down.
 pub const DIED: u8 = 77;
+/// How one ends that was given an answer which no engine may give.
+pub const BAFFLED: u8 = 78;
 
 /// Names, in the environment, the number of the process that starts the others.
 pub const CONDUCTOR: &str = "TOURBILLON_CHAOS_CONDUCTOR";
@@ -30,8 +33,8 @@ struct Word {
     heard: Notify,
 }
 
-/// True if it ended in peace; false if its program killed it.
-pub fn run() -> Result<bool> {
+/// How it ended: in peace, none; or else the code to leave with.
+pub fn run() -> Result<Option<u8>> {
     die_with_parent();
     let mut first = String::new();
     std::io::stdin().lock().read_line(&mut first).context("nobody says what to do")?;
@@ -40,7 +43,14 @@ pub fn run() -> Result<bool> {
     let listener = Arc::clone(&word);
     std::thread::spawn(move || listen(&listener));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(work(&orders, &word))
+    match runtime.block_on(work(&orders, &word)) {
+        Ok(in_peace) => Ok((!in_peace).then_some(DIED)),
+        Err(error) if error.is::<Strange>() => {
+            eprintln!("{error:#}");
+            Ok(Some(BAFFLED))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The signal comes when the thread ends that started this process; and never, if that is gone already.
@@ -66,6 +76,7 @@ fn listen(word: &Word) {
     word.heard.notify_one();
 }
 
+/// True if it ended in peace; false if its program killed it.
 async fn work(orders: &Orders, word: &Word) -> Result<bool> {
     let work = Work::named(&orders.workload).context("there is no such workload")?;
     let (steps, names) = (work.steps(), work.names());

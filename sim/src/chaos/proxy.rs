@@ -22,12 +22,20 @@ pub enum Upstream {
     Tcp(String, u16),
 }
 
+/// Which side notices at once that a connection is broken, and which one so much later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Notices {
+    Both,
+    ServerAfter(Duration),
+    ClientAfter(Duration),
+}
+
 /// What a proxy is to do to those who connect through it.
 pub struct Lever {
     delay_us: AtomicU64,
     delay_until_ns: AtomicU64,
-    /// A change hangs up on everybody; or on the client only, and on the server so much later.
-    hang_up: watch::Sender<Duration>,
+    /// A change hangs up on everybody.
+    hang_up: watch::Sender<Notices>,
     loses_commit: AtomicBool,
     /// When answers to commits were lost, on the monotonic clock.
     lost_commits: Mutex<Vec<u64>>,
@@ -38,7 +46,7 @@ impl Lever {
         Arc::new(Lever {
             delay_us: AtomicU64::new(0),
             delay_until_ns: AtomicU64::new(0),
-            hang_up: watch::Sender::new(Duration::ZERO),
+            hang_up: watch::Sender::new(Notices::Both),
             loses_commit: AtomicBool::new(false),
             lost_commits: Mutex::default(),
         })
@@ -50,10 +58,10 @@ impl Lever {
         self.delay_until_ns.store(monotonic_ns() + within.as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// On the client at once, on the server after a while: it does not notice until then. False if nobody was connected.
-    pub fn hang_up(&self, server_notices_after: Duration) -> bool {
+    /// False if nobody was connected.
+    pub fn hang_up(&self, notices: Notices) -> bool {
         let is_connected = self.is_connected();
-        self.hang_up.send_replace(server_notices_after);
+        self.hang_up.send_replace(notices);
         is_connected
     }
 
@@ -229,18 +237,24 @@ where
             }
         }
     };
-    let late = tokio::select! {
+    let notices = tokio::select! {
         biased;
-        changed = hang_up.changed() => changed.map_or(Duration::ZERO, |()| *hang_up.borrow_and_update()),
-        () = up => Duration::ZERO,
-        () = down => Duration::ZERO,
+        changed = hang_up.changed() => changed.map_or(Notices::Both, |()| *hang_up.borrow_and_update()),
+        () = up => Notices::Both,
+        () = down => Notices::Both,
     };
-    if late > Duration::ZERO {
-        // The client's half is gone; nobody tells the server.
-        drop((from_client, to_client, hang_up));
-        sleep(late).await;
+    // Whoever is not told keeps what he has, and is heard by nobody.
+    match notices {
+        Notices::Both => {}
+        Notices::ServerAfter(late) => {
+            drop((from_client, to_client, hang_up));
+            sleep(late).await;
+        }
+        Notices::ClientAfter(late) => {
+            drop((from_server, to_server, hang_up));
+            sleep(late).await;
+        }
     }
-    drop((from_server, to_server));
 }
 
 /// Where in the server's stream its messages begin.

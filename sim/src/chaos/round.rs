@@ -19,6 +19,8 @@ pub struct Played {
     pub shaken: Shaken,
     /// How long it took from then on until nothing was left to do; none if it never came to that.
     pub drained_in: Option<Micros>,
+    /// What went wrong beside that, a sentence each.
+    pub amiss: Vec<String>,
 }
 
 /// Plays a round in a directory of its own, which must be empty. `watch` is told now and then how far it is; `is_broken` is
@@ -36,7 +38,7 @@ pub fn play(
     let drained = conductor.wait_until_drained(shaken.at, watch, is_broken)?;
     conductor.dismiss()?;
     let injected = conductor.injected();
-    let progress = conductor.progress;
+    let (progress, amiss) = (conductor.progress, conductor.amiss.clone());
     let history = conductor.write_up(shaken.at)?;
-    Ok(Played { history, injected, progress, shaken, drained_in: drained.map(|at| at - shaken.at) })
+    Ok(Played { history, injected, progress, shaken, drained_in: drained.map(|at| at - shaken.at), amiss })
 }

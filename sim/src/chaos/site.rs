@@ -9,10 +9,11 @@ use super::orders::Address;
 use super::proxy::Upstream;
 use crate::lockstep::wire;
 use crate::postgres::Error;
-use crate::postgres::server::Server;
+use crate::postgres::interrupt;
+use crate::postgres::server::{PLAIN_SESSION, Server};
 use crate::postgres::session::{Outcome, Reply};
 use crate::simulate::Work;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_postgres::config::Host;
@@ -113,10 +114,23 @@ impl<'s> Site<'s> {
         self.ask(&clock::step(&self.schema, offset), &[]).map(|_| ())
     }
 
-    /// Ends the backends of connections with this label; how many there were.
-    pub fn terminate(&self, label: &str) -> Result<usize, Error> {
+    /// Tells the backends of connections with this label to end; how many there were.
+    pub fn end_sessions(&self, label: &str) -> Result<usize, Error> {
         let sql = "select pg_terminate_backend(pid) from pg_stat_activity where starts_with(application_name, $1)";
         Ok(self.ask(sql, &[&format!("{label}-")])?.rows.len())
+    }
+
+    /// The same, until there are none.
+    pub fn terminate(&self, label: &str) -> Result<()> {
+        let begin = Instant::now();
+        while self.end_sessions(label)? > 0 {
+            if begin.elapsed() > PATIENCE {
+                bail!("a backend of {label} does not end");
+            }
+            interrupt::check()?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// What became of the last call of a process that is gone.
@@ -127,13 +141,7 @@ impl<'s> Site<'s> {
         op: Option<&PlainOp>,
         journal: &mut Journal,
     ) -> Result<End> {
-        let begin = Instant::now();
-        while self.terminate(label)? > 0 {
-            if begin.elapsed() > PATIENCE {
-                bail!("a backend of {label} does not end");
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        self.terminate(label)?;
         let found = match standing.mark() {
             Some(mark) => self.ask(&mark::find(&self.schema), &[&mark.cast_signed()])?.rows,
             None => Vec::new(),
@@ -161,7 +169,7 @@ impl<'s> Site<'s> {
         Ok(state)
     }
 
-    pub fn close(self) -> Result<(), Error> {
+    pub fn close(&mut self) -> Result<(), Error> {
         self.server.drop_schema(&self.schema)
     }
 }
@@ -177,10 +185,16 @@ pub struct Doors {
 
 pub fn doors(server: &Server) -> Result<Doors> {
     let config = server.config();
+    let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
+    if hosts.len().max(addresses.len()) > 1 {
+        bail!("the server's address names several: chaos needs that of one");
+    }
     let port = config.get_ports().first().copied().unwrap_or(5432);
-    let upstream = match config.get_hosts().first().context("the server's address names no host")? {
-        Host::Unix(path) => Upstream::Unix(path.clone(), port),
-        Host::Tcp(name) => Upstream::Tcp(name.clone(), port),
+    let upstream = match (addresses.first(), hosts.first()) {
+        (Some(address), _) => Upstream::Tcp(address.to_string(), port),
+        (None, Some(Host::Unix(path))) => Upstream::Unix(path.clone(), port),
+        (None, Some(Host::Tcp(name))) => Upstream::Tcp(name.clone(), port),
+        (None, None) => bail!("the server's address names no host"),
     };
     let sockets = match &upstream {
         Upstream::Unix(path, _) if server.can_crash() => Some(path.clone()),
@@ -192,6 +206,8 @@ pub fn doors(server: &Server) -> Result<Doors> {
         user: config.get_user().map(str::to_owned),
         password: config.get_password().map(<[u8]>::to_vec),
         database: config.get_dbname().map(str::to_owned),
+        // What is told as committed is there after a crash.
+        options: format!("{} {PLAIN_SESSION} -c synchronous_commit=on", config.get_options().unwrap_or_default()),
     };
     Ok(Doors { upstream, sockets, address })
 }

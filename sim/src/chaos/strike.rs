@@ -5,6 +5,7 @@ use super::cast::DEAD_INTERVAL;
 use super::conductor::Conductor;
 use super::crew::Member;
 use super::orders::Task;
+use super::proxy::Notices;
 use crate::random::Stream;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -85,16 +86,17 @@ impl Conductor<'_, '_> {
                 member.stopped_until = Some(until);
                 (lasts, true)
             }
-            Kind::BackendEnd => (Duration::ZERO, self.site.terminate(&member.orders.label())? > 0),
+            Kind::BackendEnd => (Duration::ZERO, self.site.end_sessions(&member.orders.label())? > 0),
             Kind::Delay => {
                 let lasts = millis(stream, 50, 400);
                 lever.delay(millis(stream, 1, 60), lasts);
                 (lasts, lever.is_connected())
             }
-            Kind::HangUp => (Duration::ZERO, lever.hang_up(Duration::ZERO)),
+            Kind::HangUp => (Duration::ZERO, lever.hang_up(Notices::Both)),
             Kind::HalfClose => {
                 let lasts = millis(stream, 50, 2 * DEAD_INTERVAL.0 / 1_000);
-                (lasts, lever.hang_up(lasts))
+                let notices = *stream.choose(&[Notices::ServerAfter(lasts), Notices::ClientAfter(lasts)]);
+                (lasts, lever.hang_up(notices))
             }
             Kind::LostCommit => {
                 lever.lose_commit();

@@ -6,7 +6,7 @@ use super::figures::{count, counted, wall};
 use super::name::{self, BlowName};
 use super::{Console, Exit, server};
 use crate::chaos::blow::Kind;
-use crate::chaos::{self, DIED, Figures, Length, Plan, SETTINGS, Status};
+use crate::chaos::{self, Figures, Length, Plan, SETTINGS, Status};
 use crate::postgres::binaries;
 use crate::postgres::interrupt::InUse;
 use crate::postgres::server::Server;
@@ -81,8 +81,8 @@ pub struct Arguments {
 
 /// This program, started by itself.
 pub fn process() -> Result<Exit> {
-    if !chaos::process::run()? {
-        std::process::exit(DIED.into());
+    if let Some(code) = chaos::process::run()? {
+        std::process::exit(code.into());
     }
     Ok(Exit::Clean)
 }

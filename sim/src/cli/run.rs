@@ -84,6 +84,14 @@ impl Arguments {
         if self.plant_leak { works.into_iter().map(Work::leaking).collect() } else { works }
     }
 
+    /// What goes over a network has no counterpart on a server.
+    fn replays_on(&self) -> server::Choice {
+        match self.scope.draw.place_or(On::Both) {
+            On::Net => server::Choice::Off,
+            On::Direct | On::Both => self.server.choice(),
+        }
+    }
+
     fn threads(&self) -> usize {
         self.threads.map_or_else(processors, usize::from)
     }
@@ -99,7 +107,7 @@ pub fn run(arguments: &Arguments, console: &mut Console) -> Result<Exit> {
         seeds.shard.of,
         counted(arguments.seeds, "seed")
     );
-    let server = arguments.server.choice();
+    let server = arguments.replays_on();
     server.look()?;
     arguments.saved.place.look(console);
     let begun = Instant::now();

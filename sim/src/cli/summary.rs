@@ -199,7 +199,7 @@ impl Report<'_> {
 
     fn replays(&self) -> String {
         match &self.part.replayed {
-            Replayed::Off => "nothing (not asked for)".to_owned(),
+            Replayed::Off => format!("nothing ({})", self.why_not()),
             Replayed::On { server_version: None, .. } => "NOTHING: there is no server".to_owned(),
             Replayed::On { server_version: Some(server_version), histories, counts, goals, wall: time, stopped } => {
                 let stopped = if stopped.is_some() { "; STOPPED EARLY" } else { "" };
@@ -224,6 +224,11 @@ impl Report<'_> {
                 )
             }
         }
+    }
+
+    /// Why nothing was replayed.
+    fn why_not(&self) -> &'static str {
+        if self.is_net() { "what goes over a network cannot be on a server" } else { "not asked for" }
     }
 
     fn divergences(&self) -> impl Iterator<Item = &Saved> {

@@ -41,7 +41,11 @@ impl World {
         };
         self.connections.push(Some(connection));
         let id = self.connections.len() - 1;
-        self.shells[usize::from(process)].current = Some(id);
+        let shell = &mut self.shells[usize::from(process)];
+        // One that was held up may come after the one that took its place.
+        if shell.greeted < (incarnation, number) {
+            (shell.greeted, shell.current) = ((incarnation, number), Some(id));
+        }
         Some((id, wake))
     }
 

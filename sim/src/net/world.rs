@@ -57,6 +57,8 @@ pub(super) struct Shell {
     pub(super) last_session: Session,
     /// The connection that the server has accepted last.
     pub(super) current: Option<usize>,
+    /// Which one that is: of which life, and its number there.
+    pub(super) greeted: (u8, u32),
     /// Its machine is down until then.
     pub(super) down_until: Micros,
 }
@@ -106,6 +108,7 @@ impl World {
             wake: Rc::new(Notify::new()),
             last_session: Session(0),
             current: None,
+            greeted: (0, 0),
             down_until: Micros(0),
         };
         let shells = processes.iter().map(|_| shell()).collect();
@@ -192,7 +195,10 @@ impl World {
     /// The process has given up its connection, on which it had made so many calls. If all were answered, what is lost is
     /// the last answer; otherwise the last call may still be made, and shows then.
     pub(super) fn gave_up(&mut self, index: usize, number: u32, sent: u64) {
-        let is_it = |known: &&Connection| known.process == index && known.number == number;
+        // Another life counts its connections from one again.
+        let incarnation = self.processes[index].incarnation;
+        let is_it =
+            |known: &&Connection| (known.process, known.incarnation, known.number) == (index, incarnation, number);
         let Some(known) = self.connections.iter().rev().flatten().find(is_it) else { return };
         let is_last = known.session.is_some_and(|(_, session)| session == self.shells[index].last_session);
         if known.returned == sent && sent > 0 && is_last {

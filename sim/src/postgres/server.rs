@@ -33,7 +33,7 @@ const TRAITS: &str = "select current_setting('server_version_num')::int4, curren
 
 /// What users set for their roles and databases would show as differences between the model and the server. And nothing
 /// here must outlast a crash.
-const PLAIN_SESSION: &str = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
+pub const PLAIN_SESSION: &str = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
                              -c idle_session_timeout=0 -c default_transaction_isolation=read\\ committed \
                              -c default_transaction_read_only=off -c timezone=UTC -c synchronous_commit=off";
 
@@ -111,7 +111,13 @@ impl Server {
         }
         let options = format!("{} {PLAIN_SESSION}", config.get_options().unwrap_or_default());
         config.options(options.trim());
-        let server = Server::connect(config, None)?;
+        let mut server = Server::connect(config, None)?;
+        // Others do not know it, and would let nobody in.
+        if server.version_number() >= 170_000 {
+            server.install("set transaction_timeout = 0")?;
+            let options = format!("{} -c transaction_timeout=0", server.config.get_options().unwrap_or_default());
+            server.config.options(options);
+        }
         server.look_at_age()?;
         server.sweep()?;
         Ok(server)
@@ -308,10 +314,12 @@ impl Server {
 
     fn drop_ours(&self, name: &str) -> Result<(), Error> {
         // Somebody who holds a lock inside, a session that was left open, would stop this for ever.
-        self.install(&format!(
-            "set lock_timeout = '5s'; drop schema if exists {name} cascade; reset lock_timeout;
+        let drop = format!(
+            "set lock_timeout = '3s'; drop schema if exists {name} cascade; reset lock_timeout;
              select pg_advisory_unlock(hashtext('tourbillon'), hashtext('{name}'))"
-        ))
+        );
+        // One whose session is just ending may have made this the victim of a deadlock.
+        self.install(&drop).or_else(|_| self.install(&drop)).or_else(|_| self.install(&drop))
     }
 
     /// A lock that can be had belonged to a process that is gone.

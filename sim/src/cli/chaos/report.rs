@@ -1,5 +1,6 @@
 //! What a run of chaos came to: as text for people, as JSON for programs, and as an exit code.
 
+use crate::chaos::blow::Kind;
 use crate::chaos::{Broken, Figures, Judged, Plan};
 use crate::cli::check::{story, tally};
 use crate::cli::figures::{count, counted, rate, wall};
@@ -32,6 +33,7 @@ impl Report<'_> {
             console.print_json(&self.json());
         } else {
             console.print(&self.summary());
+            self.cut_off.iter().for_each(|error| console.print(&format!("CUT OFF in a later round: {error:#}\n")));
             self.broken.iter().for_each(|broken| console.print(&account(broken)));
             self.kept.iter().for_each(|path| {
                 let check = format!("check {}", quoted(&path.display().to_string()));
@@ -74,6 +76,10 @@ impl Report<'_> {
             true => "no fault came about".to_owned(),
             false => format!("{}: {}", counted(figures.faults(), "fault"), faults.join(", ")),
         });
+        let never: Vec<&str> = self.never().collect();
+        if !never.is_empty() {
+            lines.push(format!("never came about: {}", never.join(", ")));
+        }
         lines.push(format!(
             "from a fault's end to the next step: p50 {}, p99 {}; from the last one's to nothing left: at most {}",
             millis(figures.recovery(50)),
@@ -92,6 +98,13 @@ impl Report<'_> {
         lines.push(format!("unknown: {}", list(of(|it| it.violated == 0 && it.unknown > 0))));
         lines.push(format!("violated: {}", list(of(|it| it.violated > 0))));
         lines.join("\n") + "\n"
+    }
+
+    /// Faults that were to be drawn.
+    fn never(&self) -> impl Iterator<Item = &'static str> {
+        let is_due = |kind: &&Kind| **kind != Kind::ServerKill || self.plan.server_kills > 0;
+        let never = |kind: &&Kind| self.figures.injected(**kind) == 0;
+        self.plan.kinds.iter().filter(is_due).filter(never).map(|kind| kind.name())
     }
 
     fn json(&self) -> Value {
@@ -124,12 +137,14 @@ impl Report<'_> {
             "steps_per_second_between_faults": rate(figures.steady_steps as f64, figures.steady),
             "seconds_between_faults": figures.steady.as_secs_f64(),
             "faults": faults,
+            "never_came_about": self.never().collect::<Vec<_>>(),
             "recovery_p50_us": figures.recovery(50).map(|it| it.0),
             "recovery_p99_us": figures.recovery(99).map(|it| it.0),
             "longest_drain_us": figures.drained_in.map(|it| it.0),
             "judgement": self.judgement().name(),
-            // Of the last round: whether nothing was left to do in the end.
-            "drained": broken.is_none_or(|broken| broken.is_drained),
+            // Of the last round: whether nothing was left to do in the end; null if it was cut off.
+            "drained": cut_off.is_none().then(|| broken.is_none_or(|broken| broken.is_drained)),
+            "amiss": broken.map_or(&[][..], |broken| &broken.amiss),
             "broken_round": broken.map(|broken| broken.round),
             "cut_off": cut_off.map(|error| format!("{error:#}")),
             "violations": broken.map_or_else(Vec::new, |it| it.verdict.violations().map(ToString::to_string).collect()),
@@ -140,9 +155,10 @@ impl Report<'_> {
 }
 
 fn account(broken: &Broken) -> String {
-    let Broken { round, history, verdict, is_drained } = broken;
+    let Broken { round, history, verdict, is_drained, amiss } = broken;
     let end = if *is_drained { "" } else { "; it never came to its end" };
-    format!("\nRound {round}: {}{end}\n{}", tally(history, verdict).trim_end(), story(history, verdict, None))
+    let amiss: String = amiss.iter().map(|sentence| sentence.clone() + "\n").collect();
+    format!("\nRound {round}: {}{end}\n{amiss}{}", tally(history, verdict).trim_end(), story(history, verdict, None))
 }
 
 fn millis(time: Option<Micros>) -> String {

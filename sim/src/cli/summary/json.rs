@@ -23,6 +23,10 @@ impl Report<'_> {
             let Difference { record, before, sides } = difference;
             json!({"seed": seed, "record": record, "before": before, "sides": sides, "again": self.again(*seed, console)})
         }).collect();
+        let net = &self.part.swept.net;
+        let network = json!({
+            "seeds": net.runs, "simulated_seconds": net.simulated_us as f64 / 1e6, "history_hash": format!("{:016x}", net.hash),
+        });
         json!({
             "tool": Tool::this(),
             "first_seed": self.part.first_seed,
@@ -34,6 +38,7 @@ impl Report<'_> {
             "simulated_seconds": *simulated_us as f64 / 1e6,
             "wall_seconds": self.part.wall.as_secs_f64(),
             "sweep_seconds": self.part.swept_in.as_secs_f64(),
+            "network": network,
             "run_twice": self.part.swept.repeated,
             "not_deterministic": sums.not_deterministic(),
             "differences": differences,
@@ -77,9 +82,10 @@ impl Report<'_> {
             Replayed::On { server_version, histories, counts, goals, wall, stopped } => {
                 (server_version.as_deref(), *histories, *counts, *goals, *wall, stopped.as_deref())
             }
-            Replayed::Off => (None, 0, Counts::default(), Goals::default(), Duration::ZERO, Some("not asked for")),
+            Replayed::Off => (None, 0, Counts::default(), Goals::default(), Duration::ZERO, Some(self.why_not())),
         };
-        let never = Reach::ANYWHERE.iter().filter(|goal| !goals.has(**goal)).map(|goal| goal.name());
+        let is_missed = |goal: &&Reach| version.is_some() && !goals.has(**goal);
+        let never = Reach::ANYWHERE.iter().filter(is_missed).map(|goal| goal.name());
         json!({
             "histories": histories,
             "statements": counts.statements,
