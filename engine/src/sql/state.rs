@@ -262,7 +262,7 @@ fn worker(columns: &mut Columns<'_>, ids: &mut Ids) -> Result<WorkerRow, DecodeE
     let window = match (token, prev, next) {
         (Some(token), Some(prev), Some(next)) => Some((ids.token(token), Tick(prev), Tick(next))),
         (None, None, None) => None,
-        _ => return Err(DecodeError::new(format!("the lease of {worker} is half a window"))),
+        _ => return Err(DecodeError::new(format!("{worker} has half a window"))),
     };
     Ok(WorkerRow { worker, consumer, window, heartbeat: Micros(columns.micros()?), crashes: columns.id()? })
 }
@@ -371,6 +371,6 @@ mod tests {
         assert_eq!(state.workers[0].window, None);
         rows[3][0][2] = Value::Uuid(1);
         let error = mapping.decode_state(&rows, &mut Ids::new()).unwrap_err();
-        assert_eq!(error.reason, "the lease of lease-1 is half a window");
+        assert_eq!(error.reason, "lease-1 has half a window");
     }
 }

@@ -10,7 +10,7 @@ use tourbillon_models::history::History;
 use tourbillon_models::name::Micros;
 use tourbillon_models::op::{Op, Verb};
 use tourbillon_models::property::Property;
-use tourbillon_models::record::{Happening, Note};
+use tourbillon_models::record::{Happening, Note, Record};
 use tourbillon_models::reply::{Outcome, Reply};
 use tourbillon_models::verdict::{Judgement, Verdict};
 
@@ -122,22 +122,25 @@ fn steps(history: &History) -> Vec<(Micros, u64)> {
         let open = sessions.entry(record.session.0).or_default();
         match &record.what {
             Happening::Call(Op::Begin { .. }) => *open = Open { is_transaction: true, ..Open::default() },
-            Happening::Call(Op::Handoff { decisions, .. }) => {
-                let decided = history.decisions(*decisions).iter().filter(|it| it.verb != Verb::Child).count();
-                open.asked = decided as u64;
-            }
+            Happening::Call(Op::Handoff { .. }) => open.asked = decided(history, record).unwrap_or(0),
             Happening::Return(Reply::HandedOff { .. }) if open.is_transaction => open.handed_off += open.asked,
             Happening::Return(Reply::HandedOff { .. }) => steps.push((record.at, open.asked)),
             Happening::Return(Reply::Committed) | Happening::Note(Note::Resolved { outcome: Outcome::Committed }) => {
                 steps.push((record.at, open.handed_off));
                 *open = Open::default();
             }
-            Happening::Return(Reply::RolledBack) | Happening::Fault(_) => *open = Open::default(),
+            Happening::Return(Reply::RolledBack) => *open = Open::default(),
             _ => {}
         }
     }
     steps.retain(|(_, count)| *count > 0);
     steps
+}
+
+/// For how many steps a handoff is asked, if it is one.
+fn decided(history: &History, record: &Record) -> Option<u64> {
+    let Happening::Call(Op::Handoff { decisions, .. }) = &record.what else { return None };
+    Some(history.decisions(*decisions).iter().filter(|it| it.verb != Verb::Child).count() as u64)
 }
 
 /// When the first step after that time was finished.
@@ -148,7 +151,7 @@ fn first_after(steps: &[(Micros, u64)], time: Micros) -> Option<Micros> {
 /// Transactions that held something open.
 fn held(history: &History) -> [(Kind, u64); 2] {
     let holder = history.header.processes.iter().position(|name| name == HOLDER);
-    let of_holder = |record: &&tourbillon_models::record::Record| Some(usize::from(record.process.0)) == holder;
+    let of_holder = |record: &&Record| Some(usize::from(record.process.0)) == holder;
     let mut counts = [(Kind::HeldSnapshot, 0), (Kind::MaintenanceLock, 0)];
     let mut asks_for_lock = false;
     for record in history.records.iter().filter(of_holder) {
@@ -181,6 +184,32 @@ fn troubled(injected: &[Injected], steps: &[(Micros, u64)]) -> Vec<(Micros, Micr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::faults::FaultKind;
+    use crate::generate::Limits;
+    use crate::simulate::{Simulator, Work};
+    use tourbillon_engine::guard::Guards;
+    use tourbillon_models::outcome::Outcomes;
+
+    /// Of what is handed off again, because the first time was rolled back, one counts.
+    #[test]
+    fn a_step_is_counted_when_it_commits() {
+        let (work, mut simulator) = (Work::named("chain").unwrap(), Simulator::default());
+        // Commits are synchronous here.
+        let faults = FaultKind::ALL.into_iter().filter(|kind| *kind != FaultKind::AsyncCommitLoss).collect();
+        let limits = Limits { faults };
+        let (mut asked, mut committed) = (0, 0);
+        for seed in 0..60 {
+            let plan = work.plan(seed, &limits);
+            simulator.run(&plan, &work, Guards::ALL);
+            let history = simulator.history();
+            let counted: u64 = steps(history).iter().map(|(_, count)| count).sum();
+            let taken: usize = Outcomes::of(history).workflows.values().map(Vec::len).sum();
+            assert_eq!(counted, taken as u64, "seed {seed}");
+            committed += counted;
+            asked += history.records.iter().map(|record| decided(history, record).unwrap_or(0)).sum::<u64>();
+        }
+        assert!(committed > 1_000 && asked > committed, "{committed} of {asked}");
+    }
 
     #[test]
     fn times_of_trouble_end_with_a_step_and_the_first_one_ends_with_the_first() {
