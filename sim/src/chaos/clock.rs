@@ -53,6 +53,28 @@ impl Epoch {
     }
 }
 
+/// One look at the server's calendar: what it showed at some time between two of the monotonic clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    pub from_ns: u64,
+    pub to_ns: u64,
+    pub server_us: u64,
+}
+
+impl Reading {
+    /// By how much, at least, somebody has set the calendar since an earlier look.
+    pub fn set_since(self, earlier: Reading) -> Micros {
+        let ((least, most), (least_before, most_before)) = (self.ahead(), earlier.ahead());
+        Micros((least - most_before).max(least_before - most).max(0).cast_unsigned())
+    }
+
+    /// Of the monotonic clock, in microseconds: the least and the most.
+    const fn ahead(self) -> (i64, i64) {
+        let server_us = self.server_us.cast_signed();
+        (server_us - (self.to_ns / 1_000).cast_signed(), server_us - (self.from_ns / 1_000).cast_signed())
+    }
+}
+
 /// Replaces the engine's clock by one that [`step`] sets. A sequence is seen at once, whatever snapshot the caller has.
 pub fn steppable(schema: &str) -> String {
     format!(
@@ -69,4 +91,23 @@ pub fn step(schema: &str, offset: ClockOffset) -> String {
     let ClockOffset { ahead, behind } = offset;
     let micros = ahead.0.cast_signed() - behind.0.cast_signed();
     format!("select setval('{schema}.chaos_clock_step', {micros}), pg_current_xact_id()")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_calendar_that_was_set_is_told_from_a_slow_answer() {
+        let reading = |from_us: u64, to_us: u64, server_us: u64| Reading {
+            from_ns: from_us * 1_000,
+            to_ns: to_us * 1_000,
+            server_us: server_us + 1_000_000_000,
+        };
+        let begin = reading(100, 400, 200);
+        assert_eq!(reading(5_000, 9_000, 6_000).set_since(begin), Micros(0));
+        assert_eq!(reading(5_000, 5_300, 5_400).set_since(begin), Micros(0));
+        assert_eq!(reading(5_000, 5_300, 15_100).set_since(begin), Micros(9_700));
+        assert_eq!(reading(5_000, 5_300, 1_000).set_since(begin), Micros(3_800));
+    }
 }

@@ -26,6 +26,8 @@ pub struct Judged {
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     pub rounds: u64,
+    /// Played, and not judged: somebody set the server's calendar.
+    pub set_aside: u64,
     pub records: u64,
     pub workflows: u64,
     pub steps: u64,

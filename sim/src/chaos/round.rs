@@ -21,6 +21,8 @@ pub struct Played {
     pub drained_in: Option<Micros>,
     /// What went wrong beside that, a sentence each.
     pub amiss: Vec<String>,
+    /// By how much somebody has set the server's calendar meanwhile.
+    pub calendar_set: Micros,
 }
 
 /// Plays a round in a directory of its own, which must be empty. `watch` is told now and then how far it is; `is_broken` is
@@ -38,7 +40,16 @@ pub fn play(
     let drained = conductor.wait_until_drained(shaken.at, watch, is_broken)?;
     conductor.dismiss()?;
     let injected = conductor.injected();
+    let calendar_set = conductor.site.calendar_set()?;
     let (progress, amiss) = (conductor.progress, conductor.amiss.clone());
     let history = conductor.write_up(shaken.at)?;
-    Ok(Played { history, injected, progress, shaken, drained_in: drained.map(|at| at - shaken.at), amiss })
+    Ok(Played {
+        history,
+        injected,
+        progress,
+        shaken,
+        drained_in: drained.map(|at| at - shaken.at),
+        amiss,
+        calendar_set,
+    })
 }

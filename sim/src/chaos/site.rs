@@ -1,6 +1,6 @@
 //! The server of a run, as those see it who conduct it: a schema for each round, and a look at it from outside.
 
-use super::clock::{self, Epoch};
+use super::clock::{self, Epoch, Reading, monotonic_ns};
 use super::fate::End;
 use super::journal::{Journal, Standing};
 use super::mark;
@@ -24,7 +24,7 @@ use tourbillon_engine::sql::install;
 use tourbillon_engine::sql::mapping::Mapping;
 use tourbillon_engine::sql::state::KINDS;
 use tourbillon_models::history::PlainOp;
-use tourbillon_models::name::{WorkflowId, Xid};
+use tourbillon_models::name::{Micros, WorkflowId, Xid};
 use tourbillon_models::op::Op;
 use tourbillon_models::record::{ClockOffset, Happening};
 use tourbillon_models::state::State;
@@ -40,6 +40,8 @@ pub struct Site<'s> {
     pub schema: String,
     mapping: Mapping,
     pub names: Names,
+    /// The first look at its calendar.
+    began: Reading,
 }
 
 /// How far the round's work is.
@@ -68,13 +70,17 @@ impl<'s> Site<'s> {
             server.install(&clock::steppable(&schema))?;
         }
         let mapping = Mapping::new(&schema, guards, &work.steps(), &work.names());
-        let now = "select (extract(epoch from clock_timestamp()) * 1000000)::int8, \
-                   pg_snapshot_xmin(pg_current_snapshot())::text::int8";
-        let rows = server.execute(server.control().session(), now, &[])?.done()?.rows;
-        let (server_us, xmin): (i64, i64) = (rows[0].get(0), rows[0].get(1));
+        let xmin = "select pg_snapshot_xmin(pg_current_snapshot())::text::int8";
+        let xmin: i64 = server.execute(server.control().session(), xmin, &[])?.done()?.rows[0].get(0);
         let first_xid = u32::try_from(xmin).expect("an older server is refused").saturating_sub(MARGIN);
-        let names = Names { epoch: Epoch::at(server_us.unsigned_abs()), first_xid, ids: Ids::new() };
-        Ok(Site { server, schema, mapping, names })
+        let began = look_at_calendar(server)?;
+        let names = Names { epoch: Epoch::at(began.server_us), first_xid, ids: Ids::new() };
+        Ok(Site { server, schema, mapping, names, began })
+    }
+
+    /// By how much somebody has set the server's calendar since the round began.
+    pub fn calendar_set(&self) -> Result<Micros, Error> {
+        Ok(look_at_calendar(self.server)?.set_since(self.began))
     }
 
     /// A call of the conductor's own.
@@ -172,6 +178,13 @@ impl<'s> Site<'s> {
     pub fn close(&mut self) -> Result<(), Error> {
         self.server.drop_schema(&self.schema)
     }
+}
+
+fn look_at_calendar(server: &Server) -> Result<Reading, Error> {
+    let now = "select (extract(epoch from clock_timestamp()) * 1000000)::int8";
+    let from_ns = monotonic_ns();
+    let server_us: i64 = server.execute(server.control().session(), now, &[])?.done()?.rows[0].get(0);
+    Ok(Reading { from_ns, to_ns: monotonic_ns(), server_us: server_us.unsigned_abs() })
 }
 
 /// How a round's processes come to the server.

@@ -86,6 +86,10 @@ impl Report<'_> {
             millis(figures.recovery(99)),
             millis(figures.drained_in),
         ));
+        if figures.set_aside > 0 {
+            let rounds = counted(figures.set_aside, "round");
+            lines.push(format!("{rounds} set aside: in their course somebody set the server's own calendar"));
+        }
         let of = |is: fn(&Judged) -> bool| -> Vec<&'static str> {
             figures.judged.iter().filter(|(_, judged)| is(judged)).map(|(property, _)| property.id()).collect()
         };
@@ -127,6 +131,7 @@ impl Report<'_> {
             "without": plan.guards.removed().map(Guard::name).collect::<Vec<_>>(),
             "workloads": plan.works.iter().map(|work| work.name.as_str()).collect::<Vec<_>>(),
             "rounds": figures.rounds,
+            "rounds_set_aside": figures.set_aside,
             "records": figures.records,
             "workflows": figures.workflows,
             "steps": figures.steps,
