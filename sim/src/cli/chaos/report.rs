@@ -88,7 +88,7 @@ impl Report<'_> {
         ));
         if figures.set_aside > 0 {
             let rounds = counted(figures.set_aside, "round");
-            lines.push(format!("{rounds} set aside: in their course somebody set the server's own calendar"));
+            lines.push(format!("{rounds} set aside, and not judged: somebody set the server's calendar meanwhile"));
         }
         let of = |is: fn(&Judged) -> bool| -> Vec<&'static str> {
             figures.judged.iter().filter(|(_, judged)| is(judged)).map(|(property, _)| property.id()).collect()
